@@ -1,0 +1,229 @@
+//! Cancel tokens: a tree of flags with deadlines, that threads can ask and wait on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::park::{Parker, Wake};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, Weak};
+
+/// Tells work that nobody wants it any more. Cheap to clone; all clones are the same token.
+///
+/// Once fired it stays fired. A [`child`](Self::child) fires with its parent, never the other way
+/// round. A token with a deadline counts as fired from then on, without a thread that watches the
+/// clock: those who wait on it wait until the deadline at most.
+///
+/// ```
+/// use worker_pool::CancelToken;
+///
+/// let all = CancelToken::new();
+/// let one = all.child();
+/// one.cancel();
+/// assert!(one.is_cancelled() && !all.is_cancelled());
+/// let another = all.child();
+/// all.cancel();
+/// assert!(another.is_cancelled());
+/// ```
+#[derive(Clone)]
+pub struct CancelToken {
+    node: Arc<Node>,
+}
+
+struct Node {
+    fired: AtomicBool,
+    /// The earliest of its own and its parents'.
+    deadline: Option<Instant>,
+    watchers: Mutex<Watchers>,
+    /// Registrations with the parents; they end with this node.
+    parents: Vec<Watch>,
+}
+
+#[derive(Default)]
+struct Watchers {
+    next: u64,
+    list: BTreeMap<u64, Watcher>,
+}
+
+enum Watcher {
+    Child(Weak<Node>),
+    Waiter(Arc<dyn Wake>),
+}
+
+/// A watcher's registration with a token; ends when dropped.
+pub(crate) struct Watch {
+    node: Arc<Node>,
+    key: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let removed = self.node.watchers.lock().list.remove(&self.key);
+        drop(removed); // after the lock
+    }
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        CancelToken::new()
+    }
+}
+
+impl CancelToken {
+    /// A token that fires when [`cancel`](Self::cancel) is called, and not before.
+    pub fn new() -> Self {
+        CancelToken::build(None, &[])
+    }
+
+    /// A token that fires at `deadline`, or when it is cancelled before.
+    pub fn with_deadline(deadline: Instant) -> Self {
+        CancelToken::build(Some(deadline), &[])
+    }
+
+    /// A token that fires with this one, and can be cancelled by itself.
+    pub fn child(&self) -> Self {
+        CancelToken::build(None, &[self])
+    }
+
+    /// A child that also fires at `deadline`. The parent's deadline holds for it as well.
+    pub fn child_with_deadline(&self, deadline: Instant) -> Self {
+        CancelToken::build(Some(deadline), &[self])
+    }
+
+    pub(crate) fn child_of_both(&self, other: &CancelToken) -> Self {
+        CancelToken::build(None, &[self, other])
+    }
+
+    fn build(deadline: Option<Instant>, parents: &[&CancelToken]) -> Self {
+        let inherited = parents.iter().filter_map(|parent| parent.node.deadline);
+        let deadline = inherited.chain(deadline).min();
+        let node = Arc::new_cyclic(|child| Node {
+            fired: AtomicBool::new(false),
+            deadline,
+            watchers: Mutex::default(),
+            parents: parents
+                .iter()
+                .map(|parent| parent.register(Watcher::Child(Weak::clone(child))))
+                .collect(),
+        });
+        // A parent that fired before the registration told nobody.
+        if node
+            .parents
+            .iter()
+            .any(|watch| watch.node.fired.load(SeqCst))
+        {
+            node.fired.store(true, SeqCst);
+        }
+        CancelToken { node }
+    }
+
+    /// Fires the token and its children, and wakes those who wait. Again: harmless.
+    pub fn cancel(&self) {
+        // A loop, not a recursion: chains of children may be long.
+        let mut firing = vec![Arc::clone(&self.node)];
+        while let Some(node) = firing.pop() {
+            let watchers = {
+                let mut watchers = node.watchers.lock();
+                if node.fired.swap(true, SeqCst) {
+                    continue;
+                }
+                std::mem::take(&mut watchers.list)
+            };
+            for watcher in watchers.into_values() {
+                match watcher {
+                    Watcher::Child(child) => firing.extend(child.upgrade()),
+                    Watcher::Waiter(waiter) => waiter.wake(),
+                }
+            }
+        }
+    }
+
+    /// Has it been cancelled, or its deadline passed?
+    pub fn is_cancelled(&self) -> bool {
+        self.fired_by().is_some()
+    }
+
+    /// When it fires by itself, at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.node.deadline
+    }
+
+    /// Blocks until the token fires.
+    pub fn wait(&self) {
+        self.wait_until(None);
+    }
+
+    /// Blocks until the token fires, for at most `timeout`. Did it fire?
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&self, until: Option<Instant>) -> bool {
+        let parker = Parker::current();
+        let _watch = self.watch(Arc::clone(&parker) as Arc<dyn Wake>);
+        let until = earliest(until, self.node.deadline);
+        loop {
+            if self.is_cancelled() {
+                return true;
+            }
+            if until.is_some_and(|at| Instant::now() >= at) {
+                return false;
+            }
+            parker.park(until);
+        }
+    }
+
+    /// Why the token counts as fired, if it does.
+    pub(crate) fn fired_by(&self) -> Option<Fired> {
+        if self.node.fired.load(SeqCst) {
+            return Some(Fired::Cancel);
+        }
+        match self.node.deadline {
+            Some(at) if Instant::now() >= at => Some(Fired::Deadline),
+            _ => None,
+        }
+    }
+
+    /// Has `waiter` woken when the token is cancelled, until the watch is dropped. The caller looks
+    /// at the token after this call: one that was cancelled before wakes nobody.
+    pub(crate) fn watch(&self, waiter: Arc<dyn Wake>) -> Watch {
+        self.register(Watcher::Waiter(waiter))
+    }
+
+    fn register(&self, watcher: Watcher) -> Watch {
+        let mut watchers = self.node.watchers.lock();
+        let key = watchers.next;
+        watchers.next += 1;
+        // `fired` is set under this lock: a watcher is either told or sees it.
+        if !self.node.fired.load(SeqCst) {
+            watchers.list.insert(key, watcher);
+        }
+        Watch {
+            node: Arc::clone(&self.node),
+            key,
+        }
+    }
+}
+
+/// What made a token count as fired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fired {
+    Cancel,
+    Deadline,
+}
+
+/// The earlier of two moments, where `None` is never.
+pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken")
+            .field("cancelled", &self.is_cancelled())
+            .field("deadline", &self.node.deadline)
+            .finish()
+    }
+}

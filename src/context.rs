@@ -1,0 +1,38 @@
+//! Which pool's thread the calling thread is, so that a call from inside never waits for itself.
+
+use std::cell::Cell;
+
+use crate::worker::WorkerId;
+
+/// Where the calling thread stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A worker of this pool.
+    Worker(WorkerId),
+    /// A hook of this pool that the dispatcher, or a caller of `add`, is calling.
+    Hook,
+}
+
+thread_local! {
+    static HERE: Cell<Option<(usize, Place)>> = const { Cell::new(None) };
+}
+
+/// Marks the calling thread as inside a pool until dropped.
+pub(crate) struct Inside(Option<(usize, Place)>);
+
+/// `pool` is any number that is the pool's own while its threads live.
+pub(crate) fn enter(pool: usize, place: Place) -> Inside {
+    Inside(HERE.replace(Some((pool, place))))
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = HERE.try_with(|here| here.set(self.0));
+    }
+}
+
+/// Is the calling thread inside this pool, and as what?
+pub(crate) fn inside(pool: usize) -> Option<Place> {
+    let here = HERE.try_with(Cell::get).ok().flatten();
+    here.and_then(|(other, place)| (other == pool).then_some(place))
+}

@@ -1,0 +1,139 @@
+//! Which workers are awake: at most one *searches*, the others run jobs or sleep.
+//!
+//! # States
+//!
+//! A worker *runs* a job, *searches* (a short spin on the ready jobs), or *sleeps* (is on the stack
+//! of sleepers and parks). `word` counts the searching and the sleeping.
+//!
+//! | change | who | how |
+//! |---|---|---|
+//! | runs → searches | the worker, if nobody searches | compare-exchange on `word` |
+//! | searches → runs | the worker that found a job | `found`: leaves the count, then wakes another if more is ready |
+//! | runs or searches → sleeps | the worker | under the lock: onto the stack, counts changed, *then* looks once more |
+//! | sleeps → searches | whoever releases a job and sees nobody search | under the lock: off the stack, counts changed, then unparked |
+//! | sleeps → searches | the worker itself, if that last look found something | under the lock |
+//!
+//! # Why no job is left lying while a worker sleeps
+//!
+//! Whoever releases a job puts it in, and *then* reads `word`. If it reads "one searches", that
+//! worker has not yet left the count, and it looks at the ready jobs after it does: as it found a
+//! job (and wakes another if more is there), or as it lies down (and stays up). If it reads "nobody
+//! searches, one sleeps", it wakes that one, as a searcher. If nobody searches or sleeps, every
+//! worker runs and looks again before it lies down. All these reads and writes are in one total
+//! order (`SeqCst`, with a fence after the job is put in).
+//!
+//! Last in, first out: the worker that lay down last is woken first, its caches still warm.
+
+use crate::park::Wake;
+use crate::seat::Seat;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
+
+const SEARCHING: u64 = 1 << 32;
+const SLEEPING: u64 = 1;
+
+/// Who searches and who sleeps.
+#[derive(Default)]
+pub(crate) struct Crew {
+    /// `searching << 32 | sleeping`.
+    word: Word,
+    sleepers: Mutex<Vec<Arc<Seat>>>,
+}
+
+/// On a cache line of its own: every submitter reads it.
+#[derive(Default)]
+#[repr(align(128))]
+struct Word(AtomicU64);
+
+impl Crew {
+    /// Is a worker ready to take a job at once?
+    pub(crate) fn has_idle(&self) -> bool {
+        self.word.0.load(SeqCst) != 0
+    }
+
+    /// How many sleep, if nobody searches.
+    pub(crate) fn sleeping_quietly(&self) -> Option<usize> {
+        let word = self.word.0.load(SeqCst);
+        (word < SEARCHING).then_some(word as usize)
+    }
+
+    /// The calling worker wants to search. `false`: somebody does already.
+    pub(crate) fn try_search(&self) -> bool {
+        let word = self.word.0.load(SeqCst);
+        word < SEARCHING
+            && self
+                .word
+                .0
+                .compare_exchange(word, word + SEARCHING, SeqCst, SeqCst)
+                .is_ok()
+    }
+
+    /// The calling worker searched, and stops: it found a job, or must leave. It looks at the ready
+    /// jobs after this call, and calls [`wake_one`](Self::wake_one) if there are any.
+    pub(crate) fn stop_search(&self) {
+        let before = self.word.0.fetch_sub(SEARCHING, SeqCst);
+        debug_assert!(before >= SEARCHING, "nobody searched");
+    }
+
+    /// Wakes a sleeper to search, unless somebody searches already. For those who released a job;
+    /// a sequentially consistent fence lies between the release and this call.
+    #[inline]
+    pub(crate) fn wake_one(&self) {
+        let word = self.word.0.load(SeqCst);
+        if word < SEARCHING && word != 0 {
+            self.wake_sleeper();
+        }
+    }
+
+    #[cold]
+    fn wake_sleeper(&self) {
+        let seat = {
+            let mut sleepers = self.sleepers.lock();
+            if self.word.0.load(SeqCst) >= SEARCHING {
+                return;
+            }
+            let Some(seat) = sleepers.pop() else { return };
+            seat.asleep.store(false, SeqCst);
+            self.word.0.fetch_add(SEARCHING - SLEEPING, SeqCst);
+            seat
+        };
+        seat.parker.wake();
+    }
+
+    /// The calling worker, which searches if `searching`, found nothing and sleeps until it is woken
+    /// or dismissed. `work` tells whether there is something to do after all. Returns whether the
+    /// worker searches now.
+    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, work: impl Fn() -> bool) -> bool {
+        {
+            let mut sleepers = self.sleepers.lock();
+            sleepers.push(Arc::clone(seat));
+            seat.asleep.store(true, SeqCst);
+            let change = if searching { SEARCHING } else { 0 };
+            self.word.0.fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
+        }
+        if work() {
+            return self.get_up(seat);
+        }
+        loop {
+            seat.parker.park(None);
+            if !seat.asleep.load(SeqCst) {
+                return true; // whoever took it off the stack counted it as searching
+            }
+            if seat.dismissed() {
+                return self.get_up(seat);
+            }
+        }
+    }
+
+    /// The calling worker leaves the stack by itself, as a searcher.
+    fn get_up(&self, seat: &Arc<Seat>) -> bool {
+        let mut sleepers = self.sleepers.lock();
+        if seat.asleep.load(SeqCst) {
+            // From the top: those who get up by themselves mostly lay down last.
+            let place = sleepers.iter().rposition(|other| Arc::ptr_eq(other, seat));
+            sleepers.remove(place.expect("a sleeper is on the stack"));
+            seat.asleep.store(false, SeqCst);
+            self.word.0.fetch_add(SEARCHING - SLEEPING, SeqCst);
+        }
+        true
+    }
+}

@@ -1,0 +1,270 @@
+//! The dispatcher's thread: a thin shell that feeds the [`Policy`] with what happens and does what it
+//! decides.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::bell::Until;
+use crate::context::{self, Place};
+use crate::error::Reason;
+use crate::hook::PoolState;
+use crate::panics;
+use crate::policy::{Action, Event, Policy};
+use crate::shared::{Command, Shared};
+use crate::sync::channel::{Receiver, Sender};
+use crate::sync::{Arc, Ordering::SeqCst, fence};
+use crate::ticket::Ticket;
+use crate::worker::WorkerId;
+
+/// Jobs taken out of the job channel before they are put where the workers take from.
+const BATCH: usize = 256;
+
+pub(crate) struct Dispatcher<P, O, E> {
+    shared: Arc<Shared<P, O, E>>,
+    commands: Receiver<Command>,
+    policy: Policy<Ticket<P, O, E>>,
+    /// Kept between rounds for its memory.
+    actions: Vec<Action<Ticket<P, O, E>>>,
+    /// Jobs turned away since the pool began to close, and who wants to know.
+    refused: usize,
+    closers: Vec<Sender<usize>>,
+}
+
+/// From this depth on the released jobs are many.
+pub(crate) const MANY: usize = 64;
+
+/// Dropped by the dispatcher's thread as its very last act: those who wait for the pool's end see
+/// their channel disconnected.
+pub(crate) type End = Sender<std::convert::Infallible>;
+
+/// The dispatcher's thread.
+pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Command>, end: End) {
+    let _inside = context::enter(shared.key(), Place::Hook);
+    let work = AssertUnwindSafe(|| {
+        let dispatcher = Dispatcher {
+            policy: Policy::new(Instant::now()),
+            shared: Arc::clone(&shared),
+            commands,
+            actions: Vec::new(),
+            refused: 0,
+            closers: Vec::new(),
+        };
+        dispatcher.run();
+    });
+    if let Err(panic) = catch_unwind(work) {
+        // A bug in the pool itself. Whoever waits shall not wait for ever.
+        log::error!("the dispatcher panicked: {}", panics::message(panic));
+        shared.roster.close();
+        shared.ready.shut();
+        shared.gate.stop();
+        shared.closing.cancel();
+        shared.roster.dismiss_all();
+        while let Ok(ticket) = shared.jobs.1.try_recv() {
+            ticket.refuse(Reason::Closed, &shared.books);
+        }
+        shared.refuse_released();
+    }
+    log::debug!("pool {:?} is closed", shared.name);
+    shared
+        .hooks
+        .each("pool_state", |hook| hook.pool_state(PoolState::Closed));
+    drop(shared);
+    drop(end);
+}
+
+impl<P, O, E> Dispatcher<P, O, E> {
+    fn run(mut self) {
+        while !self.is_over() {
+            let mut busy = self.obey();
+            if self.shared.bell.take_sweep() {
+                self.sweep();
+                busy = true;
+            }
+            busy |= self.feed();
+            if !busy && !self.settle() {
+                self.sleep();
+            }
+        }
+        // From here on, a submitter that slipped in looks after its job itself.
+        self.shared.gate.stop();
+        fence(SeqCst);
+        self.shared.refuse_released();
+    }
+
+    fn is_over(&self) -> bool {
+        self.policy.is_over() && self.shared.gate.count() == 0
+    }
+
+    fn step(&mut self, event: Event<Ticket<P, O, E>>, now: Instant) {
+        self.policy.step(event, now, &mut self.actions);
+    }
+
+    /// Takes the commands that have come. Were there any?
+    fn obey(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(command) = self.commands.try_recv() {
+            any = true;
+            let now = Instant::now();
+            match command {
+                Command::Added(id) => self.step(Event::Added(id), now),
+                Command::Gone(id) => self.step(Event::Gone(id), now),
+                Command::Drain => self.step(Event::Drain, now),
+                Command::Close(told) => {
+                    self.step(Event::Close, now);
+                    self.take(usize::MAX, now);
+                    self.closers.extend(told);
+                }
+            }
+            self.act_and_leave();
+        }
+        for told in self.closers.drain(..) {
+            let _ = told.send(self.refused);
+        }
+        any
+    }
+
+    /// Takes all waiting jobs in hand and drops the dead among them.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        self.take(usize::MAX, now);
+        self.step(Event::Sweep, now);
+        self.act_and_leave();
+    }
+
+    /// Moves jobs on to the workers: when few are left there, or when all that wait have room, so
+    /// that the way past the dispatcher opens again. Did any move?
+    fn feed(&mut self) -> bool {
+        let waiting = self.shared.gate.count();
+        let ready = self.shared.ready.len();
+        let depth = self.policy.depth();
+        let wanted = self.policy.is_closing() || is_low(ready, depth) || ready + waiting <= depth;
+        if waiting == 0 || !wanted {
+            return false;
+        }
+        let now = Instant::now();
+        let taken = self
+            .shared
+            .accepted()
+            .saturating_sub((waiting + ready) as u64);
+        self.step(Event::Looked { ready, taken }, now);
+        let mut left = self.act();
+        // In parts, so that the first workers start early.
+        while self.take(self.policy.appetite().min(BATCH), now) {
+            left += self.act();
+        }
+        // After the release: as long as the count stands, no submitter overtakes these jobs.
+        self.shared.gate.leave(left);
+        left > 0
+    }
+
+    /// Takes up to `most` jobs out of the job channel. Were there any?
+    fn take(&mut self, most: usize, now: Instant) -> bool {
+        let mut any = false;
+        for _ in 0..most {
+            let Ok(ticket) = self.shared.jobs.1.try_recv() else {
+                break;
+            };
+            self.step(Event::Arrived(ticket), now);
+            any = true;
+        }
+        any
+    }
+
+    /// Does what the policy decided outside of [`feed`](Self::feed).
+    fn act_and_leave(&mut self) {
+        let left = self.act();
+        self.shared.gate.leave(left);
+    }
+
+    /// Does what the policy decided. How many of the waiting jobs went their way? The caller takes
+    /// them off the gate's count.
+    fn act(&mut self) -> usize {
+        let (mut left, mut released) = (0, 0);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.shared.ready.set_depth(self.policy.depth());
+        for action in actions.drain(..) {
+            match action {
+                Action::Release(ticket) => {
+                    left += 1;
+                    released += 1;
+                    if let Err(ticket) = self.shared.ready.put(ticket) {
+                        // Released jobs never exceed the channel's bound.
+                        debug_assert!(false, "the ready channel is full");
+                        ticket.refuse(Reason::Closed, &self.shared.books);
+                    }
+                }
+                Action::Refuse(ticket, reason) => {
+                    left += 1;
+                    self.refused += usize::from(reason == Reason::Closed);
+                    ticket.refuse(reason, &self.shared.books);
+                }
+                Action::Forget(ticket) => {
+                    left += 1;
+                    panics::discard("job", ticket);
+                }
+                Action::RefuseReleased => self.refused += self.shared.refuse_released(),
+                Action::DismissAll => self.shared.roster.dismiss_all(),
+                Action::Reap(id) => self.reap(id),
+                Action::AnnounceDraining => {
+                    let hooks = &self.shared.hooks;
+                    hooks.each("pool_state", |hook| hook.pool_state(PoolState::Draining));
+                }
+            }
+        }
+        self.actions = actions;
+        if released > 0 {
+            fence(SeqCst);
+            self.shared.crew.wake_one();
+        }
+        left
+    }
+
+    fn reap(&mut self, id: WorkerId) {
+        if let Some(thread) = self.shared.roster.remove(id)
+            && let Err(panic) = thread.join()
+        {
+            log::error!("worker {id}: thread panicked: {}", panics::message(panic));
+        }
+        let hooks = &self.shared.hooks;
+        hooks.each("worker_remove", |hook| hook.worker_remove(id));
+        log::debug!("worker {id} has left pool {:?}", self.shared.name);
+    }
+
+    /// While draining: is everything at rest, so that the workers can be sent home?
+    fn settle(&mut self) -> bool {
+        let shared = &self.shared;
+        let settled = self.policy.is_draining()
+            && shared.gate.count() == 0
+            && shared.ready.len() == 0
+            && shared
+                .roster
+                .all_serving()
+                .is_some_and(|all| shared.crew.sleeping_quietly() == Some(all))
+            && shared.ready.len() == 0;
+        if settled {
+            // Workers take nothing any more, so what slips in late is turned away, not lost.
+            self.step(Event::Settled, Instant::now());
+            self.act_and_leave();
+        }
+        settled
+    }
+
+    fn sleep(&self) {
+        let shared = &self.shared;
+        let waiting = self.policy.in_hand() > 0 || !shared.jobs.1.is_empty();
+        if waiting {
+            shared.bell.sleep(Until::LowWater, || {
+                is_low(shared.ready.len(), shared.ready.depth())
+            });
+        } else {
+            shared.bell.sleep(Until::Job, || !shared.jobs.1.is_empty());
+        }
+    }
+}
+
+/// Are so few released jobs left that more should follow? Half of a few; of many an eighth, so that
+/// the dispatcher is woken seldom and, between, the way past it is open.
+pub(crate) fn is_low(ready: usize, depth: usize) -> bool {
+    let mark = if depth < MANY { depth / 2 } else { depth / 8 };
+    ready < depth && ready <= mark
+}

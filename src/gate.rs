@@ -1,0 +1,186 @@
+//! Admission: how many jobs wait, whether more may come, and who waits for room.
+//!
+//! # Why no submitter waits for room that is there
+//!
+//! One that finds no room first puts itself on the list and counts itself in `blocked`, and *then*
+//! tries once more. Whoever makes room changes `word` and *then* reads `blocked` (all sequentially
+//! consistent). So either the submitter sees the room, or it is seen and woken. One that was woken
+//! and leaves without entering wakes the next.
+
+use std::collections::VecDeque;
+
+use crate::park::{Parker, Wake};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering::SeqCst};
+
+/// No new jobs; those accepted still run.
+const DRAINING: u64 = 1 << 40;
+/// No new jobs; those that have not begun are answered.
+const CLOSING: u64 = 1 << 41;
+/// The dispatcher has looked for the last time.
+const STOPPED: u64 = 1 << 42;
+const COUNT: u64 = (1 << 40) - 1;
+
+/// Why a job may not enter now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Full,
+    Shut,
+}
+
+pub(crate) struct Gate {
+    word: Word,
+    capacity: usize,
+    blocked: AtomicUsize,
+    line: Mutex<VecDeque<Arc<Parker>>>,
+}
+
+/// Flags, and how many jobs have entered and are not yet released.
+#[repr(align(128))]
+struct Word(AtomicU64);
+
+impl Gate {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Gate {
+            word: Word(AtomicU64::new(0)),
+            capacity,
+            blocked: AtomicUsize::new(0),
+            line: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Jobs that wait.
+    pub(crate) fn count(&self) -> usize {
+        (self.word.0.load(SeqCst) & COUNT) as usize
+    }
+
+    /// Nothing waits and everything is open: a job may go straight to the workers.
+    #[inline]
+    pub(crate) fn wide_open(&self) -> bool {
+        self.word.0.load(SeqCst) == 0
+    }
+
+    /// One job enters. Room and flags are judged in the step that takes the place.
+    pub(crate) fn enter(&self) -> Result<(), Refusal> {
+        let mut word = self.word.0.load(SeqCst);
+        loop {
+            if word > COUNT {
+                return Err(Refusal::Shut);
+            }
+            if word as usize >= self.capacity {
+                return Err(Refusal::Full);
+            }
+            match self
+                .word
+                .0
+                .compare_exchange_weak(word, word + 1, SeqCst, SeqCst)
+            {
+                Ok(_) => return Ok(()),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// So many jobs have left. Only the dispatcher calls this.
+    pub(crate) fn leave(&self, jobs: usize) {
+        if jobs == 0 {
+            return;
+        }
+        let before = self.word.0.fetch_sub(jobs as u64, SeqCst);
+        debug_assert!(before & COUNT >= jobs as u64, "more left than entered");
+        if self.blocked.load(SeqCst) > 0 {
+            self.wake(jobs);
+        }
+    }
+
+    fn shut_with(&self, flags: u64) -> bool {
+        let before = self.word.0.fetch_or(flags, SeqCst);
+        if self.blocked.load(SeqCst) > 0 {
+            self.wake(usize::MAX);
+        }
+        before & flags != flags
+    }
+
+    /// No new jobs. Was this the first call?
+    pub(crate) fn drain(&self) -> bool {
+        self.shut_with(DRAINING)
+    }
+
+    /// No new jobs, and those that wait will not run. Was this the first call?
+    pub(crate) fn close(&self) -> bool {
+        self.shut_with(DRAINING | CLOSING)
+    }
+
+    /// The dispatcher looks once more after this call, and then never again.
+    pub(crate) fn stop(&self) {
+        self.shut_with(DRAINING | CLOSING | STOPPED);
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.word.0.load(SeqCst) & DRAINING != 0
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.word.0.load(SeqCst) & STOPPED != 0
+    }
+
+    fn wake(&self, most: usize) {
+        let woken: Vec<_> = {
+            let mut line = self.line.lock();
+            let count = most.min(line.len());
+            line.drain(..count).collect()
+        };
+        for parker in woken {
+            parker.wake();
+        }
+    }
+
+    /// Blocks until `enter` lets the job in. `wait` blocks the thread until it is woken or has its
+    /// own reason to give up.
+    ///
+    /// # Errors
+    /// `None` when the gate is shut, else the reason of `wait`.
+    pub(crate) fn wait_in_line<R>(
+        &self,
+        parker: &Arc<Parker>,
+        mut enter: impl FnMut() -> Result<(), Refusal>,
+        mut wait: impl FnMut() -> Result<(), R>,
+    ) -> Result<(), Option<R>> {
+        loop {
+            self.stand_in_line(parker);
+            let outcome = match enter() {
+                Ok(()) => Some(Ok(())),
+                Err(Refusal::Shut) => Some(Err(None)),
+                Err(Refusal::Full) => wait().err().map(|reason| Err(Some(reason))),
+            };
+            let called = self.leave_line(parker);
+            if let Some(outcome) = outcome {
+                if called {
+                    self.wake(1); // the call was for a job that did not need it
+                }
+                return outcome;
+            }
+            match enter() {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Shut) => return Err(None),
+                Err(Refusal::Full) => {} // another was faster
+            }
+        }
+    }
+
+    fn stand_in_line(&self, parker: &Arc<Parker>) {
+        self.line.lock().push_back(Arc::clone(parker));
+        self.blocked.fetch_add(1, SeqCst);
+    }
+
+    /// Had it been called out of the line?
+    fn leave_line(&self, parker: &Arc<Parker>) -> bool {
+        let mut line = self.line.lock();
+        self.blocked.fetch_sub(1, SeqCst);
+        let place = line.iter().position(|one| Arc::ptr_eq(one, parker));
+        place.map(|place| line.remove(place)).is_none()
+    }
+}

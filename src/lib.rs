@@ -1,0 +1,120 @@
+//! A pool of stateful workers on OS threads, for programs without an async runtime.
+//!
+//! A [`Worker`] is an object with a state of its own (a loaded model, a child process, a database
+//! handle), not a bare closure. Each has its own thread; workers are added and removed while the
+//! pool runs. A job goes in by a blocking [`submit`](Manager::submit), by
+//! [`enqueue`](Manager::enqueue) or [`try_submit`](Manager::try_submit) with a [`JobHandle`] for
+//! later, or by [`detach_submit`](Manager::detach_submit), where only failures are heard of.
+//!
+//! ```
+//! use worker_pool::{Job, Manager, Meter, Worker};
+//!
+//! struct Counter { words: usize }
+//!
+//! impl Worker<String, usize, std::io::Error> for Counter {
+//!     fn run(&mut self, job: Job<String>) -> Result<usize, std::io::Error> {
+//!         self.words += job.payload().split_whitespace().count();
+//!         Ok(self.words)
+//!     }
+//! }
+//!
+//! let meter = Meter::new();
+//! let pool = Manager::builder().name("words").hook(meter.clone()).build()?;
+//! pool.add(Counter { words: 0 })?;
+//! assert_eq!(pool.submit("to be or not to be".to_owned())?, 6);
+//! assert_eq!(meter.snapshot().to_string(), "0 of 1 workers busy, 0 jobs waiting, running");
+//! pool.drain();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The way of a job
+//!
+//! ```text
+//! caller ──submit──▶ job channel ──▶ dispatcher thread ──▶ ready channel ──▶ worker thread ──▶ reply to the caller
+//!            │          (bounded)                              │                 │
+//!            └── nothing waits: straight to the workers ───────┘                 └─▶ hooks ─▶ meter ─▶ gRPC stream
+//! ```
+//!
+//! 1. **The gate** counts the jobs that wait. Is the queue full, `submit` blocks and `try_submit`
+//!    hands the payload back.
+//! 2. **The job channel** is a bounded crossbeam channel.
+//! 3. **The dispatcher**, one thread, moves jobs on to the workers, turns away those that were
+//!    cancelled or are late, joins workers that leave, and keeps the order of closing. Its decisions
+//!    are a pure state machine.
+//! 4. **The ready channel** is what the workers take from: about one job per worker if jobs are
+//!    long, more if they are so short that workers would wait for the dispatcher.
+//! 5. **The short way**: if nothing waits and a worker is idle, the submitter puts the job on the
+//!    ready channel itself. As it does so only if nothing waits, its jobs keep their order.
+//! 6. **The worker** calls the hooks, runs the job, calls the hooks, and *then* replies: who holds a
+//!    result sees settled counters. At most one idle worker looks for jobs, for some microseconds;
+//!    the others sleep, and the last to lie down is woken first.
+//!
+//! # Promises
+//!
+//! - Every accepted job has exactly one outcome; payloads and outputs are dropped exactly once.
+//! - Jobs of one submitter begin in the order in which they were submitted.
+//! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told.
+//! - A caller returns when its token fires or its deadline passes, whatever the worker does.
+//! - `0 ≤ busy ≤ total` in every [`Snapshot`].
+//! - An idle pool uses no processor time.
+//! - No call blocks for ever by accident: a submit from inside the pool that could never be served
+//!   is an error ([`Reason::WouldDeadlock`]), and closing from inside only asks.
+//!
+//! # Features
+//!
+//! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
+//! TLS to it. With `default-features = false` the pool has three small dependencies.
+
+mod bell;
+mod builder;
+mod cancel;
+mod close;
+mod context;
+mod crew;
+mod dispatcher;
+mod error;
+mod gate;
+#[cfg(feature = "grpc")]
+pub mod grpc;
+mod handle;
+mod hook;
+mod job;
+mod manager;
+mod meter;
+mod pace;
+mod panics;
+mod park;
+mod policy;
+mod ready;
+mod roster;
+mod runner;
+mod seat;
+mod shared;
+mod slot;
+mod spin;
+mod stats;
+mod submit;
+mod sync;
+mod ticket;
+mod worker;
+
+pub use builder::Builder;
+pub use cancel::CancelToken;
+pub use close::CloseSignal;
+pub use error::{
+    AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, JobError, Reason,
+    Rejected, SubmitError, UnknownWorker,
+};
+pub use handle::JobHandle;
+pub use hook::{Gauge, Hook, PoolState};
+pub use job::{Job, JobId, Outcome};
+pub use manager::Manager;
+pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
+pub use stats::Stats;
+pub use submit::Submission;
+pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

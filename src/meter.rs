@@ -1,0 +1,385 @@
+//! The meter: a [`Hook`] that counts busy and total workers, and tells subscribers the newest value.
+//!
+//! # Why no change is missed
+//!
+//! Busy and total live in one atomic word, so that no snapshot can show one without the other. A
+//! subscriber that is about to wait takes the lock, sets `armed`, and *then* reads the word; whoever
+//! counts changes the word and *then* reads `armed` (all sequentially consistent). So either the
+//! subscriber sees the change and does not wait, or the counter sees `armed` and wakes it. While
+//! nobody waits, counting is one read-modify-write and one load of a word that rarely changes.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::hook::{Gauge, Hook, PoolState};
+use crate::job::{JobId, Outcome};
+use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, Weak};
+use crate::worker::WorkerId;
+
+/// One busy worker, in the low half of the packed word.
+const BUSY: u64 = 1;
+/// One worker, in the high half of the packed word.
+const TOTAL: u64 = 1 << 32;
+
+/// How busy a pool was at one moment. `busy ≤ total` always holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Workers that are running a job.
+    pub busy: u32,
+    /// Workers that have a thread.
+    pub total: u32,
+    /// Jobs accepted and not yet released to the workers.
+    pub waiting: u64,
+    /// The most jobs that may wait.
+    pub queue_capacity: u64,
+    /// Jobs run to their end so far, whatever their outcome.
+    pub finished: u64,
+    /// Where the pool is in its life.
+    pub state: PoolState,
+}
+
+impl Snapshot {
+    /// `busy / total`, from 0 to 1. Without workers it is 1: nothing can be taken on.
+    ///
+    /// ```
+    /// let meter = worker_pool::Meter::new();
+    /// assert_eq!(meter.snapshot().utilization(), 1.0); // no pool, no workers
+    /// ```
+    pub fn utilization(&self) -> f32 {
+        if self.total == 0 {
+            1.0
+        } else {
+            self.busy as f32 / self.total as f32
+        }
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} workers busy, {} jobs waiting, {}",
+            self.busy, self.total, self.waiting, self.state
+        )
+    }
+}
+
+/// Counts busy and total workers of the pool that it is hooked into. Cheap to clone; all clones are
+/// the same meter.
+///
+/// Counting costs tens of nanoseconds per job and never waits for a subscriber. One meter may be
+/// hooked into several pools: it then shows their sums, and its state is that of the least advanced.
+///
+/// ```
+/// use worker_pool::{Job, Manager, Meter};
+///
+/// let meter = Meter::new();
+/// let pool = Manager::<u32, u32>::builder().hook(meter.clone()).build()?;
+/// pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
+/// assert_eq!(pool.submit(1)?, 2);
+/// let now = meter.snapshot();
+/// assert_eq!((now.busy, now.total), (0, 1)); // whoever holds its result sees settled counters
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Meter {
+    owner: Arc<Owner>,
+}
+
+/// Shared by the clones of a meter, not by its subscriptions: the last one to go ends the stream.
+struct Owner {
+    board: Arc<Board>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.board.orphaned.store(true, SeqCst);
+        self.board.tell();
+    }
+}
+
+struct Board {
+    /// `total << 32 | busy`.
+    word: AtomicU64,
+    /// The state of the least advanced pool, as a `PoolState`.
+    state: AtomicU8,
+    /// A subscriber waits, or is about to.
+    armed: AtomicBool,
+    /// Every `Meter` is gone.
+    orphaned: AtomicBool,
+    pools: Mutex<Vec<Weak<dyn Gauge>>>,
+    /// Guards the way from `armed` to the wait; counts nothing.
+    subscribers: Mutex<()>,
+    change: Condvar,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Meter::new()
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Meter").field(&self.snapshot()).finish()
+    }
+}
+
+impl Meter {
+    /// A meter that is not yet hooked into a pool: no workers, state `Running`.
+    pub fn new() -> Self {
+        let board = Arc::new(Board {
+            word: AtomicU64::new(0),
+            state: AtomicU8::new(PoolState::Running as u8),
+            armed: AtomicBool::new(false),
+            orphaned: AtomicBool::new(false),
+            pools: Mutex::new(Vec::new()),
+            subscribers: Mutex::new(()),
+            change: Condvar::new(),
+        });
+        Meter {
+            owner: Arc::new(Owner { board }),
+        }
+    }
+
+    /// The counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.owner.board.snapshot()
+    }
+
+    /// A stream of snapshots that yields the present one first and then the newest after each
+    /// change. A subscriber that reads slowly misses intermediate values, never the last one.
+    pub fn subscribe(&self) -> Subscription {
+        Subscription {
+            board: Arc::clone(&self.owner.board),
+            seen: None,
+        }
+    }
+}
+
+impl Board {
+    fn add(&self, amount: u64) {
+        let before = self.word.fetch_add(amount, SeqCst);
+        debug_assert!(
+            amount != BUSY || before as u32 != u32::MAX,
+            "the busy counter overflowed"
+        );
+        self.tell_if_armed();
+    }
+
+    fn sub(&self, amount: u64) {
+        let before = self.word.fetch_sub(amount, SeqCst);
+        debug_assert!(
+            before as u32 as u64 <= before >> 32,
+            "more workers busy than there are"
+        );
+        self.tell_if_armed();
+    }
+
+    #[inline]
+    fn tell_if_armed(&self) {
+        if self.armed.load(SeqCst) && self.armed.swap(false, SeqCst) {
+            self.tell();
+        }
+    }
+
+    #[cold]
+    fn tell(&self) {
+        // Taken and left at once: a subscriber between its check and its wait holds it.
+        drop(self.subscribers.lock());
+        self.change.notify_all();
+    }
+
+    fn state(&self) -> PoolState {
+        match self.state.load(SeqCst) {
+            0 => PoolState::Running,
+            1 => PoolState::Draining,
+            _ => PoolState::Closed,
+        }
+    }
+
+    fn key(&self) -> (u64, PoolState) {
+        (self.word.load(SeqCst), self.state())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (word, state) = self.key();
+        self.fill(word, state)
+    }
+
+    fn fill(&self, word: u64, state: PoolState) -> Snapshot {
+        let mut snapshot = Snapshot {
+            busy: word as u32,
+            total: (word >> 32) as u32,
+            waiting: 0,
+            queue_capacity: 0,
+            finished: 0,
+            state,
+        };
+        for pool in self.pools.lock().iter().filter_map(Weak::upgrade) {
+            snapshot.waiting += pool.waiting() as u64;
+            snapshot.queue_capacity += pool.queue_capacity() as u64;
+            snapshot.finished += pool.finished();
+        }
+        snapshot
+    }
+}
+
+impl Hook for Meter {
+    fn pool_start(&self, pool: Weak<dyn Gauge>) {
+        let mut pools = self.owner.board.pools.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(pool);
+        self.owner
+            .board
+            .state
+            .store(PoolState::Running as u8, SeqCst);
+    }
+    fn pool_state(&self, state: PoolState) {
+        let board = &self.owner.board;
+        let least = {
+            let pools = board.pools.lock();
+            let states = pools.iter().filter_map(Weak::upgrade).map(|p| p.state());
+            let least = states.min().unwrap_or(state);
+            board.state.store(least as u8, SeqCst);
+            least
+        };
+        log::debug!("meter: a pool is {state}, all are at least {least}");
+        board.tell_if_armed();
+    }
+    fn job_start(&self, _: JobId, _: WorkerId) {
+        self.owner.board.add(BUSY);
+    }
+    fn job_finish(&self, _: JobId, _: WorkerId, _: Outcome) {
+        self.owner.board.sub(BUSY);
+    }
+    fn worker_add(&self, _: WorkerId) {
+        self.owner.board.add(TOTAL);
+    }
+    fn worker_remove(&self, _: WorkerId) {
+        self.owner.board.sub(TOTAL);
+    }
+}
+
+/// A stream of [`Snapshot`]s, made by [`Meter::subscribe`].
+///
+/// It ends (`None`) after the snapshot that says `Closed`, or when the last [`Meter`] is dropped.
+pub struct Subscription {
+    board: Arc<Board>,
+    seen: Option<(u64, PoolState)>,
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").finish_non_exhaustive()
+    }
+}
+
+/// Why [`Subscription::recv_timeout`] has no snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionError {
+    /// Nothing changed in the given time.
+    Timeout,
+    /// The pool is closed and its last snapshot was taken; nothing will follow.
+    Ended,
+}
+
+impl fmt::Display for SubscriptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SubscriptionError::Timeout => "nothing changed in the given time",
+            SubscriptionError::Ended => "the pool is closed: no more snapshots",
+        })
+    }
+}
+
+impl std::error::Error for SubscriptionError {}
+
+impl Subscription {
+    /// Blocks until the counters differ from those seen last; the first call returns at once.
+    /// `None` when nothing will follow.
+    pub fn recv(&mut self) -> Option<Snapshot> {
+        self.wait(None).ok()
+    }
+
+    /// As [`recv`](Self::recv), for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`Timeout`](SubscriptionError::Timeout) when nothing changed, [`Ended`](SubscriptionError::Ended)
+    /// when nothing will follow.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Snapshot, SubscriptionError> {
+        self.wait(Instant::now().checked_add(timeout))
+    }
+
+    /// The newest snapshot if it was not seen yet. Never blocks.
+    pub fn try_recv(&mut self) -> Option<Snapshot> {
+        self.news().then(|| self.show())
+    }
+
+    /// Notes the counters; were they different before?
+    fn news(&mut self) -> bool {
+        let now = Some(self.board.key());
+        std::mem::replace(&mut self.seen, now) != now
+    }
+
+    /// The snapshot noted last. Asks the pools, so it is called without the subscribers' lock.
+    fn show(&self) -> Snapshot {
+        let (word, state) = self.seen.unwrap_or_else(|| self.board.key());
+        self.board.fill(word, state)
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Snapshot, SubscriptionError> {
+        if !self.news() {
+            self.wait_for_news(deadline)?;
+        }
+        Ok(self.show())
+    }
+
+    fn wait_for_news(&mut self, deadline: Option<Instant>) -> Result<(), SubscriptionError> {
+        let board = Arc::clone(&self.board);
+        let mut guard = board.subscribers.lock();
+        loop {
+            board.armed.store(true, SeqCst);
+            if self.news() {
+                return Ok(());
+            }
+            let over = matches!(self.seen, Some((_, PoolState::Closed)));
+            if over || board.orphaned.load(SeqCst) {
+                return Err(SubscriptionError::Ended);
+            }
+            match deadline {
+                None => board.change.wait(&mut guard),
+                Some(at) => {
+                    if board.change.wait_until(&mut guard, at).timed_out() {
+                        return self.news().then_some(()).ok_or(SubscriptionError::Timeout);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Snapshot;
+    fn next(&mut self) -> Option<Snapshot> {
+        self.recv()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_halves_do_not_touch() {
+        let meter = Meter::new();
+        for id in 1..=3 {
+            meter.worker_add(WorkerId::new(id));
+        }
+        meter.job_start(JobId::new(1), WorkerId::new(1));
+        let seen = meter.snapshot();
+        assert_eq!((seen.busy, seen.total), (1, 3));
+        assert_eq!(meter.owner.board.word.load(SeqCst), TOTAL * 3 + BUSY);
+    }
+}

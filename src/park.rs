@@ -1,0 +1,131 @@
+//! How a thread waits for one event: a [`Parker`] of its own, so that `std::thread::park`'s token
+//! stays the user's.
+
+use std::time::Instant;
+
+use crate::sync::{Arc, AtomicU8, Condvar, Mutex, Ordering::SeqCst};
+
+/// Nobody waits and nobody has called.
+const EMPTY: u8 = 0;
+/// The owner sleeps, or is about to.
+const PARKED: u8 = 1;
+/// A call came; the next `park` returns at once.
+const NOTIFIED: u8 = 2;
+
+/// Something that can be told to look again.
+pub(crate) trait Wake: Send + Sync {
+    fn wake(&self);
+}
+
+/// One thread waits, any thread wakes. A wake before the wait is kept, several count as one.
+///
+/// `EMPTY → PARKED` only by the owner under the lock, `→ NOTIFIED` by any waker, `NOTIFIED → EMPTY`
+/// by the owner. A waker that replaced `PARKED` takes the lock before it rings, so the owner is
+/// either not yet past its compare-exchange (and sees `NOTIFIED`) or already waiting.
+pub(crate) struct Parker {
+    state: AtomicU8,
+    lock: Mutex<()>,
+    bell: Condvar,
+}
+
+thread_local! {
+    static CURRENT: Arc<Parker> = Arc::new(Parker::new());
+}
+
+impl Parker {
+    pub(crate) fn new() -> Self {
+        Parker {
+            state: AtomicU8::new(EMPTY),
+            lock: Mutex::new(()),
+            bell: Condvar::new(),
+        }
+    }
+
+    /// The calling thread's own. Waits are never nested, so one is enough.
+    pub(crate) fn current() -> Arc<Parker> {
+        CURRENT
+            .try_with(Arc::clone)
+            // A submit from a destructor of a thread-local still works.
+            .unwrap_or_else(|_| Arc::new(Parker::new()))
+    }
+
+    /// Blocks until a wake or the deadline. May return for an old wake: callers check and repeat.
+    pub(crate) fn park(&self, deadline: Option<Instant>) {
+        if self
+            .state
+            .compare_exchange(NOTIFIED, EMPTY, SeqCst, SeqCst)
+            .is_ok()
+        {
+            return;
+        }
+        let mut guard = self.lock.lock();
+        if self
+            .state
+            .compare_exchange(EMPTY, PARKED, SeqCst, SeqCst)
+            .is_err()
+        {
+            self.state.store(EMPTY, SeqCst);
+            return;
+        }
+        loop {
+            let late = match deadline {
+                None => {
+                    self.bell.wait(&mut guard);
+                    false
+                }
+                Some(at) => self.bell.wait_until(&mut guard, at).timed_out(),
+            };
+            if late || self.state.load(SeqCst) == NOTIFIED {
+                self.state.store(EMPTY, SeqCst);
+                return;
+            }
+        }
+    }
+}
+
+impl Wake for Parker {
+    fn wake(&self) {
+        if self.state.swap(NOTIFIED, SeqCst) == PARKED {
+            drop(self.lock.lock());
+            self.bell.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_wake_before_the_wait_is_kept() {
+        let parker = Parker::new();
+        parker.wake();
+        parker.wake();
+        parker.park(None); // would hang if the wake were lost
+        let start = Instant::now();
+        parker.park(Some(start + Duration::from_millis(5)));
+        assert!(
+            start.elapsed() >= Duration::from_millis(5),
+            "two wakes count as one"
+        );
+    }
+
+    #[test]
+    fn every_wake_arrives() {
+        let ping = Arc::new(Parker::new());
+        let pong = Arc::new(Parker::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..10_000 {
+                    ping.park(None);
+                    pong.wake();
+                }
+            });
+            for _ in 0..10_000 {
+                ping.wake();
+                pong.park(None);
+            }
+        });
+    }
+}

@@ -1,0 +1,269 @@
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+
+/// A job whose caller may change its mind; the world keeps the other end.
+#[derive(Debug, Clone)]
+struct Toy {
+    number: u64,
+    fate: Rc<RefCell<Fate>>,
+}
+
+impl Fated for Toy {
+    fn fate(&self) -> Fate {
+        *self.fate.borrow()
+    }
+}
+
+/// A small random generator (xorshift): the same sequences on every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// Stands for the shell and everything around it, and checks each decision.
+struct World {
+    policy: Policy<Toy>,
+    now: Instant,
+    dice: Dice,
+    /// In the job channel.
+    channel: VecDeque<Toy>,
+    /// In the ready channel.
+    ready: VecDeque<u64>,
+    arrived: u64,
+    taken: u64,
+    /// How many times each job was settled; must become 1 for all.
+    settled: BTreeMap<u64, u32>,
+    last_released: u64,
+    workers: BTreeSet<WorkerId>,
+    dismissed: bool,
+    drained: bool,
+    closed: bool,
+    announced: u32,
+    fates: Vec<Rc<RefCell<Fate>>>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        World {
+            policy: Policy::new(now),
+            now,
+            dice: Dice(seed * 0x9E37_79B9 + 1),
+            channel: VecDeque::new(),
+            ready: VecDeque::new(),
+            arrived: 0,
+            taken: 0,
+            settled: BTreeMap::new(),
+            last_released: 0,
+            workers: BTreeSet::new(),
+            dismissed: false,
+            drained: false,
+            closed: false,
+            announced: 0,
+            fates: Vec::new(),
+        }
+    }
+
+    fn settle(&mut self, job: u64) {
+        *self.settled.entry(job).or_default() += 1;
+    }
+
+    fn step(&mut self, event: Event<Toy>) {
+        let mut actions = Vec::new();
+        self.policy.step(event, self.now, &mut actions);
+        for action in actions {
+            match action {
+                Action::Release(job) => {
+                    assert!(!self.closed, "released while closing");
+                    assert_eq!(job.fate(), Fate::Live, "released a dead job");
+                    assert!(job.number > self.last_released, "released out of order");
+                    self.last_released = job.number;
+                    self.ready.push_back(job.number);
+                    assert!(self.ready.len() <= self.policy.depth(), "too many released");
+                }
+                Action::Refuse(job, reason) => {
+                    match job.fate() {
+                        Fate::Live => assert!(self.closed && reason == Reason::Closed),
+                        fate => assert_eq!(fate, Fate::Dead(reason)),
+                    }
+                    self.settle(job.number);
+                }
+                Action::Forget(job) => {
+                    assert_eq!(job.fate(), Fate::Gone);
+                    self.settle(job.number);
+                }
+                Action::Reap(worker) => assert!(self.workers.remove(&worker), "reaped twice"),
+                Action::DismissAll => {
+                    assert!(self.closed, "dismissed while jobs may come");
+                    self.dismissed = true;
+                }
+                Action::RefuseReleased => {
+                    assert!(self.closed);
+                    for job in std::mem::take(&mut self.ready) {
+                        self.settle(job);
+                    }
+                }
+                Action::AnnounceDraining => self.announced += 1,
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let (ready, taken) = (self.ready.len(), self.taken);
+        self.step(Event::Looked { ready, taken });
+        let appetite = self.policy.appetite();
+        for _ in 0..appetite.min(self.channel.len()) {
+            let job = self.channel.pop_front().expect("counted");
+            self.step(Event::Arrived(job));
+        }
+    }
+
+    fn random_event(&mut self) {
+        self.now += Duration::from_micros(self.dice.roll(300));
+        match self.dice.roll(100) {
+            0..40 if !self.drained => {
+                self.arrived += 1;
+                let fate = Rc::new(RefCell::new(Fate::Live));
+                self.fates.push(Rc::clone(&fate));
+                let number = self.arrived;
+                self.channel.push_back(Toy { number, fate });
+            }
+            40..60 => self.look(),
+            60..80 => {
+                // A worker takes a job and runs it.
+                if !self.workers.is_empty()
+                    && let Some(job) = self.ready.pop_front()
+                {
+                    self.taken += 1;
+                    self.settle(job);
+                }
+            }
+            80..85 => {
+                // A caller cancels, is late, or takes its job back.
+                if let Some(fate) = self.fates.pop() {
+                    *fate.borrow_mut() = match self.dice.roll(3) {
+                        0 => Fate::Dead(Reason::Cancelled),
+                        1 => Fate::Dead(Reason::DeadlinePassed),
+                        _ => Fate::Gone,
+                    };
+                }
+            }
+            85..90 => {
+                while let Some(job) = self.channel.pop_front() {
+                    self.step(Event::Arrived(job));
+                }
+                self.step(Event::Sweep);
+                assert!(
+                    self.policy.hand.iter().all(|job| job.fate() == Fate::Live),
+                    "a sweep leaves no dead job"
+                );
+            }
+            90..94 if !self.drained => {
+                let worker = WorkerId::new(self.arrived * 1000 + self.workers.len() as u64);
+                if self.workers.insert(worker) {
+                    self.step(Event::Added(worker));
+                }
+            }
+            94..96 => {
+                if let Some(&worker) = self.workers.iter().next() {
+                    self.closed |= self.drained && self.workers.len() == 1;
+                    self.step(Event::Gone(worker));
+                }
+            }
+            96 if self.dice.roll(20) == 0 => {
+                self.drained = true;
+                self.closed |= self.workers.is_empty();
+                self.step(Event::Drain);
+            }
+            97 if self.dice.roll(20) == 0 => {
+                self.drained = true;
+                self.closed = true;
+                self.step(Event::Close);
+            }
+            98 => {
+                let rest = self.channel.is_empty() && self.ready.is_empty();
+                if rest && self.policy.is_draining() {
+                    self.closed |= self.policy.in_hand() == 0;
+                    self.step(Event::Settled);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets everything come to its end, as the shell would.
+    fn finish(mut self) {
+        self.drained = true;
+        self.closed = true;
+        self.step(Event::Close);
+        self.look();
+        assert!(self.dismissed, "nobody was sent home");
+        for worker in self.workers.clone() {
+            self.step(Event::Gone(worker));
+        }
+        assert!(self.policy.is_over());
+        assert!(self.channel.is_empty() && self.ready.is_empty());
+        assert_eq!(self.announced, 1, "the end is announced once");
+        assert_eq!(self.settled.len() as u64, self.arrived, "a job was lost");
+        assert!(
+            self.settled.values().all(|&times| times == 1),
+            "a job was settled twice"
+        );
+    }
+}
+
+#[test]
+fn a_million_random_events_lose_no_job_and_keep_the_order() {
+    for seed in 1..=1000 {
+        let mut world = World::new(seed);
+        for _ in 0..1000 {
+            world.random_event();
+        }
+        world.finish();
+    }
+}
+
+#[test]
+fn a_pool_without_workers_keeps_its_jobs_until_one_comes() {
+    let mut world = World::new(1);
+    let fate = Rc::new(RefCell::new(Fate::Live));
+    world.arrived = 1;
+    world.channel.push_back(Toy { number: 1, fate });
+    world.look();
+    assert_eq!(world.ready.len(), 0);
+    world.workers.insert(WorkerId::new(1));
+    world.step(Event::Added(WorkerId::new(1)));
+    world.look();
+    assert_eq!(world.ready, [1]);
+    world.finish();
+}
+
+#[test]
+fn draining_ends_when_all_is_at_rest_and_not_before() {
+    let mut world = World::new(1);
+    world.workers.insert(WorkerId::new(1));
+    world.step(Event::Added(WorkerId::new(1)));
+    let fate = Rc::new(RefCell::new(Fate::Live));
+    world.arrived = 1;
+    world.step(Event::Arrived(Toy { number: 1, fate }));
+    world.step(Event::Drain);
+    world.step(Event::Settled); // too early: a job is in hand
+    assert!(world.policy.is_draining() && !world.dismissed);
+    world.look();
+    assert_eq!(world.ready.pop_front(), Some(1));
+    world.settle(1);
+    world.closed = true;
+    world.step(Event::Settled);
+    assert!(world.dismissed);
+    world.finish();
+}

@@ -1,0 +1,188 @@
+//! A worker's thread: its loop reads like the lifecycle in the docs of [`Worker`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::cancel::CancelToken;
+use crate::context::{self, Place};
+use crate::dispatcher::{MANY, is_low};
+use crate::job::{Job, Outcome};
+use crate::panics;
+use crate::seat::Seat;
+use crate::shared::{Command, Shared};
+use crate::spin::Spin;
+use crate::sync::{Arc, Ordering::SeqCst, fence};
+use crate::ticket::{Begun, Ran, Ticket};
+use crate::worker::{Worker, WorkerHandle};
+
+/// When the released jobs are many, a worker looks at the low-water mark once in so many jobs.
+const LOOK_EVERY: u32 = 8;
+
+/// Tells the dispatcher that the thread is at its end, however it ends.
+struct LastAct<'a, P, O, E>(&'a Shared<P, O, E>, &'a Seat);
+
+impl<P, O, E> Drop for LastAct<'_, P, O, E> {
+    fn drop(&mut self) {
+        self.0.command(Command::Gone(self.1.id()));
+    }
+}
+
+/// The thread of one worker.
+pub(crate) fn run<P, O, E, W>(shared: &Shared<P, O, E>, seat: &Arc<Seat>, mut worker: W)
+where
+    W: Worker<P, O, E>,
+{
+    let id = seat.id();
+    let _last_act = LastAct(shared, seat);
+    let _inside = context::enter(shared.key(), Place::Worker(id));
+    log::debug!("worker {id} of pool {:?} starts", shared.name);
+    let mut seeker = Seeker {
+        shared,
+        seat,
+        searching: false,
+        taken: 0,
+    };
+    let handle = WorkerHandle::new(Arc::clone(seat));
+    let mut well = contained(id, "start", || worker.start(&handle));
+    // A worker's own, so that counting its owners is no other worker's business.
+    let closing = shared.closing.child();
+    while well && let Some(ticket) = seeker.next() {
+        well = run_job(shared, seat, &mut worker, &closing, ticket);
+    }
+    seat.dismiss();
+    seeker.stop_search();
+    contained(id, "close", || worker.close());
+    panics::discard("worker", worker);
+}
+
+fn contained(id: crate::WorkerId, what: &str, call: impl FnOnce()) -> bool {
+    let result = catch_unwind(AssertUnwindSafe(call));
+    result
+        .map_err(|panic| {
+            let message = panics::message(panic);
+            log::error!("worker {id} panicked in {what}: {message}");
+        })
+        .is_ok()
+}
+
+/// Hook, run, hook, *then* the reply: who holds its result sees settled counters. `false` when the
+/// worker panicked.
+fn run_job<P, O, E, W>(
+    shared: &Shared<P, O, E>,
+    seat: &Seat,
+    worker: &mut W,
+    closing: &CancelToken,
+    ticket: Ticket<P, O, E>,
+) -> bool
+where
+    W: Worker<P, O, E>,
+{
+    let me = seat.id();
+    let Some(begun) = ticket.begin(me, &shared.books) else {
+        return true; // cancelled, late, or taken back: it has its answer
+    };
+    let Begun {
+        id,
+        payload,
+        token,
+        reply,
+    } = begun;
+    seat.job_begins(id);
+    shared
+        .hooks
+        .each("job_start", |hook| hook.job_start(id, me));
+    let job = Job::new(id, payload, token, closing.clone());
+    let ran = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
+        Ok(result) => Ran::Returned(result),
+        Err(panic) => Ran::Panicked(panic),
+    };
+    let outcome = ran.outcome();
+    seat.job_ended(outcome);
+    shared
+        .hooks
+        .each("job_finish", |hook| hook.job_finish(id, me, outcome));
+    if outcome == Outcome::Panicked {
+        log::error!("worker {me} panicked in job {id} and leaves the pool");
+        // Before the reply: who hears of the panic finds the worker on its way out.
+        seat.dismiss();
+    }
+    reply.answer(id, me, ran, &shared.books);
+    outcome != Outcome::Panicked
+}
+
+/// How a worker finds its next job; see [`Crew`](crate::crew::Crew) for why none is left lying.
+struct Seeker<'a, P, O, E> {
+    shared: &'a Shared<P, O, E>,
+    seat: &'a Arc<Seat>,
+    searching: bool,
+    taken: u32,
+}
+
+impl<P, O, E> Seeker<'_, P, O, E> {
+    /// Waits for the next job. `None` when the worker is to leave.
+    fn next(&mut self) -> Option<Ticket<P, O, E>> {
+        let ready = &self.shared.ready;
+        let mut spin = Spin::default();
+        loop {
+            if self.seat.dismissed() {
+                return None;
+            }
+            if let Some(ticket) = ready.take() {
+                self.stop_search();
+                self.look_at_low_water();
+                if self.seat.dismissed() {
+                    // Finished between the look and the take: the job goes back to the others.
+                    ready.put_back(ticket);
+                    fence(SeqCst);
+                    self.shared.crew.wake_one();
+                    return None;
+                }
+                return Some(ticket);
+            }
+            if !self.searching {
+                self.tell_low_water();
+                self.searching = self.shared.crew.try_search();
+                spin = Spin::default();
+            }
+            if !(self.searching && spin.turn()) {
+                self.sleep();
+                spin = Spin::default();
+            }
+        }
+    }
+
+    fn sleep(&mut self) {
+        let shared = self.shared;
+        // Called when the worker counts as asleep.
+        let work = || {
+            if shared.gate.is_shut() {
+                shared.bell.ring(); // the dispatcher waits for all to be at rest
+            }
+            shared.ready.has_work() || self.seat.dismissed()
+        };
+        self.searching = shared.crew.sleep(self.seat, self.searching, work);
+    }
+
+    /// No longer searches, if it did; another shall, if there are jobs.
+    fn stop_search(&mut self) {
+        if std::mem::take(&mut self.searching) {
+            self.shared.crew.stop_search();
+            if self.shared.ready.has_work() {
+                self.shared.crew.wake_one();
+            }
+        }
+    }
+
+    fn look_at_low_water(&mut self) {
+        self.taken = self.taken.wrapping_add(1);
+        if self.shared.ready.depth() < MANY || self.taken.is_multiple_of(LOOK_EVERY) {
+            self.tell_low_water();
+        }
+    }
+
+    fn tell_low_water(&self) {
+        let ready = &self.shared.ready;
+        self.shared
+            .bell
+            .job_taken(|| is_low(ready.len(), ready.depth()));
+    }
+}

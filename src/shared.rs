@@ -1,0 +1,335 @@
+//! What a pool's handles, dispatcher and workers share, and the two ways in for a job.
+
+use crate::bell::Bell;
+use crate::cancel::{CancelToken, earliest};
+use crate::context::{self, Place};
+use crate::crew::Crew;
+use crate::error::Reason;
+use crate::gate::{Gate, Refusal};
+use crate::hook::{Gauge, Hooks, PoolState};
+use crate::job::JobId;
+use crate::park::{Parker, Wake};
+use crate::ready::Ready;
+use crate::roster::Roster;
+use crate::slot::{GivenUp, Reply, Slot};
+use crate::spin::Spin;
+use crate::stats::Books;
+use crate::sync::channel::{Receiver, Sender};
+use crate::sync::{
+    Arc, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
+use crate::ticket::{Fated, Ticket, cause_of};
+use crate::{JobError, Rejected, SubmitError};
+use std::time::Instant;
+
+/// What the dispatcher is asked to do.
+pub(crate) enum Command {
+    Added(crate::WorkerId),
+    Gone(crate::WorkerId),
+    Drain,
+    /// The sender is told how many jobs were turned away.
+    Close(Option<Sender<usize>>),
+}
+
+/// A channel that lives as long as the pool.
+pub(crate) type BothEnds<T> = (Sender<T>, Receiver<T>);
+
+/// A counter that many threads change, on a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Counter(AtomicU64);
+
+pub(crate) struct Shared<P, O, E> {
+    pub(crate) name: String,
+    pub(crate) thread_prefix: String,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) hooks: Hooks,
+    /// The job channel: jobs that entered and that the dispatcher has not yet taken.
+    pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
+    pub(crate) control: Sender<Command>,
+    pub(crate) gate: Gate,
+    pub(crate) ready: Ready<Ticket<P, O, E>>,
+    pub(crate) crew: Crew,
+    pub(crate) bell: Bell,
+    pub(crate) roster: Roster,
+    pub(crate) books: Books,
+    pub(crate) accepted: Counter,
+    /// Fires when the pool closes; the running jobs see it.
+    pub(crate) closing: CancelToken,
+}
+
+/// How long a submitter waits for room.
+pub(crate) enum Patience<'a> {
+    /// Not at all.
+    None,
+    /// Until there is room, the token fires, or the pool closes.
+    Until(Option<&'a CancelToken>),
+}
+
+impl<P, O, E> Shared<P, O, E> {
+    /// A number that is this pool's own while its threads live.
+    pub(crate) fn key(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>() as usize
+    }
+
+    /// Where in this pool the calling thread stands, if inside.
+    pub(crate) fn place(&self) -> Option<Place> {
+        context::inside(self.key())
+    }
+
+    /// Counts a job in and numbers it. One that is turned away is counted out again.
+    pub(crate) fn next_id(&self) -> JobId {
+        JobId::new(self.accepted.0.fetch_add(1, Relaxed) + 1)
+    }
+
+    /// Jobs accepted so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        let turned_away = self.books.not_accepted();
+        self.accepted.0.load(SeqCst).saturating_sub(turned_away)
+    }
+
+    /// Accepts a job: straight to the workers if nothing waits and there is room there, else into
+    /// the job channel.
+    ///
+    /// # Errors
+    /// The job and why it was not accepted.
+    pub(crate) fn accept(
+        &self,
+        ticket: Ticket<P, O, E>,
+        patience: Patience<'_>,
+    ) -> Result<(), Rejected<P>> {
+        let mut waiting = Some(ticket);
+        // Also tried by a submitter that was woken: then the way is mostly open again.
+        let mut enter = || match waiting.take().map(|ticket| self.short_way(ticket)) {
+            Some(Err(ticket)) => {
+                waiting = Some(ticket);
+                self.gate.enter()
+            }
+            _ => Ok(()),
+        };
+        let refused = match (enter(), patience) {
+            (Ok(()), _) => None,
+            (Err(Refusal::Shut), _) => Some(Reason::Closed),
+            (Err(Refusal::Full), Patience::None) => Some(Reason::Full),
+            (Err(Refusal::Full), Patience::Until(token)) => self.wait_for_room(enter, token).err(),
+        };
+        let Some(ticket) = waiting else { return Ok(()) };
+        match refused {
+            None => {
+                // The gate let no more in than there is room for: this does not block.
+                let sent = self.jobs.0.send(ticket);
+                debug_assert!(sent.is_ok(), "the pool holds both ends");
+                self.bell.job_arrived();
+                Ok(())
+            }
+            Some(reason) => {
+                self.books.turned_away();
+                let payload = ticket.into_payload().expect("nobody else has seen the job");
+                Err(Rejected { payload, reason })
+            }
+        }
+    }
+
+    /// Nothing waits, and a worker is idle or the released jobs are few: the job goes straight to
+    /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
+    #[inline]
+    fn short_way(&self, ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
+        if !self.gate.wide_open() || !(self.crew.has_idle() || self.ready.has_room()) {
+            return Err(ticket);
+        }
+        self.ready.put(ticket)?;
+        fence(SeqCst);
+        self.crew.wake_one();
+        if self.gate.is_stopped() {
+            // The pool closed after the look at the gate. Either the dispatcher's last look came
+            // after the job, or this one sees the gate stopped: the job is answered.
+            self.refuse_released();
+        }
+        Ok(())
+    }
+
+    /// Turns away the jobs that were released and that no worker took. How many?
+    pub(crate) fn refuse_released(&self) -> usize {
+        let mut refused = 0;
+        while let Some(ticket) = self.ready.drain_one() {
+            ticket.refuse(Reason::Closed, &self.books);
+            refused += 1;
+        }
+        refused
+    }
+
+    fn wait_for_room(
+        &self,
+        enter: impl FnMut() -> Result<(), Refusal>,
+        token: Option<&CancelToken>,
+    ) -> Result<(), Reason> {
+        let parker = Parker::current();
+        let blocked = match self.place() {
+            None => None,
+            Some(Place::Hook) => return Err(Reason::WouldDeadlock),
+            Some(Place::Worker(me)) => Some(self.roster.block(me, &parker)),
+        };
+        let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
+        let deadline = token.and_then(CancelToken::deadline);
+        let entered = self.gate.wait_in_line(&parker, enter, || {
+            if let Some(fired) = token.and_then(CancelToken::fired_by) {
+                return Err(fired.into());
+            }
+            if blocked.as_ref().is_some_and(|me| me.must_withdraw()) {
+                return Err(Reason::WouldDeadlock);
+            }
+            parker.park(deadline);
+            match token.and_then(CancelToken::fired_by) {
+                Some(fired) => Err(fired.into()),
+                None => Ok(()),
+            }
+        });
+        entered.map_err(|reason| reason.unwrap_or(Reason::Closed))
+    }
+
+    /// Blocks for a job's result: until it is there, `token` fires, or `until` passes (then `None`).
+    pub(crate) fn await_reply(
+        &self,
+        id: JobId,
+        slot: &Slot<P, O, E>,
+        token: Option<&CancelToken>,
+        until: Option<Instant>,
+    ) -> Option<Reply<P, O, E>> {
+        let mut spin = Spin::default();
+        loop {
+            if let Some(reply) = slot.take() {
+                return Some(reply);
+            }
+            if !spin.turn() {
+                break;
+            }
+        }
+        let parker = Parker::current();
+        let blocked = match self.place() {
+            Some(Place::Worker(me)) => Some(self.roster.block(me, &parker)),
+            _ => None,
+        };
+        slot.wake_when_settled(&parker);
+        let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
+        let deadline = earliest(until, token.and_then(CancelToken::deadline));
+        loop {
+            if let Some(reply) = slot.take() {
+                return Some(reply);
+            }
+            if let Some(fired) = token.and_then(CancelToken::fired_by) {
+                return Some(self.give_up(id, slot, fired.into()));
+            }
+            if until.is_some_and(|at| Instant::now() >= at) {
+                return None;
+            }
+            let stuck = match &blocked {
+                // A hook holds up the pool's own threads.
+                None => self.place() == Some(Place::Hook) && slot.is_queued(),
+                Some(me) => slot.is_queued() && me.must_withdraw(),
+            };
+            if stuck {
+                match slot.give_up(true) {
+                    GivenUp::Running(_) => blocked.iter().for_each(|me| me.stay(&parker)),
+                    given_up => return Some(self.given_up(id, given_up, Reason::WouldDeadlock)),
+                }
+            }
+            parker.park(deadline);
+        }
+    }
+
+    /// The caller gives up on a job, begun or not.
+    pub(crate) fn give_up(
+        &self,
+        id: JobId,
+        slot: &Slot<P, O, E>,
+        reason: Reason,
+    ) -> Reply<P, O, E> {
+        self.given_up(id, slot.give_up(false), reason)
+    }
+
+    fn given_up(&self, id: JobId, given_up: GivenUp<P, O, E>, reason: Reason) -> Reply<P, O, E> {
+        match given_up {
+            GivenUp::Unstarted(payload) => {
+                self.withdrawn(reason);
+                Err(Rejected { payload, reason }.into())
+            }
+            GivenUp::Running(worker) => Err(SubmitError::Failed(JobError::new(
+                id,
+                Some(worker),
+                cause_of(reason),
+            ))),
+            GivenUp::Settled(reply) => reply,
+            GivenUp::Taken => unreachable!("a reply is taken once"),
+        }
+    }
+
+    /// A caller took back a job that waits: it is answered, and its place is to be freed.
+    pub(crate) fn withdrawn(&self, reason: Reason) {
+        self.books.refused(reason);
+        self.bell.ask_sweep();
+    }
+
+    /// No new jobs and no new workers, from this call on.
+    pub(crate) fn drain(&self) {
+        self.roster.close();
+        if self.gate.drain() {
+            self.command(Command::Drain);
+        }
+    }
+
+    /// As [`drain`](Self::drain); and no job begins any more, and the running ones are told.
+    pub(crate) fn close(&self, told: Option<Sender<usize>>) {
+        self.roster.close();
+        self.ready.shut();
+        let first = self.gate.close();
+        if first || told.is_some() {
+            self.command(Command::Close(told));
+        }
+        self.closing.cancel();
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        // The dispatcher is gone only when nothing is left to be done.
+        let _ = self.control.send(command);
+        self.bell.ring();
+    }
+}
+
+impl<P, O, E> Gauge for Shared<P, O, E>
+where
+    P: Send,
+    O: Send,
+    E: Send,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn waiting(&self) -> usize {
+        self.gate.count()
+    }
+    fn queue_capacity(&self) -> usize {
+        self.gate.capacity()
+    }
+    fn finished(&self) -> u64 {
+        self.roster.ended().iter().sum()
+    }
+    fn state(&self) -> PoolState {
+        if self.gate.is_stopped() {
+            PoolState::Closed
+        } else if self.gate.is_shut() {
+            PoolState::Draining
+        } else {
+            PoolState::Running
+        }
+    }
+}
+
+impl<P, O, E> std::fmt::Debug for Ticket<P, O, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ticket")
+            .field("fate", &self.fate())
+            .finish()
+    }
+}

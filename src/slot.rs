@@ -1,0 +1,173 @@
+//! The one-shot reply: where a job's payload waits for a worker, and its result for the caller.
+//!
+//! `Queued → Running → Done`, by the worker; `Queued → Back`, by whoever turns the job away;
+//! `Queued → Gone` or `Running → Gone`, by a caller that gives up; `Done → Gone` and `Back → Gone`,
+//! by the caller that takes the result. Each step is taken under the lock, so exactly one of
+//! "ran" and "given up before it began" happens, and what the caller does not take is dropped once.
+
+use crate::error::{JobError, Reason, Rejected, SubmitError};
+use crate::park::{Parker, Wake};
+use crate::sync::{
+    Arc, AtomicBool, Mutex,
+    Ordering::{Acquire, Release},
+};
+use crate::worker::WorkerId;
+
+/// What a caller gets for a job.
+pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
+
+pub(crate) struct Slot<P, O, E> {
+    /// The stage is past `Running`: spinning callers look here, and the dispatcher, which skips
+    /// jobs whose callers gave up.
+    settled: AtomicBool,
+    inner: Mutex<Inner<P, O, E>>,
+}
+
+struct Inner<P, O, E> {
+    stage: Stage<P, O, E>,
+    /// Whoever waits for the result, once it sleeps.
+    waiter: Option<Arc<Parker>>,
+}
+
+enum Stage<P, O, E> {
+    Queued(P),
+    Running(WorkerId),
+    Done(Result<O, JobError<E>>),
+    Back(Rejected<P>),
+    Gone,
+}
+
+/// What a caller that gives up finds.
+pub(crate) enum GivenUp<P, O, E> {
+    /// The job had not begun and never will.
+    Unstarted(P),
+    /// The job goes on; its result will be dropped.
+    Running(WorkerId),
+    /// Too late: it has ended.
+    Settled(Reply<P, O, E>),
+    /// Too late: the result was taken before.
+    Taken,
+}
+
+impl<P, O, E> Slot<P, O, E> {
+    pub(crate) fn new(payload: P) -> Self {
+        Slot {
+            settled: AtomicBool::new(false),
+            inner: Mutex::new(Inner {
+                stage: Stage::Queued(payload),
+                waiter: None,
+            }),
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Acquire)
+    }
+
+    /// Has no worker begun it?
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(self.inner.lock().stage, Stage::Queued(_))
+    }
+
+    /// A worker begins the job: the payload, unless the caller gave up before.
+    pub(crate) fn begin(&self, worker: WorkerId) -> Option<P> {
+        let mut inner = self.inner.lock();
+        match std::mem::replace(&mut inner.stage, Stage::Running(worker)) {
+            Stage::Queued(payload) => Some(payload),
+            other => {
+                inner.stage = other;
+                None
+            }
+        }
+    }
+
+    /// The worker ended the job. Gives the result back if nobody wants it.
+    pub(crate) fn finish(&self, result: Result<O, JobError<E>>) -> Option<Result<O, JobError<E>>> {
+        self.settle(|stage| match stage {
+            Stage::Running(_) => {
+                *stage = Stage::Done(result);
+                Ok(None)
+            }
+            _ => Err(Some(result)),
+        })
+    }
+
+    /// The job is turned away. Was it still queued?
+    pub(crate) fn reject(&self, reason: Reason) -> bool {
+        self.settle(|stage| match std::mem::replace(stage, Stage::Gone) {
+            Stage::Queued(payload) => {
+                *stage = Stage::Back(Rejected { payload, reason });
+                Ok(true)
+            }
+            other => {
+                *stage = other;
+                Err(false)
+            }
+        })
+    }
+
+    /// `Ok` if `change` ended the job: then its caller is told.
+    fn settle<R>(&self, change: impl FnOnce(&mut Stage<P, O, E>) -> Result<R, R>) -> R {
+        let (changed, waiter) = {
+            let mut inner = self.inner.lock();
+            match change(&mut inner.stage) {
+                Err(unchanged) => return unchanged,
+                Ok(changed) => {
+                    self.settled.store(true, Release);
+                    (changed, inner.waiter.take())
+                }
+            }
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+        changed
+    }
+
+    /// The result, once it is there. `None` before, and after it was taken.
+    pub(crate) fn take(&self) -> Option<Reply<P, O, E>> {
+        if !self.is_settled() {
+            return None;
+        }
+        take_from(&mut self.inner.lock().stage)
+    }
+
+    /// From now on, `waiter` is woken when the result is there. The caller looks once more after
+    /// this call.
+    pub(crate) fn wake_when_settled(&self, waiter: &Arc<Parker>) {
+        self.inner.lock().waiter = Some(Arc::clone(waiter));
+    }
+
+    /// The caller gives up. With `only_unstarted`, a running job is left as it is.
+    pub(crate) fn give_up(&self, only_unstarted: bool) -> GivenUp<P, O, E> {
+        let mut inner = self.inner.lock();
+        match &inner.stage {
+            Stage::Queued(_) => {
+                self.settled.store(true, Release);
+                match std::mem::replace(&mut inner.stage, Stage::Gone) {
+                    Stage::Queued(payload) => GivenUp::Unstarted(payload),
+                    _ => unreachable!("the stage was just looked at"),
+                }
+            }
+            Stage::Running(worker) => {
+                let worker = *worker;
+                if !only_unstarted {
+                    inner.stage = Stage::Gone;
+                }
+                GivenUp::Running(worker)
+            }
+            _ => take_from(&mut inner.stage).map_or(GivenUp::Taken, GivenUp::Settled),
+        }
+    }
+}
+
+fn take_from<P, O, E>(stage: &mut Stage<P, O, E>) -> Option<Reply<P, O, E>> {
+    match std::mem::replace(stage, Stage::Gone) {
+        Stage::Done(result) => Some(result.map_err(SubmitError::Failed)),
+        Stage::Back(rejected) => Some(Err(rejected.into())),
+        other => {
+            *stage = other;
+            None
+        }
+    }
+}

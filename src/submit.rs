@@ -1,0 +1,208 @@
+//! The ways in for a job: [`Submission`], which all forms of submit go through.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::cancel::CancelToken;
+use crate::error::{DetachedError, Reason, Rejected, SubmitError};
+use crate::handle::JobHandle;
+use crate::job::JobId;
+use crate::shared::{Patience, Shared};
+use crate::slot::Slot;
+use crate::sync::Arc;
+use crate::sync::channel::Sender;
+use crate::ticket::Ticket;
+
+/// A job on its way, as its submitter keeps it.
+type Sent<P, O, E> = (JobId, Arc<Slot<P, O, E>>);
+
+/// A job about to be submitted, made by [`Manager::job`](crate::Manager::job): first what it shall
+/// keep to, then one of the verbs.
+///
+/// ```
+/// use std::time::Duration;
+/// use worker_pool::{CancelToken, Job, Manager};
+///
+/// let pool = Manager::<u32, u32>::new();
+/// pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
+/// let all = CancelToken::new();
+/// let answer = pool.job(1).timeout(Duration::from_secs(60)).cancel_token(&all).submit()?;
+/// assert_eq!(answer, 2);
+/// all.cancel();
+/// let error = pool.job(1).cancel_token(&all).submit().unwrap_err();
+/// assert!(error.is_cancelled());
+/// assert_eq!(error.into_payload(), Some(1)); // it never began
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "nothing is submitted until one of the verbs is called"]
+pub struct Submission<'a, P, O, E> {
+    shared: &'a Arc<Shared<P, O, E>>,
+    payload: P,
+    token: Option<CancelToken>,
+    deadline: Option<Instant>,
+}
+
+impl<'a, P, O, E> Submission<'a, P, O, E> {
+    pub(crate) fn new(shared: &'a Arc<Shared<P, O, E>>, payload: P) -> Self {
+        Submission {
+            shared,
+            payload,
+            token: None,
+            deadline: None,
+        }
+    }
+
+    /// Gives up at this moment: a job that has not begun by then never will; a caller that blocks
+    /// returns then, even if the worker does not.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
+        self
+    }
+
+    /// A deadline so long from now. One too far to be told is none.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.deadline(deadline),
+            None => self,
+        }
+    }
+
+    /// Gives up when this token fires. The job sees a token that fires with it.
+    pub fn cancel_token(mut self, token: &CancelToken) -> Self {
+        self.token = Some(token.clone());
+        self
+    }
+
+    /// Blocks until the job has its result, its token fires, its deadline passes, or the pool
+    /// closes before it began.
+    ///
+    /// # Errors
+    /// See [`Manager::submit`](crate::Manager::submit).
+    pub fn submit(self) -> Result<O, SubmitError<P, E>> {
+        let token = self.token();
+        let shared = self.shared;
+        let (id, slot) = self.send(token.clone(), Wait::ForRoom)?;
+        let reply = shared.await_reply(id, &slot, token.as_ref(), None);
+        reply.expect("without a time limit there is a reply")
+    }
+
+    /// Blocks while the queue is full, and returns a handle to the job.
+    ///
+    /// # Errors
+    /// The payload, and why the job was not accepted: closed, cancelled, deadline passed, or (in a
+    /// worker of this same pool) would deadlock.
+    pub fn enqueue(self) -> Result<JobHandle<P, O, E>, Rejected<P>> {
+        self.into_handle(Wait::ForRoom)
+    }
+
+    /// Returns a handle to the job. Never blocks.
+    ///
+    /// # Errors
+    /// The payload, and why the job was not accepted: the reasons of [`enqueue`](Self::enqueue), and
+    /// full.
+    pub fn try_submit(self) -> Result<JobHandle<P, O, E>, Rejected<P>> {
+        self.into_handle(Wait::Not)
+    }
+
+    /// Blocks while the queue is full; nothing is heard of the job but its failure, on `errors`.
+    /// See [`Manager::detach_submit`](crate::Manager::detach_submit).
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue). A job that is not accepted sends nothing.
+    pub fn detach(self, id: u64, errors: &Sender<DetachedError<E>>) -> Result<(), Rejected<P>> {
+        self.send_detached(id, errors, Wait::ForRoom)
+    }
+
+    /// As [`detach`](Self::detach), but never blocks.
+    ///
+    /// # Errors
+    /// As [`try_submit`](Self::try_submit). A job that is not accepted sends nothing.
+    pub fn try_detach(self, id: u64, errors: &Sender<DetachedError<E>>) -> Result<(), Rejected<P>> {
+        self.send_detached(id, errors, Wait::Not)
+    }
+
+    /// The one token that stands for both the caller's and the deadline.
+    fn token(&self) -> Option<CancelToken> {
+        match (&self.token, self.deadline) {
+            (None, None) => None,
+            (Some(token), None) => Some(token.clone()),
+            (None, Some(at)) => Some(CancelToken::with_deadline(at)),
+            (Some(token), Some(at)) => Some(token.child_with_deadline(at)),
+        }
+    }
+
+    fn into_handle(self, wait: Wait) -> Result<JobHandle<P, O, E>, Rejected<P>> {
+        // A token of the job's own, so that the handle can cancel this one job.
+        let token = match (&self.token, self.deadline) {
+            (None, None) => CancelToken::new(),
+            (None, Some(at)) => CancelToken::with_deadline(at),
+            (Some(token), None) => token.child(),
+            (Some(token), Some(at)) => token.child_with_deadline(at),
+        };
+        let shared = Arc::clone(self.shared);
+        let (id, slot) = self.send(Some(token.clone()), wait)?;
+        Ok(JobHandle {
+            id,
+            slot,
+            token,
+            shared,
+            taken: false,
+        })
+    }
+
+    fn send(self, token: Option<CancelToken>, wait: Wait) -> Result<Sent<P, O, E>, Rejected<P>> {
+        let payload = refuse_if_fired(token.as_ref(), self.payload)?;
+        let id = self.shared.next_id();
+        let slot = Arc::new(Slot::new(payload));
+        let ticket = Ticket::awaited(id, token.clone(), Arc::clone(&slot));
+        self.shared.accept(ticket, wait.patience(token.as_ref()))?;
+        Ok((id, slot))
+    }
+
+    fn send_detached(
+        self,
+        id: u64,
+        errors: &Sender<DetachedError<E>>,
+        wait: Wait,
+    ) -> Result<(), Rejected<P>> {
+        let token = self.token();
+        let payload = refuse_if_fired(token.as_ref(), self.payload)?;
+        self.shared.next_id();
+        let ticket = Ticket::detached(JobId::new(id), token.clone(), payload, errors.clone());
+        self.shared.accept(ticket, wait.patience(token.as_ref()))
+    }
+}
+
+/// What is cancelled or late before it starts is not even queued.
+fn refuse_if_fired<P>(token: Option<&CancelToken>, payload: P) -> Result<P, Rejected<P>> {
+    match token.and_then(CancelToken::fired_by) {
+        None => Ok(payload),
+        Some(fired) => Err(Rejected {
+            payload,
+            reason: Reason::from(fired),
+        }),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Wait {
+    ForRoom,
+    Not,
+}
+
+impl Wait {
+    fn patience(self, token: Option<&CancelToken>) -> Patience<'_> {
+        match self {
+            Wait::ForRoom => Patience::Until(token),
+            Wait::Not => Patience::None,
+        }
+    }
+}
+
+impl<P, O, E> fmt::Debug for Submission<'_, P, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submission")
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,242 @@
+//! A job on its way: what lies in the channels between submitter and worker.
+
+use std::any::Any;
+
+use crate::cancel::{CancelToken, Fired};
+use crate::error::{Cause, DetachedError, JobError, Reason};
+use crate::job::{JobId, Outcome};
+use crate::panics;
+use crate::slot::Slot;
+use crate::stats::Books;
+use crate::sync::Arc;
+use crate::sync::channel::Sender;
+use crate::worker::WorkerId;
+
+/// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
+/// away; a ticket that is dropped unanswered answers "closed".
+pub(crate) struct Ticket<P, O, E> {
+    id: JobId,
+    token: Option<CancelToken>,
+    /// `None` once it is answered.
+    body: Option<Body<P, O, E>>,
+}
+
+enum Body<P, O, E> {
+    /// Somebody waits, or may; the payload lies in the slot, where the caller can take it back.
+    Awaited(Arc<Slot<P, O, E>>),
+    /// Only failures are heard of.
+    Detached {
+        payload: P,
+        errors: Sender<DetachedError<E>>,
+    },
+}
+
+/// Whether a job that has not begun still should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Live,
+    /// To be turned away for this reason.
+    Dead(Reason),
+    /// Its caller gave up and has its payload back: nothing is left to be answered.
+    Gone,
+}
+
+/// What the pure dispatcher core needs to know of a job.
+pub(crate) trait Fated {
+    fn fate(&self) -> Fate;
+}
+
+/// The way back for the result of a job that runs.
+pub(crate) enum ReplyTo<P, O, E> {
+    Slot(Arc<Slot<P, O, E>>),
+    Errors(Sender<DetachedError<E>>),
+}
+
+/// A job that a worker begins.
+pub(crate) struct Begun<P, O, E> {
+    pub(crate) id: JobId,
+    pub(crate) payload: P,
+    pub(crate) token: Option<CancelToken>,
+    pub(crate) reply: ReplyTo<P, O, E>,
+}
+
+impl<P, O, E> Fated for Ticket<P, O, E> {
+    fn fate(&self) -> Fate {
+        if let Some(Body::Awaited(slot)) = &self.body
+            && slot.is_settled()
+        {
+            return Fate::Gone;
+        }
+        match self.token.as_ref().and_then(CancelToken::fired_by) {
+            None => Fate::Live,
+            Some(fired) => Fate::Dead(fired.into()),
+        }
+    }
+}
+
+impl From<Fired> for Reason {
+    fn from(fired: Fired) -> Self {
+        match fired {
+            Fired::Cancel => Reason::Cancelled,
+            Fired::Deadline => Reason::DeadlinePassed,
+        }
+    }
+}
+
+/// The same in the words of a job that was accepted.
+pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
+    match reason {
+        Reason::Cancelled => Cause::Cancelled,
+        Reason::DeadlinePassed => Cause::DeadlinePassed,
+        Reason::Full | Reason::Closed | Reason::WouldDeadlock => Cause::Closed,
+    }
+}
+
+impl<P, O, E> Ticket<P, O, E> {
+    pub(crate) fn awaited(id: JobId, token: Option<CancelToken>, slot: Arc<Slot<P, O, E>>) -> Self {
+        Ticket {
+            id,
+            token,
+            body: Some(Body::Awaited(slot)),
+        }
+    }
+
+    pub(crate) fn detached(
+        id: JobId,
+        token: Option<CancelToken>,
+        payload: P,
+        errors: Sender<DetachedError<E>>,
+    ) -> Self {
+        Ticket {
+            id,
+            token,
+            body: Some(Body::Detached { payload, errors }),
+        }
+    }
+
+    /// The job was not accepted: its payload.
+    pub(crate) fn into_payload(mut self) -> Option<P> {
+        match self.body.take()? {
+            Body::Awaited(slot) => match slot.give_up(true) {
+                crate::slot::GivenUp::Unstarted(payload) => Some(payload),
+                _ => None,
+            },
+            Body::Detached { payload, .. } => Some(payload),
+        }
+    }
+
+    /// A worker begins the job, unless it is too late; then it is answered.
+    pub(crate) fn begin(mut self, worker: WorkerId, books: &Books) -> Option<Begun<P, O, E>> {
+        if let Some(fired) = self.token.as_ref().and_then(CancelToken::fired_by) {
+            self.refuse(fired.into(), books);
+            return None;
+        }
+        let (payload, reply) = match self.body.take()? {
+            Body::Awaited(slot) => (slot.begin(worker)?, ReplyTo::Slot(slot)),
+            Body::Detached { payload, errors } => (payload, ReplyTo::Errors(errors)),
+        };
+        Some(Begun {
+            id: self.id,
+            payload,
+            token: self.token.take(),
+            reply,
+        })
+    }
+
+    /// Turns the job away, and says so to its caller.
+    pub(crate) fn refuse(mut self, reason: Reason, books: &Books) {
+        self.answer_refused(reason, Some(books));
+    }
+
+    fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
+        let refused = match self.body.take() {
+            None => false,
+            Some(Body::Awaited(slot)) => {
+                let refused = slot.reject(reason);
+                panics::discard("job", slot);
+                refused
+            }
+            Some(Body::Detached { payload, errors }) => {
+                let error = JobError::new(self.id, None, cause_of(reason));
+                report(self.id, error, errors, books);
+                panics::discard("payload", payload);
+                true
+            }
+        };
+        if refused && let Some(books) = books {
+            books.refused(reason);
+        }
+    }
+}
+
+impl<P, O, E> Drop for Ticket<P, O, E> {
+    fn drop(&mut self) {
+        if self.body.is_some() {
+            self.answer_refused(Reason::Closed, None);
+        }
+    }
+}
+
+/// How a run ended, before it is answered.
+pub(crate) enum Ran<O, E> {
+    Returned(Result<O, E>),
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<O, E> Ran<O, E> {
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Ran::Returned(Ok(_)) => Outcome::Completed,
+            Ran::Returned(Err(_)) => Outcome::Failed,
+            Ran::Panicked(_) => Outcome::Panicked,
+        }
+    }
+}
+
+impl<P, O, E> ReplyTo<P, O, E> {
+    /// Answers the job. Never blocks, and contains the panics of what it drops.
+    pub(crate) fn answer(self, id: JobId, worker: WorkerId, ran: Ran<O, E>, books: &Books) {
+        let result = match ran {
+            Ran::Returned(Ok(output)) => Ok(output),
+            Ran::Returned(Err(error)) => Err(Cause::Worker(error)),
+            Ran::Panicked(panic) => Err(Cause::Panicked(panics::message(panic))),
+        };
+        let result = result.map_err(|cause| JobError::new(id, Some(worker), cause));
+        match self {
+            ReplyTo::Slot(slot) => {
+                let unwanted = slot.finish(result);
+                panics::discard("result", unwanted);
+                // Its caller may be gone and leave it the last owner.
+                panics::discard("result", slot);
+            }
+            ReplyTo::Errors(errors) => match result {
+                Ok(output) => {
+                    panics::discard("output", output);
+                    panics::discard("sender", errors);
+                }
+                Err(error) => report(id, error, errors, Some(books)),
+            },
+        }
+    }
+}
+
+/// Sends a detached job's failure, if its caller still listens and has room for it.
+fn report<E>(
+    id: JobId,
+    error: JobError<E>,
+    errors: Sender<DetachedError<E>>,
+    books: Option<&Books>,
+) {
+    let lost = errors.try_send(DetachedError {
+        id: id.get(),
+        error,
+    });
+    if let Err(lost) = lost {
+        panics::discard("worker error", lost);
+        if let Some(books) = books {
+            books.lost_error(id);
+        }
+    }
+    // The last sender drops what is left in the channel.
+    panics::discard("sender", errors);
+}
