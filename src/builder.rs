@@ -10,7 +10,7 @@ use crate::hook::{Gauge, Hook, Hooks};
 use crate::manager::Manager;
 use crate::ready::Ready;
 use crate::roster::Roster;
-use crate::shared::{Counter, Shared};
+use crate::shared::Shared;
 use crate::stats::Books;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::{Arc, Mutex, Weak, thread};
@@ -120,6 +120,7 @@ impl<P, O, E> Builder<P, O, E> {
             stack_size: self.stack_size,
             hooks: Hooks::new(self.hooks),
             jobs: bounded(self.capacity),
+            low_jobs: unbounded(),
             control,
             gate: Gate::new(self.capacity),
             ready: Ready::new(),
@@ -127,7 +128,6 @@ impl<P, O, E> Builder<P, O, E> {
             bell: crate::bell::Bell::new(),
             roster: Roster::new(),
             books: Books::default(),
-            accepted: Counter::default(),
             closing: CancelToken::new(),
         });
         let gauge: Weak<dyn Gauge> = Arc::downgrade(&shared) as Weak<dyn Gauge>;

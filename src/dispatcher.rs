@@ -8,6 +8,7 @@ use crate::bell::Until;
 use crate::context::{self, Place};
 use crate::error::Reason;
 use crate::hook::PoolState;
+use crate::job::Priority;
 use crate::panics;
 use crate::policy::{Action, Event, Policy};
 use crate::shared::{Command, Shared};
@@ -59,7 +60,7 @@ pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Comm
         shared.gate.stop();
         shared.closing.cancel();
         shared.roster.dismiss_all();
-        while let Ok(ticket) = shared.jobs.1.try_recv() {
+        for ticket in shared.jobs.1.try_iter().chain(shared.low_jobs.1.try_iter()) {
             ticket.refuse(Reason::Closed, &shared.books);
         }
         shared.refuse_released();
@@ -111,7 +112,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 Command::Drain => self.step(Event::Drain, now),
                 Command::Close(told) => {
                     self.step(Event::Close, now);
-                    self.take(usize::MAX, now);
+                    self.take_all(now);
+                    self.step(Event::Dealt, now);
                     self.closers.extend(told);
                 }
             }
@@ -126,7 +128,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
     /// Takes all waiting jobs in hand and drops the dead among them.
     fn sweep(&mut self) {
         let now = Instant::now();
-        self.take(usize::MAX, now);
+        self.take_all(now);
         self.step(Event::Sweep, now);
         self.act_and_leave();
     }
@@ -144,30 +146,50 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let now = Instant::now();
         let taken = self
             .shared
+            .books
             .accepted()
             .saturating_sub((waiting + ready) as u64);
         self.step(Event::Looked { ready, taken }, now);
-        let mut left = self.act();
+        let mut left = 0;
         // In parts, so that the first workers start early.
-        while self.take(self.policy.appetite().min(BATCH), now) {
+        loop {
+            let more = self.take(BATCH, now);
+            self.step(Event::Dealt, now);
             left += self.act();
+            if !more {
+                break;
+            }
         }
         // After the release: as long as the count stands, no submitter overtakes these jobs.
         self.shared.gate.leave(left);
         left > 0
     }
 
-    /// Takes up to `most` jobs out of the job channel. Were there any?
+    /// Takes jobs out of the job channels as the policy wants them, up to `most` of each. Were
+    /// there any?
     fn take(&mut self, most: usize, now: Instant) -> bool {
-        let mut any = false;
-        for _ in 0..most {
-            let Ok(ticket) = self.shared.jobs.1.try_recv() else {
-                break;
-            };
-            self.step(Event::Arrived(ticket), now);
-            any = true;
+        let normal = self.policy.wants(Priority::Normal).min(most);
+        let low = self.policy.wants(Priority::Low).min(most);
+        let shared = Arc::clone(&self.shared);
+        // Not `|`: both are to be taken from.
+        let any = self.take_from(&shared.jobs.1, normal, now);
+        self.take_from(&shared.low_jobs.1, low, now) || any
+    }
+
+    fn take_all(&mut self, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        self.take_from(&shared.jobs.1, usize::MAX, now);
+        self.take_from(&shared.low_jobs.1, usize::MAX, now);
+    }
+
+    fn take_from(&mut self, jobs: &Receiver<Ticket<P, O, E>>, most: usize, now: Instant) -> bool {
+        let arrived = jobs.try_iter().take(most);
+        let before = self.policy.in_hand();
+        for ticket in arrived {
+            self.policy
+                .step(Event::Arrived(ticket), now, &mut self.actions);
         }
-        any
+        self.policy.in_hand() > before
     }
 
     /// Does what the policy decided outside of [`feed`](Self::feed).
@@ -200,7 +222,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 }
                 Action::Forget(ticket) => {
                     left += 1;
-                    panics::discard("job", ticket);
+                    ticket.forget(&self.shared.books);
                 }
                 Action::RefuseReleased => self.refused += self.shared.refuse_released(),
                 Action::DismissAll => self.shared.roster.dismiss_all(),
@@ -251,8 +273,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
 
     fn sleep(&self) {
         let shared = &self.shared;
-        let waiting = self.policy.in_hand() > 0 || !shared.jobs.1.is_empty();
-        if waiting {
+        let empty = || shared.jobs.1.is_empty() && shared.low_jobs.1.is_empty();
+        if self.policy.in_hand() > 0 || !empty() {
             shared.bell.sleep(Until::LowWater, || {
                 is_low(shared.ready.len(), shared.ready.depth())
             });

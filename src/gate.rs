@@ -18,6 +18,8 @@ const DRAINING: u64 = 1 << 40;
 const CLOSING: u64 = 1 << 41;
 /// The dispatcher has looked for the last time.
 const STOPPED: u64 = 1 << 42;
+/// No job goes straight to the workers, who take none for now.
+const PAUSED: u64 = 1 << 43;
 const COUNT: u64 = (1 << 40) - 1;
 
 /// Why a job may not enter now.
@@ -67,10 +69,10 @@ impl Gate {
     pub(crate) fn enter(&self) -> Result<(), Refusal> {
         let mut word = self.word.0.load(SeqCst);
         loop {
-            if word > COUNT {
+            if word & DRAINING != 0 {
                 return Err(Refusal::Shut);
             }
-            if word as usize >= self.capacity {
+            if (word & COUNT) as usize >= self.capacity {
                 return Err(Refusal::Full);
             }
             match self
@@ -84,7 +86,7 @@ impl Gate {
         }
     }
 
-    /// So many jobs have left. Only the dispatcher calls this.
+    /// So many jobs have left: the dispatcher has moved them on, or a worker took an urgent one.
     pub(crate) fn leave(&self, jobs: usize) {
         if jobs == 0 {
             return;
@@ -121,6 +123,18 @@ impl Gate {
 
     pub(crate) fn is_shut(&self) -> bool {
         self.word.0.load(SeqCst) & DRAINING != 0
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.word.0.load(SeqCst) & CLOSING != 0
+    }
+
+    pub(crate) fn pause(&self) {
+        self.word.0.fetch_or(PAUSED, SeqCst);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.word.0.fetch_and(!PAUSED, SeqCst);
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -27,6 +27,18 @@ impl fmt::Display for JobId {
     }
 }
 
+/// How important a job is, among those that wait; see [`Submission::priority`](crate::Submission::priority).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// After the others, but never left out: see [`Submission::priority`](crate::Submission::priority).
+    Low,
+    /// What a job has unless it says otherwise.
+    #[default]
+    Normal,
+    /// Before all others that wait.
+    High,
+}
+
 /// How a worker's run of a job ended, as [`Hook::job_finish`](crate::Hook::job_finish) is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -78,6 +78,7 @@ mod gate;
 pub mod grpc;
 mod handle;
 mod hook;
+mod idle;
 mod job;
 mod manager;
 mod meter;
@@ -107,7 +108,7 @@ pub use error::{
 };
 pub use handle::JobHandle;
 pub use hook::{Gauge, Hook, PoolState};
-pub use job::{Job, JobId, Outcome};
+pub use job::{Job, JobId, Outcome, Priority};
 pub use manager::Manager;
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
 pub use stats::Stats;

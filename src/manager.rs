@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::close::{CloseSignal, Ending};
@@ -265,7 +265,72 @@ where
         let shared = &self.owner.shared;
         // What has ended first: it is never more than what was accepted.
         let ended = shared.roster.ended();
-        shared.books.read(shared.accepted(), ended)
+        shared.books.read(ended)
+    }
+
+    /// From now on no job begins; those that run go on. Jobs are still accepted, up to the queue's
+    /// capacity. Does nothing once the pool is draining or closed.
+    ///
+    /// [`drain`](Self::drain) resumes the pool, since it could not end otherwise;
+    /// [`close`](Self::close) answers what waits as ever.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<u32, u32>::new();
+    /// pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
+    /// pool.pause();
+    /// let mut held = pool.enqueue(1)?;
+    /// assert!(held.poll().is_none());
+    /// pool.resume();
+    /// assert_eq!(held.wait()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pause(&self) {
+        self.owner.shared.pause();
+    }
+
+    /// Ends a [`pause`](Self::pause): what waits begins, without any further submit.
+    pub fn resume(&self) {
+        self.owner.shared.resume();
+    }
+
+    /// Is the pool paused?
+    pub fn is_paused(&self) -> bool {
+        self.owner.shared.ready.is_paused()
+    }
+
+    /// Blocks until every job accepted before this call has ended and been answered, however many
+    /// are submitted meanwhile. `true`; or `false`, at once, from inside the pool, where the calling
+    /// job itself would be waited for.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<u32, (), String>::new();
+    /// pool.add(|job: Job<u32>| Err(format!("no {}", job.payload())))?;
+    /// let (errors, failures) = crossbeam_channel::unbounded();
+    /// for number in 0..10 {
+    ///     pool.detach_submit(number, u64::from(number), &errors)?;
+    /// }
+    /// pool.wait_idle();
+    /// assert_eq!(failures.len(), 10); // each is answered by now
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_idle(&self) -> bool {
+        self.wait_idle_until(None)
+    }
+
+    /// As [`wait_idle`](Self::wait_idle), for at most `timeout`: `false` if some job had not ended
+    /// by then.
+    pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
+        self.wait_idle_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_idle_until(&self, deadline: Option<Instant>) -> bool {
+        let shared = &self.owner.shared;
+        let settled = |generation| shared.roster.settled(generation);
+        !self.is_inside() && shared.books.census.wait(deadline, settled)
     }
 
     /// Closes the pool: takes no more jobs or workers, answers "closed" to the jobs that have not

@@ -6,23 +6,34 @@
 //!  Open ──────────▶ Draining ─────────────────────────────────▶ Closing
 //!    └───────────────────────── Close ────────────────────────────▶
 //! ```
+//!
+//! Jobs of normal and low priority pass through here, first in, first out within each. Low ones are
+//! released only where workers would else go without, so that at most one per worker can stand
+//! before a normal one; and after [`AGE`] normal ones that went ahead of a waiting low one, the low
+//! one goes. (Those of high priority go straight to the workers, who keep to the same rule.)
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use crate::error::Reason;
+use crate::job::Priority;
 use crate::pace::Pace;
 use crate::ticket::{Fate, Fated};
 use crate::worker::WorkerId;
 
+/// So many jobs go ahead of one of lower priority, and then it goes.
+pub(crate) const AGE: u32 = 32;
+
 /// What the dispatcher is told.
 #[derive(Debug)]
 pub(crate) enum Event<J> {
-    /// A job came out of the job channel.
+    /// A job came out of its job channel.
     Arrived(J),
     /// A look at the workers' side: so many jobs are released and not taken, so many were ever
     /// taken.
     Looked { ready: usize, taken: u64 },
+    /// The jobs that it wanted have arrived, if there are any: now it releases.
+    Dealt,
     /// Callers gave up on some of the jobs that wait.
     Sweep,
     /// A worker's thread was started.
@@ -66,36 +77,41 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Policy<J> {
     phase: Phase,
-    /// Jobs taken from the job channel and not yet released, in order.
-    hand: VecDeque<J>,
+    /// Jobs taken from the job channels and not yet released, in order.
+    normal: VecDeque<J>,
+    low: VecDeque<J>,
+    /// Normal jobs released since the oldest low one waits.
+    ahead_of_low: u32,
     workers: BTreeSet<WorkerId>,
     pace: Pace,
-    /// How many more jobs the workers' side takes.
-    room: usize,
+    /// How many are released and not taken, as far as is known.
+    ready: usize,
 }
 
 impl<J: Fated> Policy<J> {
     pub(crate) fn new(now: Instant) -> Self {
         Policy {
             phase: Phase::Open,
-            hand: VecDeque::new(),
+            normal: VecDeque::new(),
+            low: VecDeque::new(),
+            ahead_of_low: 0,
             workers: BTreeSet::new(),
             pace: Pace::new(now),
-            room: 0,
+            ready: 0,
         }
     }
 
     pub(crate) fn step(&mut self, event: Event<J>, now: Instant, actions: &mut Vec<Action<J>>) {
         match event {
-            Event::Arrived(job) => {
-                self.hand.push_back(job);
-                self.move_on(actions);
-            }
+            Event::Arrived(job) => match job.priority() {
+                Priority::Low => self.low.push_back(job),
+                Priority::Normal | Priority::High => self.normal.push_back(job),
+            },
             Event::Looked { ready, taken } => {
                 self.pace.look(ready, taken, now);
-                self.room = self.pace.depth().saturating_sub(ready);
-                self.move_on(actions);
+                self.ready = ready;
             }
+            Event::Dealt => self.move_on(actions),
             Event::Sweep => self.sweep(actions),
             Event::Added(worker) => {
                 self.workers.insert(worker);
@@ -120,7 +136,7 @@ impl<J: Fated> Policy<J> {
                 self.close_if_nobody_is_left(actions);
             }
             Event::Settled => {
-                if self.phase == Phase::Draining && self.hand.is_empty() {
+                if self.phase == Phase::Draining && self.in_hand() == 0 {
                     self.close(actions);
                 }
             }
@@ -128,23 +144,39 @@ impl<J: Fated> Policy<J> {
         }
     }
 
-    /// How many jobs it would release at once.
-    pub(crate) fn appetite(&self) -> usize {
-        match self.phase {
-            Phase::Closing => usize::MAX,
-            _ if self.hand.is_empty() => self.room,
-            _ => 0,
-        }
+    /// How many more jobs of this priority it wants to have in hand: what it would release at
+    /// once, and one low job, so that it knows whether any waits.
+    pub(crate) fn wants(&self, priority: Priority) -> usize {
+        let (hand, room) = match priority {
+            _ if self.phase == Phase::Closing => return usize::MAX,
+            Priority::Low => (&self.low, self.low_room().max(1)),
+            Priority::Normal | Priority::High => (&self.normal, self.room()),
+        };
+        room.saturating_sub(hand.len())
+    }
+
+    /// How many more jobs the workers' side takes.
+    fn room(&self) -> usize {
+        self.pace.depth().saturating_sub(self.ready)
+    }
+
+    /// How many more low jobs it takes: one per worker.
+    fn low_room(&self) -> usize {
+        self.workers.len().saturating_sub(self.ready)
     }
 
     /// The depth that the ready channel shall have.
     pub(crate) fn depth(&self) -> usize {
-        self.pace.depth()
+        if self.normal.is_empty() && !self.low.is_empty() {
+            self.workers.len()
+        } else {
+            self.pace.depth()
+        }
     }
 
     /// Jobs in hand.
     pub(crate) fn in_hand(&self) -> usize {
-        self.hand.len()
+        self.normal.len() + self.low.len()
     }
 
     /// Does it wait for the workers to come to rest?
@@ -159,34 +191,57 @@ impl<J: Fated> Policy<J> {
 
     /// Is nothing left to be done?
     pub(crate) fn is_over(&self) -> bool {
-        self.phase == Phase::Closing && self.workers.is_empty() && self.hand.is_empty()
+        self.phase == Phase::Closing && self.workers.is_empty() && self.in_hand() == 0
     }
 
-    /// Releases from the hand what there is room for; while closing, turns everything away.
+    /// Releases what there is room for; while closing, turns everything away.
     fn move_on(&mut self, actions: &mut Vec<Action<J>>) {
-        let closing = self.phase == Phase::Closing;
-        while closing || self.room > 0 {
-            let Some(job) = self.hand.pop_front() else {
-                return;
-            };
+        while let Some(job) = self.pick() {
+            let closing = self.phase == Phase::Closing;
             actions.push(match job.fate() {
                 Fate::Gone => Action::Forget(job),
                 Fate::Dead(reason) => Action::Refuse(job, reason),
                 Fate::Live if closing => Action::Refuse(job, Reason::Closed),
                 Fate::Live => {
-                    self.room -= 1;
+                    self.ready += 1;
+                    if job.priority() == Priority::Low {
+                        self.ahead_of_low = 0;
+                    }
                     Action::Release(job)
                 }
             });
         }
     }
 
+    /// The next job to go, if there is room for it.
+    fn pick(&mut self) -> Option<J> {
+        if self.phase == Phase::Closing {
+            return self.normal.pop_front().or_else(|| self.low.pop_front());
+        }
+        let aged = self.ahead_of_low >= AGE && self.room() > 0;
+        if !self.low.is_empty() && (aged || (self.normal.is_empty() && self.low_room() > 0)) {
+            return self.low.pop_front();
+        }
+        if self.room() == 0 {
+            return None;
+        }
+        let job = self.normal.pop_front()?;
+        self.ahead_of_low = if self.low.is_empty() {
+            0
+        } else {
+            self.ahead_of_low + 1
+        };
+        Some(job)
+    }
+
     fn sweep(&mut self, actions: &mut Vec<Action<J>>) {
-        for job in std::mem::take(&mut self.hand) {
-            match job.fate() {
-                Fate::Live => self.hand.push_back(job),
-                Fate::Gone => actions.push(Action::Forget(job)),
-                Fate::Dead(reason) => actions.push(Action::Refuse(job, reason)),
+        for hand in [&mut self.normal, &mut self.low] {
+            for job in std::mem::take(hand) {
+                match job.fate() {
+                    Fate::Live => hand.push_back(job),
+                    Fate::Gone => actions.push(Action::Forget(job)),
+                    Fate::Dead(reason) => actions.push(Action::Refuse(job, reason)),
+                }
             }
         }
     }

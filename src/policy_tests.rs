@@ -9,10 +9,14 @@ use super::*;
 #[derive(Debug, Clone)]
 struct Toy {
     number: u64,
+    priority: Priority,
     fate: Rc<RefCell<Fate>>,
 }
 
 impl Fated for Toy {
+    fn priority(&self) -> Priority {
+        self.priority
+    }
     fn fate(&self) -> Fate {
         *self.fate.borrow()
     }
@@ -35,15 +39,15 @@ struct World {
     policy: Policy<Toy>,
     now: Instant,
     dice: Dice,
-    /// In the job channel.
-    channel: VecDeque<Toy>,
+    /// In the job channels of low and normal priority.
+    channels: [VecDeque<Toy>; 2],
     /// In the ready channel.
     ready: VecDeque<u64>,
     arrived: u64,
     taken: u64,
     /// How many times each job was settled; must become 1 for all.
     settled: BTreeMap<u64, u32>,
-    last_released: u64,
+    last_released: [u64; 2],
     workers: BTreeSet<WorkerId>,
     dismissed: bool,
     drained: bool,
@@ -59,12 +63,12 @@ impl World {
             policy: Policy::new(now),
             now,
             dice: Dice(seed * 0x9E37_79B9 + 1),
-            channel: VecDeque::new(),
+            channels: Default::default(),
             ready: VecDeque::new(),
             arrived: 0,
             taken: 0,
             settled: BTreeMap::new(),
-            last_released: 0,
+            last_released: [0; 2],
             workers: BTreeSet::new(),
             dismissed: false,
             drained: false,
@@ -86,10 +90,14 @@ impl World {
                 Action::Release(job) => {
                     assert!(!self.closed, "released while closing");
                     assert_eq!(job.fate(), Fate::Live, "released a dead job");
-                    assert!(job.number > self.last_released, "released out of order");
-                    self.last_released = job.number;
+                    let last = &mut self.last_released[job.priority as usize];
+                    assert!(job.number > *last, "released out of order");
+                    *last = job.number;
                     self.ready.push_back(job.number);
-                    assert!(self.ready.len() <= self.policy.depth(), "too many released");
+                    assert!(
+                        self.ready.len() <= self.policy.pace.depth(),
+                        "too many released"
+                    );
                 }
                 Action::Refuse(job, reason) => {
                     match job.fate() {
@@ -121,22 +129,42 @@ impl World {
     fn look(&mut self) {
         let (ready, taken) = (self.ready.len(), self.taken);
         self.step(Event::Looked { ready, taken });
-        let appetite = self.policy.appetite();
-        for _ in 0..appetite.min(self.channel.len()) {
-            let job = self.channel.pop_front().expect("counted");
-            self.step(Event::Arrived(job));
+        for priority in [Priority::Low, Priority::Normal] {
+            let wanted = self.policy.wants(priority);
+            let channel = &mut self.channels[priority as usize];
+            let arrived: Vec<_> = channel.drain(..wanted.min(channel.len())).collect();
+            for job in arrived {
+                self.step(Event::Arrived(job));
+            }
         }
+        self.step(Event::Dealt);
+        let waits = self.policy.in_hand() > 0 && !self.closed;
+        let room = self.ready.len() < self.workers.len();
+        assert!(!(waits && room), "a job waits though there is room for any");
+    }
+
+    fn arrive(&mut self, priority: Priority) {
+        self.arrived += 1;
+        let fate = Rc::new(RefCell::new(Fate::Live));
+        self.fates.push(Rc::clone(&fate));
+        let number = self.arrived;
+        self.channels[priority as usize].push_back(Toy {
+            number,
+            priority,
+            fate,
+        });
+    }
+
+    fn channels_are_empty(&self) -> bool {
+        self.channels.iter().all(VecDeque::is_empty)
     }
 
     fn random_event(&mut self) {
         self.now += Duration::from_micros(self.dice.roll(300));
         match self.dice.roll(100) {
             0..40 if !self.drained => {
-                self.arrived += 1;
-                let fate = Rc::new(RefCell::new(Fate::Live));
-                self.fates.push(Rc::clone(&fate));
-                let number = self.arrived;
-                self.channel.push_back(Toy { number, fate });
+                let low = self.dice.roll(3) == 0;
+                self.arrive(if low { Priority::Low } else { Priority::Normal });
             }
             40..60 => self.look(),
             60..80 => {
@@ -159,12 +187,13 @@ impl World {
                 }
             }
             85..90 => {
-                while let Some(job) = self.channel.pop_front() {
+                for job in std::mem::take(&mut self.channels).into_iter().flatten() {
                     self.step(Event::Arrived(job));
                 }
                 self.step(Event::Sweep);
+                let mut hand = self.policy.normal.iter().chain(&self.policy.low);
                 assert!(
-                    self.policy.hand.iter().all(|job| job.fate() == Fate::Live),
+                    hand.all(|job| job.fate() == Fate::Live),
                     "a sweep leaves no dead job"
                 );
             }
@@ -191,7 +220,7 @@ impl World {
                 self.step(Event::Close);
             }
             98 => {
-                let rest = self.channel.is_empty() && self.ready.is_empty();
+                let rest = self.channels_are_empty() && self.ready.is_empty();
                 if rest && self.policy.is_draining() {
                     self.closed |= self.policy.in_hand() == 0;
                     self.step(Event::Settled);
@@ -212,7 +241,7 @@ impl World {
             self.step(Event::Gone(worker));
         }
         assert!(self.policy.is_over());
-        assert!(self.channel.is_empty() && self.ready.is_empty());
+        assert!(self.channels_are_empty() && self.ready.is_empty());
         assert_eq!(self.announced, 1, "the end is announced once");
         assert_eq!(self.settled.len() as u64, self.arrived, "a job was lost");
         assert!(
@@ -236,9 +265,7 @@ fn a_million_random_events_lose_no_job_and_keep_the_order() {
 #[test]
 fn a_pool_without_workers_keeps_its_jobs_until_one_comes() {
     let mut world = World::new(1);
-    let fate = Rc::new(RefCell::new(Fate::Live));
-    world.arrived = 1;
-    world.channel.push_back(Toy { number: 1, fate });
+    world.arrive(Priority::Normal);
     world.look();
     assert_eq!(world.ready.len(), 0);
     world.workers.insert(WorkerId::new(1));
@@ -253,9 +280,9 @@ fn draining_ends_when_all_is_at_rest_and_not_before() {
     let mut world = World::new(1);
     world.workers.insert(WorkerId::new(1));
     world.step(Event::Added(WorkerId::new(1)));
-    let fate = Rc::new(RefCell::new(Fate::Live));
-    world.arrived = 1;
-    world.step(Event::Arrived(Toy { number: 1, fate }));
+    world.arrive(Priority::Normal);
+    let job = world.channels[1].pop_front().expect("it arrived");
+    world.step(Event::Arrived(job));
     world.step(Event::Drain);
     world.step(Event::Settled); // too early: a job is in hand
     assert!(world.policy.is_draining() && !world.dismissed);
@@ -265,5 +292,49 @@ fn draining_ends_when_all_is_at_rest_and_not_before() {
     world.closed = true;
     world.step(Event::Settled);
     assert!(world.dismissed);
+    world.finish();
+}
+
+#[test]
+fn a_flood_of_normal_jobs_lets_a_low_one_through_in_its_turn() {
+    let mut world = World::new(1);
+    world.workers.insert(WorkerId::new(1));
+    world.step(Event::Added(WorkerId::new(1)));
+    world.arrive(Priority::Low);
+    let mut ahead = 0;
+    loop {
+        while world.channels[Priority::Normal as usize].len() < 4 {
+            world.arrive(Priority::Normal);
+        }
+        world.look();
+        match world.ready.pop_front().expect("there is room") {
+            1 => break,
+            job => world.settle(job),
+        }
+        ahead += 1;
+        assert!(ahead <= AGE + 1, "a low job starves");
+    }
+    assert!(ahead >= AGE, "a low job jumps the queue");
+    world.settle(1);
+    world.finish();
+}
+
+#[test]
+fn a_normal_job_finds_one_low_job_per_worker_before_it() {
+    let mut world = World::new(1);
+    for id in 1..=3 {
+        world.workers.insert(WorkerId::new(id));
+        world.step(Event::Added(WorkerId::new(id)));
+    }
+    for _ in 0..50 {
+        world.arrive(Priority::Low);
+    }
+    world.look();
+    world.arrive(Priority::Normal);
+    assert_eq!(world.ready.len(), 3);
+    world.ready.pop_front();
+    world.settle(1);
+    world.look();
+    assert_eq!(world.ready, [2, 3, 51]);
     world.finish();
 }

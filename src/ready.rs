@@ -1,8 +1,8 @@
-//! The jobs that are released to the workers: the ready channel, and the jobs that came back.
+//! What the workers take from: the ready channel, the lane of urgent jobs, and jobs that came back.
 
 use std::collections::VecDeque;
 
-use crate::sync::channel::{Receiver, Sender, TrySendError, bounded};
+use crate::sync::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use crate::sync::{
     AtomicUsize, Mutex,
     Ordering::{Relaxed, SeqCst},
@@ -12,99 +12,140 @@ use crate::sync::{
 pub(crate) const MAX_DEPTH: usize = 4096;
 
 /// No worker takes a job any more.
-const SHUT: usize = 1 << 32;
+const SHUT: usize = 1 << 40;
+/// No worker takes a job for now.
+const PAUSED: usize = 1 << 41;
+/// The lower bits: how many jobs are urgent or came back.
+const COUNT: usize = SHUT - 1;
 
-/// Released jobs. Every worker takes from here, so no job waits behind a busy worker.
+/// Every worker takes from here, so no job waits behind a busy worker.
 pub(crate) struct Ready<T> {
-    sender: Sender<T>,
-    receiver: Receiver<T>,
-    /// Zero on the usual way; else how many jobs came back, and the flag `SHUT`.
-    special: Special,
+    /// What the dispatcher released, and what took the short way.
+    released: (Sender<T>, Receiver<T>),
+    /// Jobs of high priority, straight from their submitters. The gate counts them as waiting, so
+    /// it bounds this channel too.
+    urgent: (Sender<T>, Receiver<T>),
     /// Jobs that a worker on its way out had taken and not begun; they go before all others.
     returned: Mutex<VecDeque<T>>,
+    special: Special,
 }
 
 /// Read for each job and hardly ever written, so on a line of its own, with the depth.
 #[repr(align(128))]
 struct Special {
+    /// Zero on the usual way; else flags, and how many jobs are urgent or came back.
     word: AtomicUsize,
     /// How many jobs the dispatcher wants released at a time.
     depth: AtomicUsize,
 }
 
+/// A job that was taken, and whether the gate still counts it as waiting.
+pub(crate) struct Taken<T> {
+    pub(crate) job: T,
+    pub(crate) waited: bool,
+}
+
 impl<T> Ready<T> {
     pub(crate) fn new() -> Self {
-        let (sender, receiver) = bounded(MAX_DEPTH);
         Ready {
-            sender,
-            receiver,
+            released: bounded(MAX_DEPTH),
+            urgent: unbounded(),
+            returned: Mutex::default(),
             special: Special {
                 word: AtomicUsize::new(0),
                 depth: AtomicUsize::new(0),
             },
-            returned: Mutex::default(),
         }
     }
 
-    /// The next job for a worker.
+    /// The next job for a worker: the urgent before the others, unless it is the others' turn.
     #[inline]
-    pub(crate) fn take(&self) -> Option<T> {
+    pub(crate) fn take(&self, others_first: bool) -> Option<Taken<T>> {
         if self.special.word.load(SeqCst) != 0 {
-            return self.take_special();
+            return self.take_special(others_first);
         }
-        self.receiver.try_recv().ok()
+        self.take_released()
+    }
+
+    fn take_released(&self) -> Option<Taken<T>> {
+        let job = self.released.1.try_recv().ok()?;
+        Some(Taken { job, waited: false })
     }
 
     #[cold]
-    fn take_special(&self) -> Option<T> {
-        if self.special.word.load(SeqCst) & SHUT != 0 {
+    fn take_special(&self, others_first: bool) -> Option<Taken<T>> {
+        if self.special.word.load(SeqCst) & (SHUT | PAUSED) != 0 {
             return None;
         }
-        self.drain_one()
+        let aged = others_first.then(|| self.take_released()).flatten();
+        aged.or_else(|| self.drain_one())
     }
 
-    /// The next job for whoever answers it in place of a worker, also when shut.
-    pub(crate) fn drain_one(&self) -> Option<T> {
-        let returned = {
-            let mut returned = self.returned.lock();
-            let job = returned.pop_front();
-            if job.is_some() {
-                self.special.word.fetch_sub(1, SeqCst);
-            }
-            job
+    /// The next job for whoever answers it in place of a worker, also when shut or paused.
+    pub(crate) fn drain_one(&self) -> Option<Taken<T>> {
+        let returned = self.returned.lock().pop_front();
+        let special = match returned {
+            Some(job) => Some(Taken { job, waited: false }),
+            None => match self.urgent.1.try_recv() {
+                Ok(job) => Some(Taken { job, waited: true }),
+                Err(_) => None,
+            },
         };
-        returned.or_else(|| self.receiver.try_recv().ok())
+        if special.is_some() {
+            self.special.word.fetch_sub(1, SeqCst);
+        }
+        special.or_else(|| self.take_released())
     }
 
     /// Releases a job; gives it back if there is no room at all.
     pub(crate) fn put(&self, job: T) -> Result<(), T> {
-        match self.sender.try_send(job) {
+        match self.released.0.try_send(job) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job),
         }
     }
 
+    /// An urgent job, which the gate has let in.
+    pub(crate) fn put_urgent(&self, job: T) {
+        // Counted first, so that the count never falls below what is there.
+        self.special.word.fetch_add(1, SeqCst);
+        let sent = self.urgent.0.send(job);
+        debug_assert!(sent.is_ok(), "both ends are here");
+    }
+
     /// A worker had taken this job and may not begin it.
     pub(crate) fn put_back(&self, job: T) {
-        let mut returned = self.returned.lock();
-        returned.push_back(job);
         self.special.word.fetch_add(1, SeqCst);
+        self.returned.lock().push_back(job);
     }
 
     /// Is there a job that a worker may take?
     pub(crate) fn has_work(&self) -> bool {
         let special = self.special.word.load(SeqCst);
-        special & SHUT == 0 && (special != 0 || !self.receiver.is_empty())
+        special & (SHUT | PAUSED) == 0 && (special != 0 || !self.released.1.is_empty())
     }
 
-    /// Released jobs, whether or not they may be taken.
+    /// Jobs that a worker may take or could, were it not for a pause.
     pub(crate) fn len(&self) -> usize {
-        self.receiver.len() + (self.special.word.load(SeqCst) & (SHUT - 1))
+        self.released.1.len() + (self.special.word.load(SeqCst) & COUNT)
     }
 
     /// From now on workers take nothing.
     pub(crate) fn shut(&self) {
         self.special.word.fetch_or(SHUT, SeqCst);
+    }
+
+    /// Until [`resume`](Self::resume) workers take nothing.
+    pub(crate) fn pause(&self) {
+        self.special.word.fetch_or(PAUSED, SeqCst);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.special.word.fetch_and(!PAUSED, SeqCst);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.special.word.load(SeqCst) & PAUSED != 0
     }
 
     pub(crate) fn depth(&self) -> usize {
@@ -119,6 +160,6 @@ impl<T> Ready<T> {
     pub(crate) fn has_room(&self) -> bool {
         let depth = self.depth();
         // When deep, the channel's own bound is enough, and asking it is not free.
-        depth >= MAX_DEPTH || self.receiver.len() < depth
+        depth >= MAX_DEPTH || self.released.1.len() < depth
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use crate::idle::Generation;
 use crate::park::{Parker, Wake};
 use crate::seat::Seat;
 use crate::sync::{Arc, Mutex, thread::JoinHandle};
@@ -21,6 +22,8 @@ struct List {
     blocked: BTreeMap<WorkerId, Arc<Parker>>,
     /// Jobs ended by workers that are gone, by outcome.
     retired: [u64; 3],
+    /// The same, by generation.
+    retired_settled: [u64; 2],
 }
 
 struct Member {
@@ -37,6 +40,7 @@ impl Roster {
                 members: BTreeMap::new(),
                 blocked: BTreeMap::new(),
                 retired: [0; 3],
+                retired_settled: [0; 2],
             }),
         }
     }
@@ -77,6 +81,7 @@ impl Roster {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
         add(&mut list.retired, member.seat.ended());
+        add(&mut list.retired_settled, member.seat.settled());
         list.wake_if_stuck();
         Some(member.thread)
     }
@@ -136,6 +141,16 @@ impl Roster {
         ended
     }
 
+    /// Jobs of this generation that workers, also those that are gone, ended and answered.
+    pub(crate) fn settled(&self, generation: Generation) -> u64 {
+        let list = self.list.lock();
+        let mut settled = list.retired_settled;
+        for member in list.members.values() {
+            add(&mut settled, member.seat.settled());
+        }
+        settled[generation as usize]
+    }
+
     /// The calling worker is about to block for its own pool, until the guard is dropped.
     pub(crate) fn block(&self, id: WorkerId, parker: &Arc<Parker>) -> Blocked<'_> {
         let mut list = self.list.lock();
@@ -145,7 +160,7 @@ impl Roster {
     }
 }
 
-fn add(sum: &mut [u64; 3], more: [u64; 3]) {
+fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
     sum.iter_mut()
         .zip(more)
         .for_each(|(sum, more)| *sum += more);

@@ -5,8 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::cancel::CancelToken;
 use crate::context::{self, Place};
 use crate::dispatcher::{MANY, is_low};
+use crate::idle::Generation;
 use crate::job::{Job, Outcome};
 use crate::panics;
+use crate::policy::AGE;
+use crate::ready::Taken;
 use crate::seat::Seat;
 use crate::shared::{Command, Shared};
 use crate::spin::Spin;
@@ -39,17 +42,22 @@ where
         shared,
         seat,
         searching: false,
-        taken: 0,
+        taken: 1, // the first is not the others' turn
+        ended: None,
     };
     let handle = WorkerHandle::new(Arc::clone(seat));
     let mut well = contained(id, "start", || worker.start(&handle));
     // A worker's own, so that counting its owners is no other worker's business.
     let closing = shared.closing.child();
     while well && let Some(ticket) = seeker.next() {
+        let generation = ticket.generation();
         well = run_job(shared, seat, &mut worker, &closing, ticket);
+        seeker.ended = Some(generation);
     }
     seat.dismiss();
     seeker.stop_search();
+    fence(SeqCst);
+    seeker.report_ended(None);
     contained(id, "close", || worker.close());
     panics::discard("worker", worker);
 }
@@ -82,6 +90,7 @@ where
     };
     let Begun {
         id,
+        generation,
         payload,
         token,
         reply,
@@ -106,6 +115,7 @@ where
         seat.dismiss();
     }
     reply.answer(id, me, ran, &shared.books);
+    seat.job_settled(generation);
     outcome != Outcome::Panicked
 }
 
@@ -115,6 +125,8 @@ struct Seeker<'a, P, O, E> {
     seat: &'a Arc<Seat>,
     searching: bool,
     taken: u32,
+    /// The generation of the job that it ended last, if that is not yet told.
+    ended: Option<Generation>,
 }
 
 impl<P, O, E> Seeker<'_, P, O, E> {
@@ -126,8 +138,18 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             if self.seat.dismissed() {
                 return None;
             }
-            if let Some(ticket) = ready.take() {
+            let others_first = self.taken.is_multiple_of(AGE);
+            if let Some(Taken {
+                job: ticket,
+                waited,
+            }) = ready.take(others_first)
+            {
                 self.stop_search();
+                self.report_ended(Some(ticket.generation()));
+                self.taken = self.taken.wrapping_add(1);
+                if waited {
+                    self.shared.gate.leave(1);
+                }
                 self.look_at_low_water();
                 if self.seat.dismissed() {
                     // Finished between the look and the take: the job goes back to the others.
@@ -140,6 +162,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             }
             if !self.searching {
                 self.tell_low_water();
+                self.report_ended(None);
                 self.searching = self.shared.crew.try_search();
                 spin = Spin::default();
             }
@@ -172,8 +195,17 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         }
     }
 
+    /// Tells those who wait for a generation that a run of its jobs has ended, unless the next one is
+    /// of the same. A sequentially consistent step lies between the end and this call.
+    fn report_ended(&mut self, next: Option<Generation>) {
+        if let Some(ended) = self.ended.take()
+            && next != Some(ended)
+        {
+            self.shared.books.census.call_if_wanted(ended);
+        }
+    }
+
     fn look_at_low_water(&mut self) {
-        self.taken = self.taken.wrapping_add(1);
         if self.shared.ready.depth() < MANY || self.taken.is_multiple_of(LOOK_EVERY) {
             self.tell_low_water();
         }

@@ -1,5 +1,6 @@
 //! What the pool and a worker's thread share about that one worker.
 
+use crate::idle::{Generation, PerGeneration};
 use crate::job::{JobId, Outcome};
 use crate::park::{Parker, Wake};
 use crate::sync::{
@@ -22,6 +23,8 @@ pub(crate) struct Seat {
     busy: AtomicBool,
     /// Jobs run to their end, by outcome. Only the worker's thread writes.
     ended: [AtomicU64; 3],
+    /// Jobs ended and answered, by generation. Only the worker's thread writes.
+    settled: PerGeneration,
 }
 
 impl Seat {
@@ -33,6 +36,7 @@ impl Seat {
             asleep: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             ended: Default::default(),
+            settled: Default::default(),
         }
     }
 
@@ -61,6 +65,16 @@ impl Seat {
         // One writer: no read-modify-write is needed.
         count.store(count.load(Relaxed) + 1, Relaxed);
         self.busy.store(false, Release);
+    }
+
+    pub(crate) fn job_settled(&self, generation: Generation) {
+        let count = &self.settled[generation as usize];
+        count.store(count.load(Relaxed) + 1, Release);
+    }
+
+    /// Jobs ended and answered, by generation.
+    pub(crate) fn settled(&self) -> [u64; 2] {
+        std::array::from_fn(|generation| self.settled[generation].load(Acquire))
     }
 
     /// Jobs run to their end, by outcome.

@@ -7,7 +7,8 @@ use crate::crew::Crew;
 use crate::error::Reason;
 use crate::gate::{Gate, Refusal};
 use crate::hook::{Gauge, Hooks, PoolState};
-use crate::job::JobId;
+use crate::idle::Generation;
+use crate::job::{JobId, Priority};
 use crate::park::{Parker, Wake};
 use crate::ready::Ready;
 use crate::roster::Roster;
@@ -15,11 +16,7 @@ use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
 use crate::stats::Books;
 use crate::sync::channel::{Receiver, Sender};
-use crate::sync::{
-    Arc, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-    fence,
-};
+use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Fated, Ticket, cause_of};
 use crate::{JobError, Rejected, SubmitError};
 use std::time::Instant;
@@ -36,18 +33,15 @@ pub(crate) enum Command {
 /// A channel that lives as long as the pool.
 pub(crate) type BothEnds<T> = (Sender<T>, Receiver<T>);
 
-/// A counter that many threads change, on a cache line of its own.
-#[derive(Default)]
-#[repr(align(128))]
-pub(crate) struct Counter(AtomicU64);
-
 pub(crate) struct Shared<P, O, E> {
     pub(crate) name: String,
     pub(crate) thread_prefix: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) hooks: Hooks,
-    /// The job channel: jobs that entered and that the dispatcher has not yet taken.
+    /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.
     pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
+    /// The same for low ones. The gate bounds both together.
+    pub(crate) low_jobs: BothEnds<Ticket<P, O, E>>,
     pub(crate) control: Sender<Command>,
     pub(crate) gate: Gate,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
@@ -55,7 +49,6 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) bell: Bell,
     pub(crate) roster: Roster,
     pub(crate) books: Books,
-    pub(crate) accepted: Counter,
     /// Fires when the pool closes; the running jobs see it.
     pub(crate) closing: CancelToken,
 }
@@ -80,14 +73,9 @@ impl<P, O, E> Shared<P, O, E> {
     }
 
     /// Counts a job in and numbers it. One that is turned away is counted out again.
-    pub(crate) fn next_id(&self) -> JobId {
-        JobId::new(self.accepted.0.fetch_add(1, Relaxed) + 1)
-    }
-
-    /// Jobs accepted so far.
-    pub(crate) fn accepted(&self) -> u64 {
-        let turned_away = self.books.not_accepted();
-        self.accepted.0.load(SeqCst).saturating_sub(turned_away)
+    pub(crate) fn count_in(&self) -> (JobId, Generation) {
+        let (number, generation) = self.books.census.count_in();
+        (JobId::new(number), generation)
     }
 
     /// Accepts a job: straight to the workers if nothing waits and there is room there, else into
@@ -118,25 +106,48 @@ impl<P, O, E> Shared<P, O, E> {
         let Some(ticket) = waiting else { return Ok(()) };
         match refused {
             None => {
-                // The gate let no more in than there is room for: this does not block.
-                let sent = self.jobs.0.send(ticket);
-                debug_assert!(sent.is_ok(), "the pool holds both ends");
-                self.bell.job_arrived();
+                self.enqueue(ticket);
                 Ok(())
             }
             Some(reason) => {
-                self.books.turned_away();
-                let payload = ticket.into_payload().expect("nobody else has seen the job");
+                let payload = ticket.into_payload(&self.books);
+                let payload = payload.expect("nobody else has seen the job");
                 Err(Rejected { payload, reason })
             }
         }
+    }
+
+    /// The gate has let the job in: it waits in the channel of its priority. No send blocks, since
+    /// the gate lets no more in than there is room for.
+    fn enqueue(&self, ticket: Ticket<P, O, E>) {
+        let channel = match ticket.priority() {
+            Priority::Normal => &self.jobs.0,
+            Priority::Low => &self.low_jobs.0,
+            Priority::High => {
+                self.ready.put_urgent(ticket);
+                fence(SeqCst);
+                self.crew.wake_one();
+                if self.gate.is_closing() {
+                    self.refuse_released(); // as on the short way
+                    self.bell.ring();
+                }
+                return;
+            }
+        };
+        let sent = channel.send(ticket);
+        debug_assert!(sent.is_ok(), "the pool holds both ends");
+        self.bell.job_arrived();
     }
 
     /// Nothing waits, and a worker is idle or the released jobs are few: the job goes straight to
     /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
     #[inline]
     fn short_way(&self, ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
-        if !self.gate.wide_open() || !(self.crew.has_idle() || self.ready.has_room()) {
+        let room = || match ticket.priority() {
+            Priority::Normal => self.ready.has_room(),
+            Priority::Low | Priority::High => false,
+        };
+        if !self.gate.wide_open() || !(self.crew.has_idle() || room()) {
             return Err(ticket);
         }
         self.ready.put(ticket)?;
@@ -153,8 +164,9 @@ impl<P, O, E> Shared<P, O, E> {
     /// Turns away the jobs that were released and that no worker took. How many?
     pub(crate) fn refuse_released(&self) -> usize {
         let mut refused = 0;
-        while let Some(ticket) = self.ready.drain_one() {
-            ticket.refuse(Reason::Closed, &self.books);
+        while let Some(taken) = self.ready.drain_one() {
+            taken.job.refuse(Reason::Closed, &self.books);
+            self.gate.leave(usize::from(taken.waited));
             refused += 1;
         }
         refused
@@ -271,10 +283,30 @@ impl<P, O, E> Shared<P, O, E> {
         self.bell.ask_sweep();
     }
 
+    /// Running jobs go on, none begins. A pool on its way out is not held up.
+    pub(crate) fn pause(&self) {
+        self.gate.pause();
+        self.ready.pause();
+        if self.gate.is_shut() {
+            self.resume();
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        self.ready.resume();
+        self.gate.resume();
+        fence(SeqCst);
+        if self.ready.has_work() {
+            self.crew.wake_one();
+        }
+    }
+
     /// No new jobs and no new workers, from this call on.
     pub(crate) fn drain(&self) {
         self.roster.close();
-        if self.gate.drain() {
+        let first = self.gate.drain();
+        self.resume();
+        if first {
             self.command(Command::Drain);
         }
     }

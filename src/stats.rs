@@ -3,12 +3,14 @@
 use std::fmt;
 
 use crate::error::Reason;
+use crate::idle::{Census, Generation};
 use crate::job::JobId;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of rare events; plain counters, read at rest.
 #[derive(Default)]
 pub(crate) struct Books {
+    pub(crate) census: Census,
     cancelled: AtomicU64,
     expired: AtomicU64,
     closed: AtomicU64,
@@ -30,12 +32,15 @@ impl Books {
     }
 
     /// A job was not accepted.
-    pub(crate) fn turned_away(&self) {
+    pub(crate) fn turned_away(&self, generation: Generation) {
         self.not_accepted.fetch_add(1, Relaxed);
+        self.census.ended_unworked(generation);
     }
 
-    pub(crate) fn not_accepted(&self) -> u64 {
-        self.not_accepted.load(Relaxed)
+    /// Jobs accepted so far. (One that waits for room is counted, until it is turned away.)
+    pub(crate) fn accepted(&self) -> u64 {
+        let turned_away = self.not_accepted.load(Relaxed);
+        self.census.counted().saturating_sub(turned_away)
     }
 
     /// A detached job's failure found no listener.
@@ -52,10 +57,10 @@ impl Books {
     }
 
     /// The books as they stand; `ended` is what the workers ran, by outcome.
-    pub(crate) fn read(&self, accepted: u64, ended: [u64; 3]) -> Stats {
+    pub(crate) fn read(&self, ended: [u64; 3]) -> Stats {
         let [completed, failed, panicked] = ended;
         Stats {
-            accepted,
+            accepted: self.accepted(),
             completed,
             failed,
             panicked,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cancel::CancelToken;
 use crate::error::{DetachedError, Reason, Rejected, SubmitError};
 use crate::handle::JobHandle;
-use crate::job::JobId;
+use crate::job::{JobId, Priority};
 use crate::shared::{Patience, Shared};
 use crate::slot::Slot;
 use crate::sync::Arc;
@@ -40,6 +40,7 @@ pub struct Submission<'a, P, O, E> {
     payload: P,
     token: Option<CancelToken>,
     deadline: Option<Instant>,
+    priority: Priority,
 }
 
 impl<'a, P, O, E> Submission<'a, P, O, E> {
@@ -49,6 +50,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
             payload,
             token: None,
             deadline: None,
+            priority: Priority::Normal,
         }
     }
 
@@ -70,6 +72,29 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// Gives up when this token fires. The job sees a token that fires with it.
     pub fn cancel_token(mut self, token: &CancelToken) -> Self {
         self.token = Some(token.clone());
+        self
+    }
+
+    /// How important the job is among those that wait. Within one priority the first in is the
+    /// first out.
+    ///
+    /// A high job begins before all but at most two per worker of the lower ones accepted earlier:
+    /// the one that the worker runs, and one whose turn it is. For so that nothing starves, one in
+    /// 32 jobs that a worker takes is of the lower ones, and one in 32 that the dispatcher releases
+    /// is a low one, if there are any. A normal job finds at most two low ones per worker before
+    /// it: one that runs, and one that is released.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager, Priority};
+    ///
+    /// let pool = Manager::<&str, usize>::new();
+    /// pool.add(|job: Job<&str>| Ok(job.payload().len()))?;
+    /// let urgent = pool.job("now").priority(Priority::High).submit()?;
+    /// assert_eq!(urgent, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 
@@ -152,9 +177,14 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
 
     fn send(self, token: Option<CancelToken>, wait: Wait) -> Result<Sent<P, O, E>, Rejected<P>> {
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
-        let id = self.shared.next_id();
+        let (id, generation) = self.shared.count_in();
         let slot = Arc::new(Slot::new(payload));
-        let ticket = Ticket::awaited(id, token.clone(), Arc::clone(&slot));
+        let ticket = Ticket::awaited(
+            (id, generation),
+            token.clone(),
+            self.priority,
+            Arc::clone(&slot),
+        );
         self.shared.accept(ticket, wait.patience(token.as_ref()))?;
         Ok((id, slot))
     }
@@ -167,8 +197,14 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     ) -> Result<(), Rejected<P>> {
         let token = self.token();
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
-        self.shared.next_id();
-        let ticket = Ticket::detached(JobId::new(id), token.clone(), payload, errors.clone());
+        let (_, generation) = self.shared.count_in();
+        let ticket = Ticket::detached(
+            (JobId::new(id), generation),
+            token.clone(),
+            self.priority,
+            payload,
+            errors.clone(),
+        );
         self.shared.accept(ticket, wait.patience(token.as_ref()))
     }
 }

@@ -4,7 +4,8 @@ use std::any::Any;
 
 use crate::cancel::{CancelToken, Fired};
 use crate::error::{Cause, DetachedError, JobError, Reason};
-use crate::job::{JobId, Outcome};
+use crate::idle::Generation;
+use crate::job::{JobId, Outcome, Priority};
 use crate::panics;
 use crate::slot::Slot;
 use crate::stats::Books;
@@ -17,6 +18,8 @@ use crate::worker::WorkerId;
 pub(crate) struct Ticket<P, O, E> {
     id: JobId,
     token: Option<CancelToken>,
+    priority: Priority,
+    generation: Generation,
     /// `None` once it is answered.
     body: Option<Body<P, O, E>>,
 }
@@ -43,6 +46,7 @@ pub(crate) enum Fate {
 
 /// What the pure dispatcher core needs to know of a job.
 pub(crate) trait Fated {
+    fn priority(&self) -> Priority;
     fn fate(&self) -> Fate;
 }
 
@@ -55,12 +59,17 @@ pub(crate) enum ReplyTo<P, O, E> {
 /// A job that a worker begins.
 pub(crate) struct Begun<P, O, E> {
     pub(crate) id: JobId,
+    pub(crate) generation: Generation,
     pub(crate) payload: P,
     pub(crate) token: Option<CancelToken>,
     pub(crate) reply: ReplyTo<P, O, E>,
 }
 
 impl<P, O, E> Fated for Ticket<P, O, E> {
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+
     fn fate(&self) -> Fate {
         if let Some(Body::Awaited(slot)) = &self.body
             && slot.is_settled()
@@ -93,29 +102,44 @@ pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
 }
 
 impl<P, O, E> Ticket<P, O, E> {
-    pub(crate) fn awaited(id: JobId, token: Option<CancelToken>, slot: Arc<Slot<P, O, E>>) -> Self {
+    pub(crate) fn awaited(
+        (id, generation): (JobId, Generation),
+        token: Option<CancelToken>,
+        priority: Priority,
+        slot: Arc<Slot<P, O, E>>,
+    ) -> Self {
         Ticket {
             id,
             token,
+            priority,
+            generation,
             body: Some(Body::Awaited(slot)),
         }
     }
 
     pub(crate) fn detached(
-        id: JobId,
+        (id, generation): (JobId, Generation),
         token: Option<CancelToken>,
+        priority: Priority,
         payload: P,
         errors: Sender<DetachedError<E>>,
     ) -> Self {
         Ticket {
             id,
             token,
+            priority,
+            generation,
             body: Some(Body::Detached { payload, errors }),
         }
     }
 
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// The job was not accepted: its payload.
-    pub(crate) fn into_payload(mut self) -> Option<P> {
+    pub(crate) fn into_payload(mut self, books: &Books) -> Option<P> {
+        books.turned_away(self.generation);
         match self.body.take()? {
             Body::Awaited(slot) => match slot.give_up(true) {
                 crate::slot::GivenUp::Unstarted(payload) => Some(payload),
@@ -132,11 +156,18 @@ impl<P, O, E> Ticket<P, O, E> {
             return None;
         }
         let (payload, reply) = match self.body.take()? {
-            Body::Awaited(slot) => (slot.begin(worker)?, ReplyTo::Slot(slot)),
+            Body::Awaited(slot) => match slot.begin(worker) {
+                Some(payload) => (payload, ReplyTo::Slot(slot)),
+                None => {
+                    books.census.ended_unworked(self.generation);
+                    return None;
+                }
+            },
             Body::Detached { payload, errors } => (payload, ReplyTo::Errors(errors)),
         };
         Some(Begun {
             id: self.id,
+            generation: self.generation,
             payload,
             token: self.token.take(),
             reply,
@@ -146,6 +177,13 @@ impl<P, O, E> Ticket<P, O, E> {
     /// Turns the job away, and says so to its caller.
     pub(crate) fn refuse(mut self, reason: Reason, books: &Books) {
         self.answer_refused(reason, Some(books));
+        books.census.ended_unworked(self.generation);
+    }
+
+    /// The job's caller has taken it back; drops what is left.
+    pub(crate) fn forget(mut self, books: &Books) {
+        panics::discard("job", self.body.take());
+        books.census.ended_unworked(self.generation);
     }
 
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
