@@ -17,8 +17,8 @@ use crate::sync::{Arc, Mutex, Weak, thread};
 
 /// Jobs that may wait, unless the builder says otherwise.
 const DEFAULT_CAPACITY: usize = 1024;
-/// More than any memory holds, and few enough to be counted.
-const MAX_CAPACITY: usize = 1 << 32;
+/// The queue's memory is taken at once: a gigabyte for so many.
+const MAX_CAPACITY: usize = 1 << 24;
 
 /// Builds a [`Manager`]; made by [`Manager::builder`].
 ///
@@ -38,7 +38,7 @@ const MAX_CAPACITY: usize = 1 << 32;
 pub struct Builder<P, O, E> {
     name: String,
     capacity: usize,
-    hooks: Vec<Arc<dyn Hook>>,
+    hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
     kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
@@ -63,7 +63,7 @@ impl<P, O, E> Builder<P, O, E> {
     }
 
     /// How many jobs may wait before [`submit`](Manager::submit) blocks; 1,024 unless given, at
-    /// least 1. Its memory (some 64 bytes and a payload per job) is taken at once. Jobs that are
+    /// least 1 and at most 16,777,216. Its memory (some 64 bytes and a payload per job) is taken at once. Jobs that are
     /// already released to the workers, about one per worker and more when they are very short, do
     /// not count.
     pub fn queue_capacity(mut self, jobs: usize) -> Self {
@@ -74,7 +74,7 @@ impl<P, O, E> Builder<P, O, E> {
     /// A hook that is told of what happens. May be called several times; the hooks are called in
     /// this order.
     pub fn hook(mut self, hook: impl Hook + 'static) -> Self {
-        self.hooks.push(Arc::new(hook));
+        self.hooks.push(Box::new(hook));
         self
     }
 
@@ -125,7 +125,7 @@ impl<P, O, E> Builder<P, O, E> {
             gate: Gate::new(self.capacity),
             ready: Ready::new(),
             crew: Default::default(),
-            bell: crate::bell::Bell::new(),
+            bell: Arc::new(crate::bell::Bell::new()),
             roster: Roster::new(),
             books: Books::default(),
             closing: CancelToken::new(),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::park::{Parker, Wake};
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, Weak};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, Weak, fence};
 
 /// Tells work that nobody wants it any more. Cheap to clone; all clones are the same token.
 ///
@@ -51,14 +51,36 @@ enum Watcher {
 
 /// A watcher's registration with a token; ends when dropped.
 pub(crate) struct Watch {
-    node: Arc<Node>,
+    /// `None` once it has ended.
+    node: Option<Arc<Node>>,
     key: u64,
+}
+
+impl Watch {
+    /// Ends the registration: the token's node, if this was the last to hold it.
+    fn end(&mut self) -> Option<Node> {
+        let node = self.node.take()?;
+        let removed = node.watchers.lock().list.remove(&self.key);
+        drop(removed); // after the lock
+        Arc::into_inner(node)
+    }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let removed = self.node.watchers.lock().list.remove(&self.key);
-        drop(removed); // after the lock
+        drop(self.end());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A loop, not a recursion: chains of children may be long.
+        let mut ending = std::mem::take(&mut self.parents);
+        while let Some(mut watch) = ending.pop() {
+            if let Some(mut parent) = watch.end() {
+                ending.append(&mut parent.parents);
+            }
+        }
     }
 }
 
@@ -105,12 +127,11 @@ impl CancelToken {
                 .map(|parent| parent.register(Watcher::Child(Weak::clone(child))))
                 .collect(),
         });
-        // A parent that fired before the registration told nobody.
-        if node
-            .parents
-            .iter()
-            .any(|watch| watch.node.fired.load(SeqCst))
-        {
+        // A parent that fired before the registration told nobody; one that fires now finds this
+        // node complete, or is seen to have fired.
+        fence(SeqCst);
+        let parents = node.parents.iter().filter_map(|watch| watch.node.as_ref());
+        if parents.into_iter().any(|parent| parent.fired.load(SeqCst)) {
             node.fired.store(true, SeqCst);
         }
         CancelToken { node }
@@ -128,6 +149,7 @@ impl CancelToken {
                 }
                 std::mem::take(&mut watchers.list)
             };
+            fence(SeqCst);
             for watcher in watchers.into_values() {
                 match watcher {
                     Watcher::Child(child) => firing.extend(child.upgrade()),
@@ -198,7 +220,7 @@ impl CancelToken {
             watchers.list.insert(key, watcher);
         }
         Watch {
-            node: Arc::clone(&self.node),
+            node: Some(Arc::clone(&self.node)),
             key,
         }
     }

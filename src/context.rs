@@ -9,8 +9,11 @@ use crate::worker::WorkerId;
 pub(crate) enum Place {
     /// A worker of this pool.
     Worker(WorkerId),
-    /// A hook of this pool that the dispatcher, or a caller of `add`, is calling.
-    Hook,
+    /// The dispatcher of this pool, which calls hooks and drops payloads. It must never block for
+    /// a job.
+    Dispatcher,
+    /// A caller of `add` of this pool, which calls hooks.
+    Adder,
 }
 
 thread_local! {
@@ -23,6 +26,12 @@ pub(crate) struct Inside(Option<(usize, Place)>);
 /// `pool` is any number that is the pool's own while its threads live.
 pub(crate) fn enter(pool: usize, place: Place) -> Inside {
     Inside(HERE.replace(Some((pool, place))))
+}
+
+/// As [`enter`], for the rest of the thread's life: also while its thread-locals are dropped, one of
+/// which may hold the last handle to the pool.
+pub(crate) fn enter_for_good(pool: usize, place: Place) {
+    std::mem::forget(enter(pool, place));
 }
 
 impl Drop for Inside {

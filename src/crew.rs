@@ -1,4 +1,4 @@
-//! Which workers are awake: at most one *searches*, the others run jobs or sleep.
+//! Which workers are awake: as a rule at most one *searches*, the others run jobs or sleep.
 //!
 //! # States
 //!
@@ -8,7 +8,7 @@
 //! | change | who | how |
 //! |---|---|---|
 //! | runs → searches | the worker, if nobody searches | compare-exchange on `word` |
-//! | searches → runs | the worker that found a job | `found`: leaves the count, then wakes another if more is ready |
+//! | searches → runs | the worker that found a job | `stop_search`: leaves the count, then wakes another if more is ready |
 //! | runs or searches → sleeps | the worker | under the lock: onto the stack, counts changed, *then* looks once more |
 //! | sleeps → searches | whoever releases a job and sees nobody search | under the lock: off the stack, counts changed, then unparked |
 //! | sleeps → searches | the worker itself, if that last look found something | under the lock |
@@ -45,11 +45,6 @@ pub(crate) struct Crew {
 struct Word(AtomicU64);
 
 impl Crew {
-    /// Is a worker ready to take a job at once?
-    pub(crate) fn has_idle(&self) -> bool {
-        self.word.0.load(SeqCst) != 0
-    }
-
     /// How many sleep, if nobody searches.
     pub(crate) fn sleeping_quietly(&self) -> Option<usize> {
         let word = self.word.0.load(SeqCst);
@@ -100,9 +95,9 @@ impl Crew {
     }
 
     /// The calling worker, which searches if `searching`, found nothing and sleeps until it is woken
-    /// or dismissed. `work` tells whether there is something to do after all. Returns whether the
-    /// worker searches now.
-    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, work: impl Fn() -> bool) -> bool {
+    /// or dismissed. `work` tells whether there is something to do after all. Afterwards the worker
+    /// searches.
+    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, work: impl Fn() -> bool) {
         {
             let mut sleepers = self.sleepers.lock();
             sleepers.push(Arc::clone(seat));
@@ -116,7 +111,7 @@ impl Crew {
         loop {
             seat.parker.park(None);
             if !seat.asleep.load(SeqCst) {
-                return true; // whoever took it off the stack counted it as searching
+                return; // whoever took it off the stack counted it as searching
             }
             if seat.dismissed() {
                 return self.get_up(seat);
@@ -125,7 +120,7 @@ impl Crew {
     }
 
     /// The calling worker leaves the stack by itself, as a searcher.
-    fn get_up(&self, seat: &Arc<Seat>) -> bool {
+    fn get_up(&self, seat: &Arc<Seat>) {
         let mut sleepers = self.sleepers.lock();
         if seat.asleep.load(SeqCst) {
             // From the top: those who get up by themselves mostly lay down last.
@@ -134,6 +129,5 @@ impl Crew {
             seat.asleep.store(false, SeqCst);
             self.word.0.fetch_add(SEARCHING - SLEEPING, SeqCst);
         }
-        true
     }
 }

@@ -40,10 +40,10 @@ pub(crate) type End = Sender<std::convert::Infallible>;
 
 /// The dispatcher's thread.
 pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Command>, end: End) {
-    let _inside = context::enter(shared.key(), Place::Hook);
+    context::enter_for_good(shared.key(), Place::Dispatcher);
     let work = AssertUnwindSafe(|| {
         let dispatcher = Dispatcher {
-            policy: Policy::new(Instant::now()),
+            policy: Policy::new(),
             shared: Arc::clone(&shared),
             commands,
             actions: Vec::new(),
@@ -117,7 +117,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
                     self.closers.extend(told);
                 }
             }
-            self.act_and_leave();
+            self.act_at_once();
         }
         for told in self.closers.drain(..) {
             let _ = told.send(self.refused);
@@ -130,7 +130,10 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let now = Instant::now();
         self.take_all(now);
         self.step(Event::Sweep, now);
-        self.act_and_leave();
+        self.act_at_once();
+        if let Some(at) = self.policy.earliest_deadline() {
+            self.shared.bell.set_alarm(at);
+        }
     }
 
     /// Moves jobs on to the workers: when few are left there, or when all that wait have room, so
@@ -144,12 +147,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             return false;
         }
         let now = Instant::now();
-        let taken = self
-            .shared
-            .books
-            .accepted()
-            .saturating_sub((waiting + ready) as u64);
-        self.step(Event::Looked { ready, taken }, now);
+        self.step(Event::Looked { ready }, now);
         let mut left = 0;
         // In parts, so that the first workers start early.
         loop {
@@ -160,8 +158,9 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 break;
             }
         }
-        // After the release: as long as the count stands, no submitter overtakes these jobs.
-        self.shared.gate.leave(left);
+        self.shared.gate.stop_moving(left);
+        let waiting = self.shared.gate.count();
+        self.step(Event::Fed { waiting }, now);
         left > 0
     }
 
@@ -193,38 +192,46 @@ impl<P, O, E> Dispatcher<P, O, E> {
     }
 
     /// Does what the policy decided outside of [`feed`](Self::feed).
-    fn act_and_leave(&mut self) {
+    fn act_at_once(&mut self) {
         let left = self.act();
-        self.shared.gate.leave(left);
+        self.shared.gate.stop_moving(left);
     }
 
-    /// Does what the policy decided. How many of the waiting jobs went their way? The caller takes
-    /// them off the gate's count.
+    /// Does what the policy decided. How many of the waiting jobs went their way? The caller tells
+    /// the gate when it has moved the last.
     fn act(&mut self) -> usize {
-        let (mut left, mut released) = (0, 0);
         let mut actions = std::mem::take(&mut self.actions);
+        let left = actions.iter().filter(|action| action.moves_a_job()).count();
+        if left > 0 {
+            // Before the jobs go: one that is begun takes no place in the queue.
+            self.shared.gate.start_moving(left);
+        }
+        let mut released = 0;
+        // Submitters on the short way may have filled the last places.
+        let mut back = Vec::new();
         self.shared.ready.set_depth(self.policy.depth());
         for action in actions.drain(..) {
             match action {
-                Action::Release(ticket) => {
-                    left += 1;
-                    released += 1;
-                    if let Err(ticket) = self.shared.ready.put(ticket) {
-                        // Released jobs never exceed the channel's bound.
-                        debug_assert!(false, "the ready channel is full");
-                        ticket.refuse(Reason::Closed, &self.shared.books);
-                    }
-                }
+                // Once one finds no place, those after it must not overtake it.
+                Action::Release(ticket) if !back.is_empty() => back.push(ticket),
+                Action::Release(ticket) => match self.shared.ready.put(ticket) {
+                    Ok(()) => released += 1,
+                    Err(ticket) => back.push(ticket),
+                },
                 Action::Refuse(ticket, reason) => {
-                    left += 1;
                     self.refused += usize::from(reason == Reason::Closed);
                     ticket.refuse(reason, &self.shared.books);
                 }
                 Action::Forget(ticket) => {
-                    left += 1;
                     ticket.forget(&self.shared.books);
                 }
-                Action::RefuseReleased => self.refused += self.shared.refuse_released(),
+                Action::RefuseReleased => {
+                    // First, so that a submitter on the short way looks after its job itself.
+                    self.shared.ready.shut();
+                    self.shared.gate.close();
+                    fence(SeqCst);
+                    self.refused += self.shared.refuse_released();
+                }
                 Action::DismissAll => self.shared.roster.dismiss_all(),
                 Action::Reap(id) => self.reap(id),
                 Action::AnnounceDraining => {
@@ -234,6 +241,13 @@ impl<P, O, E> Dispatcher<P, O, E> {
             }
         }
         self.actions = actions;
+        if !back.is_empty() {
+            self.shared.gate.come_back(back.len());
+            let now = Instant::now();
+            for ticket in back.into_iter().rev() {
+                self.step(Event::NoPlace(ticket), now);
+            }
+        }
         if released > 0 {
             fence(SeqCst);
             self.shared.crew.wake_one();
@@ -266,13 +280,14 @@ impl<P, O, E> Dispatcher<P, O, E> {
         if settled {
             // Workers take nothing any more, so what slips in late is turned away, not lost.
             self.step(Event::Settled, Instant::now());
-            self.act_and_leave();
+            self.act_at_once();
         }
         settled
     }
 
     fn sleep(&self) {
         let shared = &self.shared;
+        shared.roster.judge();
         let empty = || shared.jobs.1.is_empty() && shared.low_jobs.1.is_empty();
         if self.policy.in_hand() > 0 || !empty() {
             shared.bell.sleep(Until::LowWater, || {

@@ -5,12 +5,12 @@
 //! One that finds no room first puts itself on the list and counts itself in `blocked`, and *then*
 //! tries once more. Whoever makes room changes `word` and *then* reads `blocked` (all sequentially
 //! consistent). So either the submitter sees the room, or it is seen and woken. One that was woken
-//! and leaves without entering wakes the next.
+//! and does not take the place wakes the next; one that was not fast enough is the next.
 
 use std::collections::VecDeque;
 
 use crate::park::{Parker, Wake};
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering::SeqCst};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering::SeqCst};
 
 /// No new jobs; those accepted still run.
 const DRAINING: u64 = 1 << 40;
@@ -20,6 +20,8 @@ const CLOSING: u64 = 1 << 41;
 const STOPPED: u64 = 1 << 42;
 /// No job goes straight to the workers, who take none for now.
 const PAUSED: u64 = 1 << 43;
+/// The dispatcher moves jobs to the workers: they wait no more, and none may overtake them.
+const MOVING: u64 = 1 << 44;
 const COUNT: u64 = (1 << 40) - 1;
 
 /// Why a job may not enter now.
@@ -29,11 +31,20 @@ pub(crate) enum Refusal {
     Shut,
 }
 
+/// How a job got in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// It waits, and takes one of the places.
+    Queue,
+    /// Straight to the workers, past the queue.
+    Short,
+}
+
 pub(crate) struct Gate {
     word: Word,
     capacity: usize,
     blocked: AtomicUsize,
-    line: Mutex<VecDeque<Arc<Parker>>>,
+    line: Mutex<VecDeque<Arc<Place>>>,
 }
 
 /// Flags, and how many jobs have entered and are not yet released.
@@ -66,7 +77,7 @@ impl Gate {
     }
 
     /// One job enters. Room and flags are judged in the step that takes the place.
-    pub(crate) fn enter(&self) -> Result<(), Refusal> {
+    pub(crate) fn enter(&self) -> Result<Way, Refusal> {
         let mut word = self.word.0.load(SeqCst);
         loop {
             if word & DRAINING != 0 {
@@ -80,29 +91,55 @@ impl Gate {
                 .0
                 .compare_exchange_weak(word, word + 1, SeqCst, SeqCst)
             {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(Way::Queue),
                 Err(now) => word = now,
             }
         }
     }
 
-    /// So many jobs have left: the dispatcher has moved them on, or a worker took an urgent one.
+    /// So many jobs leave; until [`stop_moving`](Self::stop_moving) none goes past them. Only for
+    /// the dispatcher.
+    pub(crate) fn start_moving(&self, jobs: usize) {
+        let before = self.word.0.load(SeqCst) & MOVING;
+        // Only the dispatcher changes this flag.
+        let change = (MOVING - before).wrapping_sub(jobs as u64);
+        let before = self.word.0.fetch_add(change, SeqCst);
+        debug_assert!(before & COUNT >= jobs as u64, "more left than entered");
+    }
+
+    /// So many jobs found no place where they were to go, and wait again.
+    pub(crate) fn come_back(&self, jobs: usize) {
+        self.word.0.fetch_add(jobs as u64, SeqCst);
+    }
+
+    /// So many jobs have been moved on.
+    pub(crate) fn stop_moving(&self, jobs: usize) {
+        self.word.0.fetch_and(!MOVING, SeqCst);
+        self.call(jobs);
+    }
+
+    /// So many jobs have left by another way than the dispatcher.
     pub(crate) fn leave(&self, jobs: usize) {
-        if jobs == 0 {
-            return;
-        }
         let before = self.word.0.fetch_sub(jobs as u64, SeqCst);
         debug_assert!(before & COUNT >= jobs as u64, "more left than entered");
+        self.call(jobs);
+    }
+
+    /// There is room for so many: calls those who wait for it.
+    fn call(&self, jobs: usize) {
         if self.blocked.load(SeqCst) > 0 {
             self.wake(jobs);
         }
     }
 
+    /// Submitters that wait for room.
+    pub(crate) fn blocked(&self) -> usize {
+        self.blocked.load(SeqCst)
+    }
+
     fn shut_with(&self, flags: u64) -> bool {
         let before = self.word.0.fetch_or(flags, SeqCst);
-        if self.blocked.load(SeqCst) > 0 {
-            self.wake(usize::MAX);
-        }
+        self.call(usize::MAX);
         before & flags != flags
     }
 
@@ -142,13 +179,15 @@ impl Gate {
     }
 
     fn wake(&self, most: usize) {
-        let woken: Vec<_> = {
+        let called: Vec<_> = {
             let mut line = self.line.lock();
             let count = most.min(line.len());
-            line.drain(..count).collect()
+            line.drain(..count)
+                .inspect(|place| place.called.store(true, SeqCst))
+                .collect()
         };
-        for parker in woken {
-            parker.wake();
+        for place in called {
+            place.parker.wake();
         }
     }
 
@@ -160,17 +199,21 @@ impl Gate {
     pub(crate) fn wait_in_line<R>(
         &self,
         parker: &Arc<Parker>,
-        mut enter: impl FnMut() -> Result<(), Refusal>,
+        mut enter: impl FnMut() -> Result<Way, Refusal>,
         mut wait: impl FnMut() -> Result<(), R>,
-    ) -> Result<(), Option<R>> {
+    ) -> Result<Way, Option<R>> {
+        let place = Arc::new(Place {
+            parker: Arc::clone(parker),
+            called: AtomicBool::new(false),
+        });
         loop {
-            self.stand_in_line(parker);
+            self.stand_in_line(&place);
             let outcome = match enter() {
-                Ok(()) => Some(Ok(())),
+                Ok(way) => Some(Ok(way)),
                 Err(Refusal::Shut) => Some(Err(None)),
                 Err(Refusal::Full) => wait().err().map(|reason| Err(Some(reason))),
             };
-            let called = self.leave_line(parker);
+            let called = self.leave_line(&place);
             if let Some(outcome) = outcome {
                 if called {
                     self.wake(1); // the call was for a job that did not need it
@@ -178,23 +221,44 @@ impl Gate {
                 return outcome;
             }
             match enter() {
-                Ok(()) => return Ok(()),
+                Ok(way) => {
+                    if called && way == Way::Short {
+                        self.wake(1); // the place that it was called for is still free
+                    }
+                    return Ok(way);
+                }
                 Err(Refusal::Shut) => return Err(None),
                 Err(Refusal::Full) => {} // another was faster
             }
         }
     }
 
-    fn stand_in_line(&self, parker: &Arc<Parker>) {
-        self.line.lock().push_back(Arc::clone(parker));
+    /// At the end of the line; but who was called, and was not fast enough, at its head.
+    fn stand_in_line(&self, place: &Arc<Place>) {
+        let mut line = self.line.lock();
+        if place.called.swap(false, SeqCst) {
+            line.push_front(Arc::clone(place));
+        } else {
+            line.push_back(Arc::clone(place));
+        }
         self.blocked.fetch_add(1, SeqCst);
     }
 
     /// Had it been called out of the line?
-    fn leave_line(&self, parker: &Arc<Parker>) -> bool {
+    fn leave_line(&self, place: &Arc<Place>) -> bool {
         let mut line = self.line.lock();
         self.blocked.fetch_sub(1, SeqCst);
-        let place = line.iter().position(|one| Arc::ptr_eq(one, parker));
-        place.map(|place| line.remove(place)).is_none()
+        let called = place.called.load(SeqCst);
+        if !called {
+            line.retain(|other| !Arc::ptr_eq(other, place));
+        }
+        called
     }
+}
+
+/// A submitter that waits for room.
+struct Place {
+    parker: Arc<Parker>,
+    /// Taken out of the line by somebody who made room. Changes under the line's lock only.
+    called: AtomicBool,
 }

@@ -41,9 +41,10 @@ impl<P, O, E> JobHandle<P, O, E> {
         self.id
     }
 
-    /// Has the job ended, one way or the other? Then [`wait`](Self::wait) does not block.
+    /// Has the job ended, one way or the other, or is it cancelled or late? Then
+    /// [`wait`](Self::wait) does not block.
     pub fn is_done(&self) -> bool {
-        self.slot.is_settled()
+        self.slot.is_settled() || self.token.is_cancelled()
     }
 
     /// Blocks until the job ends, its token fires or its deadline passes.
@@ -67,7 +68,14 @@ impl<P, O, E> JobHandle<P, O, E> {
 
     /// The result if it is there, once. Never blocks.
     pub fn poll(&mut self) -> Option<Result<O, SubmitError<P, E>>> {
-        let reply = self.slot.take()?;
+        if self.taken {
+            return None;
+        }
+        let reply = match (self.slot.take(), self.token.fired_by()) {
+            (Some(reply), _) => reply,
+            (None, None) => return None,
+            (None, Some(fired)) => self.shared.give_up(self.id, &self.slot, fired.into()),
+        };
         self.taken = true;
         Some(reply)
     }
@@ -76,16 +84,14 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// its payload back; for one that runs, [`Job::is_cancelled`](crate::Job::is_cancelled) becomes
     /// true and waiting ends at once. `false` if it was too late.
     pub fn cancel(&self) -> bool {
-        if self.slot.is_settled() {
-            return false;
-        }
-        // Whoever begins it now sees the token.
-        self.token.cancel();
-        if self.slot.reject(Reason::Cancelled) {
+        // First the job, then the token: else a worker that sees the token could be faster.
+        let withdrawn = self.slot.reject(Reason::Cancelled);
+        if withdrawn {
             self.shared.withdrawn(Reason::Cancelled);
-            return true;
         }
-        !self.slot.is_settled()
+        let running = !self.slot.is_settled();
+        self.token.cancel();
+        withdrawn || running
     }
 
     /// The job's own token, so that other threads can cancel it: a child of the one it was given.

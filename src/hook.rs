@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::job::{JobId, Outcome};
 use crate::panics;
-use crate::sync::{Arc, Weak};
+use crate::sync::Weak;
 use crate::worker::WorkerId;
 
 /// The three states of a pool's life, in the order in which they come.
@@ -102,16 +102,15 @@ pub trait Hook: Send + Sync {
 }
 
 /// The hooks of one pool; calls each of them and contains their panics.
-#[derive(Clone, Default)]
-pub(crate) struct Hooks(Arc<[Arc<dyn Hook>]>);
+pub(crate) struct Hooks(Vec<Box<dyn Hook>>);
 
 impl Hooks {
-    pub(crate) fn new(hooks: Vec<Arc<dyn Hook>>) -> Self {
-        Hooks(hooks.into())
+    pub(crate) fn new(hooks: Vec<Box<dyn Hook>>) -> Self {
+        Hooks(hooks)
     }
 
     pub(crate) fn each(&self, name: &str, call: impl Fn(&dyn Hook)) {
-        for hook in self.0.iter() {
+        for hook in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(&**hook))) {
                 log::error!("hook {name} panicked: {}", panics::message(panic));
             }

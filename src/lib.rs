@@ -109,7 +109,7 @@ pub use error::{
 pub use handle::JobHandle;
 pub use hook::{Gauge, Hook, PoolState};
 pub use job::{Job, JobId, Outcome, Priority};
-pub use manager::Manager;
+pub use manager::{Manager, WeakManager};
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
 pub use stats::Stats;
 pub use submit::Submission;

@@ -17,7 +17,7 @@ use crate::shared::{Command, Shared};
 use crate::stats::Stats;
 use crate::submit::Submission;
 use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::{Arc, Mutex, thread};
+use crate::sync::{Arc, Mutex, Weak, thread};
 use crate::worker::{Worker, WorkerId, WorkerInfo};
 
 /// A pool of stateful workers, each on its own OS thread: payloads of type `P` go in, outputs of
@@ -43,6 +43,9 @@ use crate::worker::{Worker, WorkerId, WorkerInfo};
 pub struct Manager<P, O = (), E = Infallible> {
     owner: Arc<Owner<P, O, E>>,
 }
+
+/// What a pool gets that is closed after a drain took too long, to let its idle workers go.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// Shared by the clones of a manager, not by the pool's own threads: when the last is dropped, the
 /// pool closes.
@@ -120,7 +123,7 @@ where
         let id = seat.id();
         {
             // A hook that closes the pool must not wait for the worker that waits for the hook.
-            let _inside = context::enter(shared.key(), Place::Hook);
+            let _inside = context::enter(shared.key(), Place::Adder);
             shared.hooks.each("worker_add", |hook| hook.worker_add(id));
         }
         let handed_over = hand_over.send(worker);
@@ -265,7 +268,7 @@ where
         let shared = &self.owner.shared;
         // What has ended first: it is never more than what was accepted.
         let ended = shared.roster.ended();
-        shared.books.read(ended)
+        shared.books.read(ended, shared.gate.blocked() as u64)
     }
 
     /// From now on no job begins; those that run go on. Jobs are still accepted, up to the queue's
@@ -369,30 +372,40 @@ where
     }
 
     /// As [`drain`](Self::drain), for at most `timeout`; then it closes hard: jobs that have not
-    /// begun are answered "closed", the running ones are told through their tokens and not waited
-    /// for.
+    /// begun are answered "closed", the running ones are told through their tokens and, beyond a
+    /// tenth of a second, not waited for.
+    ///
+    /// From inside the pool it asks for a drain and returns at once; nothing is abandoned then.
     ///
     /// # Errors
-    /// How many jobs were abandoned, and which workers still run.
+    /// How many jobs were abandoned, and which workers' threads still run.
     pub fn drain_timeout(&self, timeout: Duration) -> Result<(), DrainTimeout> {
         let shared = &self.owner.shared;
+        let inside = self.is_inside();
         shared.drain();
-        if self.owner.ending.wait(self.is_inside(), Some(timeout)) {
+        if self.owner.ending.wait(inside, Some(timeout)) {
             return Ok(());
         }
-        let running = shared.roster.busy();
-        let (told, refused) = bounded(1);
-        shared.close(Some(told));
-        // The dispatcher itself cannot answer itself.
-        let abandoned = match shared.place() {
-            Some(Place::Hook) => 0,
-            _ => refused.recv().unwrap_or(0),
-        };
-        if abandoned == 0 && running.is_empty() {
-            self.owner.ending.wait(self.is_inside(), None);
-            return Ok(()); // it had just been done
+        let mut abandoned = 0;
+        if !inside {
+            let (told, refused) = bounded(1);
+            shared.close(Some(told));
+            // Idle workers and the dispatcher need a moment; one that hangs does not get more.
+            abandoned = refused.recv_timeout(GRACE).unwrap_or(0);
+            if self.owner.ending.wait(false, Some(GRACE)) && abandoned == 0 {
+                return Ok(()); // it had just been done
+            }
         }
+        let running = shared.roster.ids();
         Err(DrainTimeout { abandoned, running })
+    }
+
+    /// A handle that does not keep the pool open: for workers, hooks and payloads that submit to
+    /// their own pool. If they held a [`Manager`], the last one would never be dropped.
+    pub fn downgrade(&self) -> WeakManager<P, O, E> {
+        WeakManager {
+            owner: Arc::downgrade(&self.owner),
+        }
     }
 
     /// A signal of the pool's end, for any number of waiters; see [`CloseSignal`].
@@ -417,6 +430,41 @@ impl<P, O, E> Manager<P, O, E> {
                 ending: Ending::new(dispatcher, ended),
             }),
         }
+    }
+}
+
+/// A handle to a pool that does not keep it open; made by [`Manager::downgrade`].
+pub struct WeakManager<P, O = (), E = Infallible> {
+    owner: Weak<Owner<P, O, E>>,
+}
+
+impl<P, O, E> WeakManager<P, O, E> {
+    /// The pool, unless its last [`Manager`] is gone.
+    ///
+    /// ```
+    /// let pool = worker_pool::Manager::<u32>::new();
+    /// let weak = pool.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(pool);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn upgrade(&self) -> Option<Manager<P, O, E>> {
+        let owner = self.owner.upgrade()?;
+        Some(Manager { owner })
+    }
+}
+
+impl<P, O, E> Clone for WeakManager<P, O, E> {
+    fn clone(&self) -> Self {
+        WeakManager {
+            owner: Weak::clone(&self.owner),
+        }
+    }
+}
+
+impl<P, O, E> fmt::Debug for WeakManager<P, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakManager").finish_non_exhaustive()
     }
 }
 

@@ -149,7 +149,7 @@ impl Meter {
     }
 
     /// A stream of snapshots that yields the present one first and then the newest after each
-    /// change. A subscriber that reads slowly misses intermediate values, never the last one.
+    /// change of busy, total or state (not of waiting jobs). A subscriber that reads slowly misses intermediate values, never the last one.
     pub fn subscribe(&self) -> Subscription {
         Subscription {
             board: Arc::clone(&self.owner.board),
@@ -191,6 +191,12 @@ impl Board {
         self.change.notify_all();
     }
 
+    /// The pools that live. Not used under the lock: whoever holds the last owner of a pool runs its
+    /// destructors.
+    fn pools(&self) -> Vec<Arc<dyn Gauge>> {
+        self.pools.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
     fn state(&self) -> PoolState {
         match self.state.load(SeqCst) {
             0 => PoolState::Running,
@@ -200,7 +206,9 @@ impl Board {
     }
 
     fn key(&self) -> (u64, PoolState) {
-        (self.word.load(SeqCst), self.state())
+        // The state first: when it says closed, the counters have come to rest.
+        let state = self.state();
+        (self.word.load(SeqCst), state)
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -217,7 +225,7 @@ impl Board {
             finished: 0,
             state,
         };
-        for pool in self.pools.lock().iter().filter_map(Weak::upgrade) {
+        for pool in self.pools() {
             snapshot.waiting += pool.waiting() as u64;
             snapshot.queue_capacity += pool.queue_capacity() as u64;
             snapshot.finished += pool.finished();
@@ -238,13 +246,9 @@ impl Hook for Meter {
     }
     fn pool_state(&self, state: PoolState) {
         let board = &self.owner.board;
-        let least = {
-            let pools = board.pools.lock();
-            let states = pools.iter().filter_map(Weak::upgrade).map(|p| p.state());
-            let least = states.min().unwrap_or(state);
-            board.state.store(least as u8, SeqCst);
-            least
-        };
+        let states = board.pools().into_iter().map(|pool| pool.state());
+        let least = states.min().unwrap_or(state);
+        board.state.store(least as u8, SeqCst);
         log::debug!("meter: a pool is {state}, all are at least {least}");
         board.tell_if_armed();
     }

@@ -8,24 +8,32 @@ use crate::ready::MAX_DEPTH;
 /// dispatcher, much shorter than anybody notices.
 const HORIZON: Duration = Duration::from_micros(200);
 
+/// At each look the depth grows at most so many times.
+const GROWTH: usize = 4;
+
 /// Finds the depth of the ready channel: about one job per worker for long jobs, and as many as the
 /// workers take in [`HORIZON`] for short ones.
 #[derive(Debug)]
 pub(crate) struct Pace {
     workers: usize,
     depth: usize,
-    /// What was seen at the last look.
-    taken: u64,
-    at: Instant,
+    /// So many were released, if jobs still waited then: only workers change that.
+    fed: Option<usize>,
+    /// So many were taken since then, as far as is known, and was there once nothing left?
+    taken: usize,
+    since: Option<Instant>,
+    starved: bool,
 }
 
 impl Pace {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Pace {
             workers: 0,
             depth: 0,
+            fed: None,
             taken: 0,
-            at: now,
+            since: None,
+            starved: false,
         }
     }
 
@@ -38,31 +46,36 @@ impl Pace {
         self.set(self.depth);
     }
 
-    /// So many jobs are ready now, and the workers have taken so many since the pool was built.
-    pub(crate) fn look(&mut self, ready: usize, taken: u64, now: Instant) {
-        let took = taken.saturating_sub(self.taken);
-        let elapsed = now.saturating_duration_since(self.at);
-        if took == 0 || elapsed.is_zero() {
+    /// So many jobs are released now, and so many still wait.
+    pub(crate) fn fed(&mut self, ready: usize, waiting: usize) {
+        // With none waiting, submitters may go past the dispatcher, and nothing is known.
+        self.fed = (waiting > 0).then_some(ready);
+    }
+
+    /// So many of them are left.
+    pub(crate) fn look(&mut self, ready: usize, now: Instant) {
+        if let Some(fed) = self.fed.take() {
+            self.taken += fed.saturating_sub(ready);
+            self.starved |= ready == 0;
+        }
+        let since = *self.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since);
+        // Jobs that happen to end together say nothing about their length.
+        if elapsed < HORIZON {
             return;
         }
-        self.taken = taken;
-        self.at = now;
-        let share = HORIZON.as_secs_f64() / elapsed.as_secs_f64();
-        let fits = (took as f64 * share).min(MAX_DEPTH as f64) as usize;
-        self.set(if ready > 0 {
-            // The workers always had something to take: this is their own pace.
-            fits
-        } else if fits > self.workers {
-            // They had not, and could have taken more.
-            fits.max(self.depth * 2)
-        } else {
-            self.depth / 2
-        });
+        let fits = self.taken as f64 * HORIZON.as_secs_f64() / elapsed.as_secs_f64();
+        let mut depth = fits.min(MAX_DEPTH as f64) as usize;
+        if self.starved && depth > self.workers {
+            // They could have taken more.
+            depth = depth.max(self.depth * 2);
+        }
+        self.set(depth.min(self.depth * GROWTH));
+        (self.taken, self.since, self.starved) = (0, Some(now), false);
     }
 
     fn set(&mut self, depth: usize) {
-        let most = MAX_DEPTH.max(self.workers);
-        self.depth = depth.clamp(self.workers, most);
+        self.depth = depth.max(self.workers).min(MAX_DEPTH);
     }
 }
 
@@ -70,50 +83,92 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// Feeds the workers to the full depth, and looks when they have taken so many.
+    fn round(pace: &mut Pace, now: &mut Instant, taken: usize, elapsed: Duration) {
+        let depth = pace.depth();
+        pace.fed(depth, 1);
+        *now += elapsed;
+        pace.look(depth - taken.min(depth), *now);
+    }
+
     fn pace(workers: usize) -> (Pace, Instant) {
-        let now = Instant::now();
-        let mut pace = Pace::new(now);
+        let mut pace = Pace::new();
         pace.set_workers(workers);
+        let now = Instant::now();
+        pace.look(0, now);
         (pace, now)
     }
 
     #[test]
     fn long_jobs_are_released_one_per_worker() {
-        let (mut pace, start) = pace(4);
-        for step in 1..100 {
-            // 4 workers, 10 ms per job
-            pace.look(2, step * 4, start + Duration::from_millis(10) * step as u32);
+        let (mut pace, mut now) = pace(4);
+        for _ in 0..100 {
+            round(&mut pace, &mut now, 4, Duration::from_millis(10));
             assert_eq!(pace.depth(), 4);
         }
     }
 
     #[test]
+    fn long_jobs_that_end_together_are_no_short_jobs() {
+        let (mut pace, mut now) = pace(8);
+        for _ in 0..100 {
+            round(&mut pace, &mut now, 4, Duration::from_micros(5));
+            round(&mut pace, &mut now, 4, Duration::from_micros(5));
+            round(&mut pace, &mut now, 0, Duration::from_millis(30));
+            assert_eq!(pace.depth(), 8);
+        }
+    }
+
+    #[test]
     fn short_jobs_are_released_for_the_horizon() {
-        let (mut pace, start) = pace(2);
-        pace.look(1, 1_000, start + Duration::from_millis(1)); // 1 µs each
+        let (mut pace, mut now) = pace(2);
+        for _ in 0..1000 {
+            // 1 µs each, and some are left
+            let taken = (pace.depth() - 1).max(1);
+            round(
+                &mut pace,
+                &mut now,
+                taken,
+                Duration::from_micros(taken as u64),
+            );
+        }
         assert_eq!(pace.depth(), 200);
     }
 
     #[test]
-    fn starved_workers_get_more_and_slow_callers_less() {
-        let (mut pace, start) = pace(2);
-        let mut now = start;
-        for step in 1..20 {
-            now += Duration::from_micros(10);
-            pace.look(0, step * 2, now);
+    fn starved_workers_get_more_until_the_jobs_are_long() {
+        let (mut pace, mut now) = pace(2);
+        for _ in 0..1000 {
+            let all = pace.depth();
+            round(&mut pace, &mut now, all, Duration::from_micros(10));
         }
         assert_eq!(pace.depth(), MAX_DEPTH);
-        for step in 20..40 {
-            now += Duration::from_secs(1);
-            pace.look(0, step * 2, now);
-        }
+        round(&mut pace, &mut now, 1000, Duration::from_secs(1));
         assert_eq!(pace.depth(), 2);
     }
 
     #[test]
+    fn one_look_is_not_trusted_too_far() {
+        let (mut pace, mut now) = pace(100);
+        round(&mut pace, &mut now, 0, Duration::from_micros(1));
+        for _ in 0..100 {
+            round(&mut pace, &mut now, 99, Duration::from_micros(2));
+        }
+        assert!(pace.depth() > 100 && pace.depth() <= 100 * GROWTH);
+    }
+
+    #[test]
+    fn nothing_is_learnt_while_submitters_go_past() {
+        let (mut pace, now) = pace(1);
+        pace.fed(1, 0);
+        pace.look(0, now + HORIZON);
+        assert_eq!(pace.depth(), 1);
+    }
+
+    #[test]
     fn without_workers_nothing_is_released() {
-        let (mut pace, start) = pace(0);
-        pace.look(0, 10, start + Duration::from_secs(1));
+        let (mut pace, mut now) = pace(0);
+        round(&mut pace, &mut now, 0, Duration::from_secs(1));
         assert_eq!(pace.depth(), 0);
     }
 }

@@ -49,23 +49,33 @@ impl Parker {
             .unwrap_or_else(|_| Arc::new(Parker::new()))
     }
 
-    /// Blocks until a wake or the deadline. May return for an old wake: callers check and repeat.
+    /// Blocks until a wake or the deadline, and forgets the wake. May return for an old one: callers
+    /// check and repeat.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
-        if self
-            .state
-            .compare_exchange(NOTIFIED, EMPTY, SeqCst, SeqCst)
-            .is_ok()
-        {
-            return;
-        }
+        self.park_and_keep(deadline);
+        self.forget_wake();
+    }
+
+    /// The owner takes note of the wakes so far.
+    pub(crate) fn forget_wake(&self) {
+        // A swap, to see all that the waker did before.
+        self.state.swap(EMPTY, SeqCst);
+    }
+
+    /// Has it been woken, and not yet taken note of it?
+    pub(crate) fn is_woken(&self) -> bool {
+        self.state.load(SeqCst) == NOTIFIED
+    }
+
+    /// As [`park`](Self::park), but the wake stays to be seen until it is forgotten.
+    pub(crate) fn park_and_keep(&self, deadline: Option<Instant>) {
         let mut guard = self.lock.lock();
         if self
             .state
             .compare_exchange(EMPTY, PARKED, SeqCst, SeqCst)
             .is_err()
         {
-            self.state.store(EMPTY, SeqCst);
-            return;
+            return; // woken before
         }
         loop {
             let late = match deadline {
@@ -75,8 +85,12 @@ impl Parker {
                 }
                 Some(at) => self.bell.wait_until(&mut guard, at).timed_out(),
             };
-            if late || self.state.load(SeqCst) == NOTIFIED {
-                self.state.store(EMPTY, SeqCst);
+            if self.is_woken() {
+                return;
+            }
+            if late {
+                // Unless it is woken at this very moment.
+                let _ = self.state.compare_exchange(PARKED, EMPTY, SeqCst, SeqCst);
                 return;
             }
         }

@@ -18,6 +18,7 @@ use std::time::Instant;
 use crate::error::Reason;
 use crate::job::Priority;
 use crate::pace::Pace;
+use crate::ready::MAX_DEPTH;
 use crate::ticket::{Fate, Fated};
 use crate::worker::WorkerId;
 
@@ -29,11 +30,14 @@ pub(crate) const AGE: u32 = 32;
 pub(crate) enum Event<J> {
     /// A job came out of its job channel.
     Arrived(J),
-    /// A look at the workers' side: so many jobs are released and not taken, so many were ever
-    /// taken.
-    Looked { ready: usize, taken: u64 },
+    /// A look at the workers' side: so many jobs are released and not taken.
+    Looked { ready: usize },
     /// The jobs that it wanted have arrived, if there are any: now it releases.
     Dealt,
+    /// A job that was to be released found no place: it goes first the next time.
+    NoPlace(J),
+    /// All that was released is where the workers take from, and so many jobs still wait.
+    Fed { waiting: usize },
     /// Callers gave up on some of the jobs that wait.
     Sweep,
     /// A worker's thread was started.
@@ -67,6 +71,16 @@ pub(crate) enum Action<J> {
     AnnounceDraining,
 }
 
+impl<J> Action<J> {
+    /// Is one job less waiting after it?
+    pub(crate) fn moves_a_job(&self) -> bool {
+        matches!(
+            self,
+            Action::Release(_) | Action::Refuse(..) | Action::Forget(_)
+        )
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
@@ -89,14 +103,14 @@ pub(crate) struct Policy<J> {
 }
 
 impl<J: Fated> Policy<J> {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Policy {
             phase: Phase::Open,
             normal: VecDeque::new(),
             low: VecDeque::new(),
             ahead_of_low: 0,
             workers: BTreeSet::new(),
-            pace: Pace::new(now),
+            pace: Pace::new(),
             ready: 0,
         }
     }
@@ -107,18 +121,23 @@ impl<J: Fated> Policy<J> {
                 Priority::Low => self.low.push_back(job),
                 Priority::Normal | Priority::High => self.normal.push_back(job),
             },
-            Event::Looked { ready, taken } => {
-                self.pace.look(ready, taken, now);
+            Event::Looked { ready } => {
+                self.pace.look(ready, now);
                 self.ready = ready;
             }
+            Event::NoPlace(job) => {
+                self.ready -= 1;
+                match job.priority() {
+                    Priority::Low => self.low.push_front(job),
+                    Priority::Normal | Priority::High => self.normal.push_front(job),
+                }
+            }
             Event::Dealt => self.move_on(actions),
+            Event::Fed { waiting } => self.pace.fed(self.ready, waiting),
             Event::Sweep => self.sweep(actions),
             Event::Added(worker) => {
                 self.workers.insert(worker);
                 self.pace.set_workers(self.workers.len());
-                if self.phase == Phase::Closing {
-                    actions.push(Action::DismissAll);
-                }
             }
             Event::Gone(worker) => {
                 if self.workers.remove(&worker) {
@@ -162,13 +181,13 @@ impl<J: Fated> Policy<J> {
 
     /// How many more low jobs it takes: one per worker.
     fn low_room(&self) -> usize {
-        self.workers.len().saturating_sub(self.ready)
+        self.workers.len().min(MAX_DEPTH).saturating_sub(self.ready)
     }
 
     /// The depth that the ready channel shall have.
     pub(crate) fn depth(&self) -> usize {
         if self.normal.is_empty() && !self.low.is_empty() {
-            self.workers.len()
+            self.workers.len().min(MAX_DEPTH)
         } else {
             self.pace.depth()
         }
@@ -177,6 +196,12 @@ impl<J: Fated> Policy<J> {
     /// Jobs in hand.
     pub(crate) fn in_hand(&self) -> usize {
         self.normal.len() + self.low.len()
+    }
+
+    /// When the next of them is late.
+    pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
+        let hand = self.normal.iter().chain(&self.low);
+        hand.filter_map(Fated::deadline).min()
     }
 
     /// Does it wait for the workers to come to rest?

@@ -17,6 +17,10 @@ impl Fated for Toy {
     fn priority(&self) -> Priority {
         self.priority
     }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
     fn fate(&self) -> Fate {
         *self.fate.borrow()
     }
@@ -44,7 +48,6 @@ struct World {
     /// In the ready channel.
     ready: VecDeque<u64>,
     arrived: u64,
-    taken: u64,
     /// How many times each job was settled; must become 1 for all.
     settled: BTreeMap<u64, u32>,
     last_released: [u64; 2],
@@ -60,13 +63,12 @@ impl World {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
         World {
-            policy: Policy::new(now),
+            policy: Policy::new(),
             now,
             dice: Dice(seed * 0x9E37_79B9 + 1),
             channels: Default::default(),
             ready: VecDeque::new(),
             arrived: 0,
-            taken: 0,
             settled: BTreeMap::new(),
             last_released: [0; 2],
             workers: BTreeSet::new(),
@@ -127,8 +129,8 @@ impl World {
     }
 
     fn look(&mut self) {
-        let (ready, taken) = (self.ready.len(), self.taken);
-        self.step(Event::Looked { ready, taken });
+        let ready = self.ready.len();
+        self.step(Event::Looked { ready });
         for priority in [Priority::Low, Priority::Normal] {
             let wanted = self.policy.wants(priority);
             let channel = &mut self.channels[priority as usize];
@@ -138,6 +140,9 @@ impl World {
             }
         }
         self.step(Event::Dealt);
+        let waiting =
+            self.policy.in_hand() + self.channels.iter().map(VecDeque::len).sum::<usize>();
+        self.step(Event::Fed { waiting });
         let waits = self.policy.in_hand() > 0 && !self.closed;
         let room = self.ready.len() < self.workers.len();
         assert!(!(waits && room), "a job waits though there is room for any");
@@ -172,7 +177,6 @@ impl World {
                 if !self.workers.is_empty()
                     && let Some(job) = self.ready.pop_front()
                 {
-                    self.taken += 1;
                     self.settle(job);
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::sync::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use crate::sync::{
-    AtomicUsize, Mutex,
+    AtomicU64, AtomicUsize, Mutex,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -12,11 +12,11 @@ use crate::sync::{
 pub(crate) const MAX_DEPTH: usize = 4096;
 
 /// No worker takes a job any more.
-const SHUT: usize = 1 << 40;
+const SHUT: u64 = 1 << 40;
 /// No worker takes a job for now.
-const PAUSED: usize = 1 << 41;
+const PAUSED: u64 = 1 << 41;
 /// The lower bits: how many jobs are urgent or came back.
-const COUNT: usize = SHUT - 1;
+const COUNT: u64 = SHUT - 1;
 
 /// Every worker takes from here, so no job waits behind a busy worker.
 pub(crate) struct Ready<T> {
@@ -26,7 +26,7 @@ pub(crate) struct Ready<T> {
     /// it bounds this channel too.
     urgent: (Sender<T>, Receiver<T>),
     /// Jobs that a worker on its way out had taken and not begun; they go before all others.
-    returned: Mutex<VecDeque<T>>,
+    returned: Mutex<VecDeque<(u32, T)>>,
     special: Special,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Ready<T> {
 #[repr(align(128))]
 struct Special {
     /// Zero on the usual way; else flags, and how many jobs are urgent or came back.
-    word: AtomicUsize,
+    word: AtomicU64,
     /// How many jobs the dispatcher wants released at a time.
     depth: AtomicUsize,
 }
@@ -52,7 +52,7 @@ impl<T> Ready<T> {
             urgent: unbounded(),
             returned: Mutex::default(),
             special: Special {
-                word: AtomicUsize::new(0),
+                word: AtomicU64::new(0),
                 depth: AtomicUsize::new(0),
             },
         }
@@ -85,7 +85,7 @@ impl<T> Ready<T> {
     pub(crate) fn drain_one(&self) -> Option<Taken<T>> {
         let returned = self.returned.lock().pop_front();
         let special = match returned {
-            Some(job) => Some(Taken { job, waited: false }),
+            Some((_, job)) => Some(Taken { job, waited: false }),
             None => match self.urgent.1.try_recv() {
                 Ok(job) => Some(Taken { job, waited: true }),
                 Err(_) => None,
@@ -113,10 +113,14 @@ impl<T> Ready<T> {
         debug_assert!(sent.is_ok(), "both ends are here");
     }
 
-    /// A worker had taken this job and may not begin it.
-    pub(crate) fn put_back(&self, job: T) {
+    /// A worker had taken this job and may not begin it. Several come back in the order of their
+    /// numbers, which may wrap around.
+    pub(crate) fn put_back(&self, number: u32, job: T) {
         self.special.word.fetch_add(1, SeqCst);
-        self.returned.lock().push_back(job);
+        let mut returned = self.returned.lock();
+        let before = |other: &(u32, T)| number.wrapping_sub(other.0) < u32::MAX / 2;
+        let place = returned.partition_point(before);
+        returned.insert(place, (number, job));
     }
 
     /// Is there a job that a worker may take?
@@ -127,7 +131,7 @@ impl<T> Ready<T> {
 
     /// Jobs that a worker may take or could, were it not for a pause.
     pub(crate) fn len(&self) -> usize {
-        self.released.1.len() + (self.special.word.load(SeqCst) & COUNT)
+        self.released.1.len() + (self.special.word.load(SeqCst) & COUNT) as usize
     }
 
     /// From now on workers take nothing.

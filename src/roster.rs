@@ -18,12 +18,26 @@ struct List {
     open: bool,
     next: u64,
     members: BTreeMap<WorkerId, Member>,
-    /// Workers that block for a job of their own pool, and how to wake them.
-    blocked: BTreeMap<WorkerId, Arc<Parker>>,
+    /// Workers that block for their own pool.
+    blocked: BTreeMap<WorkerId, Wait>,
+    /// Numbers the waits.
+    waits: u64,
     /// Jobs ended by workers that are gone, by outcome.
     retired: [u64; 3],
     /// The same, by generation.
     retired_settled: [u64; 2],
+}
+
+/// A worker that blocks for its own pool: for a job's result, or for room in the queue.
+struct Wait {
+    parker: Arc<Parker>,
+    number: u64,
+    /// Parked, or about to.
+    parked: bool,
+    /// It waits in vain, and shall withdraw.
+    in_vain: bool,
+    /// It cannot withdraw: its job runs.
+    bound: bool,
 }
 
 struct Member {
@@ -39,6 +53,7 @@ impl Roster {
                 next: 1,
                 members: BTreeMap::new(),
                 blocked: BTreeMap::new(),
+                waits: 0,
                 retired: [0; 3],
                 retired_settled: [0; 2],
             }),
@@ -82,7 +97,6 @@ impl Roster {
         let member = list.members.remove(&id)?;
         add(&mut list.retired, member.seat.ended());
         add(&mut list.retired_settled, member.seat.settled());
-        list.wake_if_stuck();
         Some(member.thread)
     }
 
@@ -121,16 +135,6 @@ impl Roster {
             .collect()
     }
 
-    /// The workers that have a job in hand.
-    pub(crate) fn busy(&self) -> Vec<WorkerId> {
-        let list = self.list.lock();
-        let seats = list.members.values().map(|member| &member.seat);
-        seats
-            .filter(|seat| seat.is_busy())
-            .map(|seat| seat.id())
-            .collect()
-    }
-
     /// Jobs that workers, also those that are gone, ran to their end, by outcome.
     pub(crate) fn ended(&self) -> [u64; 3] {
         let list = self.list.lock();
@@ -151,12 +155,37 @@ impl Roster {
         settled[generation as usize]
     }
 
-    /// The calling worker is about to block for its own pool, until the guard is dropped.
+    /// The calling worker is about to block for its own pool, without a time limit, until the guard
+    /// is dropped.
     pub(crate) fn block(&self, id: WorkerId, parker: &Arc<Parker>) -> Blocked<'_> {
         let mut list = self.list.lock();
-        list.blocked.insert(id, Arc::clone(parker));
-        list.wake_if_stuck();
+        list.waits += 1;
+        let wait = Wait {
+            parker: Arc::clone(parker),
+            number: list.waits,
+            parked: false,
+            in_vain: false,
+            bound: false,
+        };
+        list.blocked.insert(id, wait);
         Blocked { roster: self, id }
+    }
+
+    /// For the dispatcher, when it has nothing else to do: if every worker blocks for the pool, no
+    /// job that waits can ever begin. Then one of them is told to withdraw, the last to come.
+    pub(crate) fn judge(&self) {
+        let mut list = self.list.lock();
+        if list.blocked.is_empty() || list.blocked.len() < list.members.len() {
+            return;
+        }
+        // Whoever was woken is about to go on.
+        let mut waits = list.blocked.values();
+        let stuck = waits.all(|wait| wait.parked && !wait.parker.is_woken());
+        let waits = list.blocked.values_mut().filter(|wait| !wait.bound);
+        if stuck && let Some(last) = waits.max_by_key(|wait| wait.number) {
+            last.in_vain = true;
+            last.parker.wake();
+        }
     }
 }
 
@@ -166,19 +195,6 @@ fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
         .for_each(|(sum, more)| *sum += more);
 }
 
-impl List {
-    /// Does every worker block for the pool? Then no job that waits can ever begin.
-    fn is_stuck(&self) -> bool {
-        self.blocked.len() >= self.members.len()
-    }
-
-    fn wake_if_stuck(&self) {
-        if self.is_stuck() {
-            self.blocked.values().for_each(|parker| parker.wake());
-        }
-    }
-}
-
 /// The calling worker blocks for its own pool.
 pub(crate) struct Blocked<'a> {
     roster: &'a Roster,
@@ -186,22 +202,32 @@ pub(crate) struct Blocked<'a> {
 }
 
 impl Blocked<'_> {
-    /// If every worker blocks, this one shall not: it counts as serving again, and the answer is
-    /// yes. Asked under the lock, so of several one alone withdraws.
-    pub(crate) fn must_withdraw(&self) -> bool {
-        let mut list = self.roster.list.lock();
-        let stuck = list.blocked.contains_key(&self.id) && list.is_stuck();
-        if stuck {
-            list.blocked.remove(&self.id);
-        }
-        stuck
+    /// Parks. `ring` wakes the dispatcher, which looks whether all wait in vain. Returns whether
+    /// this one shall withdraw.
+    pub(crate) fn park(&self, ring: impl FnOnce()) -> bool {
+        let parker = self.with(|wait| {
+            wait.parked = true;
+            Arc::clone(&wait.parker)
+        });
+        ring();
+        // The wake is forgotten in the step in which this one counts as awake: whoever judges
+        // sees one or the other.
+        parker.park_and_keep(None);
+        self.with(|wait| {
+            wait.parked = false;
+            wait.parker.forget_wake();
+            std::mem::take(&mut wait.in_vain)
+        })
     }
 
-    /// It could not withdraw after all, since its job runs: it goes on blocking.
-    pub(crate) fn stay(&self, parker: &Arc<Parker>) {
+    /// It was told to withdraw, and could not, since its job runs.
+    pub(crate) fn cannot_withdraw(&self) {
+        self.with(|wait| wait.bound = true);
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut Wait) -> R) -> R {
         let mut list = self.roster.list.lock();
-        list.blocked.insert(self.id, Arc::clone(parker));
-        list.wake_if_stuck(); // another may have looked meanwhile
+        change(list.blocked.get_mut(&self.id).expect("it blocks"))
     }
 }
 

@@ -36,7 +36,7 @@ where
 {
     let id = seat.id();
     let _last_act = LastAct(shared, seat);
-    let _inside = context::enter(shared.key(), Place::Worker(id));
+    context::enter_for_good(shared.key(), Place::Worker(id));
     log::debug!("worker {id} of pool {:?} starts", shared.name);
     let mut seeker = Seeker {
         shared,
@@ -153,7 +153,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 self.look_at_low_water();
                 if self.seat.dismissed() {
                     // Finished between the look and the take: the job goes back to the others.
-                    ready.put_back(ticket);
+                    ready.put_back(ticket.number(), ticket);
                     fence(SeqCst);
                     self.shared.crew.wake_one();
                     return None;
@@ -182,7 +182,8 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             }
             shared.ready.has_work() || self.seat.dismissed()
         };
-        self.searching = shared.crew.sleep(self.seat, self.searching, work);
+        shared.crew.sleep(self.seat, self.searching, work);
+        self.searching = true;
     }
 
     /// No longer searches, if it did; another shall, if there are jobs.

@@ -5,13 +5,12 @@ use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
 use crate::crew::Crew;
 use crate::error::Reason;
-use crate::gate::{Gate, Refusal};
+use crate::gate::{Gate, Refusal, Way};
 use crate::hook::{Gauge, Hooks, PoolState};
-use crate::idle::Generation;
 use crate::job::{JobId, Priority};
 use crate::park::{Parker, Wake};
 use crate::ready::Ready;
-use crate::roster::Roster;
+use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
 use crate::stats::Books;
@@ -46,7 +45,7 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) gate: Gate,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
     pub(crate) crew: Crew,
-    pub(crate) bell: Bell,
+    pub(crate) bell: Arc<Bell>,
     pub(crate) roster: Roster,
     pub(crate) books: Books,
     /// Fires when the pool closes; the running jobs see it.
@@ -72,12 +71,6 @@ impl<P, O, E> Shared<P, O, E> {
         context::inside(self.key())
     }
 
-    /// Counts a job in and numbers it. One that is turned away is counted out again.
-    pub(crate) fn count_in(&self) -> (JobId, Generation) {
-        let (number, generation) = self.books.census.count_in();
-        (JobId::new(number), generation)
-    }
-
     /// Accepts a job: straight to the workers if nothing waits and there is room there, else into
     /// the job channel.
     ///
@@ -95,10 +88,10 @@ impl<P, O, E> Shared<P, O, E> {
                 waiting = Some(ticket);
                 self.gate.enter()
             }
-            _ => Ok(()),
+            _ => Ok(Way::Short),
         };
         let refused = match (enter(), patience) {
-            (Ok(()), _) => None,
+            (Ok(_), _) => None,
             (Err(Refusal::Shut), _) => Some(Reason::Closed),
             (Err(Refusal::Full), Patience::None) => Some(Reason::Full),
             (Err(Refusal::Full), Patience::Until(token)) => self.wait_for_room(enter, token).err(),
@@ -119,7 +112,8 @@ impl<P, O, E> Shared<P, O, E> {
 
     /// The gate has let the job in: it waits in the channel of its priority. No send blocks, since
     /// the gate lets no more in than there is room for.
-    fn enqueue(&self, ticket: Ticket<P, O, E>) {
+    fn enqueue(&self, mut ticket: Ticket<P, O, E>) {
+        ticket.be_watched(&self.bell);
         let channel = match ticket.priority() {
             Priority::Normal => &self.jobs.0,
             Priority::Low => &self.low_jobs.0,
@@ -143,19 +137,17 @@ impl<P, O, E> Shared<P, O, E> {
     /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
     #[inline]
     fn short_way(&self, ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
-        let room = || match ticket.priority() {
-            Priority::Normal => self.ready.has_room(),
-            Priority::Low | Priority::High => false,
-        };
-        if !self.gate.wide_open() || !(self.crew.has_idle() || room()) {
+        // A low job has no need to hurry, an urgent one has a lane of its own.
+        let normal = ticket.priority() == Priority::Normal;
+        if !(normal && self.gate.wide_open() && self.ready.has_room()) {
             return Err(ticket);
         }
         self.ready.put(ticket)?;
         fence(SeqCst);
         self.crew.wake_one();
-        if self.gate.is_stopped() {
-            // The pool closed after the look at the gate. Either the dispatcher's last look came
-            // after the job, or this one sees the gate stopped: the job is answered.
+        if self.gate.is_closing() {
+            // The pool closed after the look at the gate. Either the dispatcher clears away the
+            // released jobs after this one came, or this look sees that it closes.
             self.refuse_released();
         }
         Ok(())
@@ -174,31 +166,37 @@ impl<P, O, E> Shared<P, O, E> {
 
     fn wait_for_room(
         &self,
-        enter: impl FnMut() -> Result<(), Refusal>,
+        enter: impl FnMut() -> Result<Way, Refusal>,
         token: Option<&CancelToken>,
     ) -> Result<(), Reason> {
         let parker = Parker::current();
+        let deadline = token.and_then(CancelToken::deadline);
         let blocked = match self.place() {
             None => None,
-            Some(Place::Hook) => return Err(Reason::WouldDeadlock),
-            Some(Place::Worker(me)) => Some(self.roster.block(me, &parker)),
+            Some(Place::Dispatcher) => return Err(Reason::WouldDeadlock),
+            // Who waits for a limited time does not wait in vain.
+            Some(Place::Worker(me)) if deadline.is_none() => Some(self.roster.block(me, &parker)),
+            Some(Place::Worker(_) | Place::Adder) => None,
         };
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
-        let deadline = token.and_then(CancelToken::deadline);
+        if self.bell.has_given_up() {
+            self.bell.ask_sweep(); // their places are wanted now
+        }
         let entered = self.gate.wait_in_line(&parker, enter, || {
             if let Some(fired) = token.and_then(CancelToken::fired_by) {
                 return Err(fired.into());
             }
-            if blocked.as_ref().is_some_and(|me| me.must_withdraw()) {
+            if self.park(&parker, blocked.as_ref(), deadline) {
                 return Err(Reason::WouldDeadlock);
             }
-            parker.park(deadline);
             match token.and_then(CancelToken::fired_by) {
                 Some(fired) => Err(fired.into()),
                 None => Ok(()),
             }
         });
-        entered.map_err(|reason| reason.unwrap_or(Reason::Closed))
+        entered
+            .map(|_| ())
+            .map_err(|reason| reason.unwrap_or(Reason::Closed))
     }
 
     /// Blocks for a job's result: until it is there, `token` fires, or `until` passes (then `None`).
@@ -209,6 +207,9 @@ impl<P, O, E> Shared<P, O, E> {
         token: Option<&CancelToken>,
         until: Option<Instant>,
     ) -> Option<Reply<P, O, E>> {
+        if self.place() == Some(Place::Dispatcher) {
+            return self.await_on_dispatcher(id, slot, until);
+        }
         let mut spin = Spin::default();
         loop {
             if let Some(reply) = slot.take() {
@@ -219,13 +220,14 @@ impl<P, O, E> Shared<P, O, E> {
             }
         }
         let parker = Parker::current();
+        let deadline = earliest(until, token.and_then(CancelToken::deadline));
         let blocked = match self.place() {
-            Some(Place::Worker(me)) => Some(self.roster.block(me, &parker)),
+            // Who waits for a limited time does not wait in vain.
+            Some(Place::Worker(me)) if deadline.is_none() => Some(self.roster.block(me, &parker)),
             _ => None,
         };
         slot.wake_when_settled(&parker);
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
-        let deadline = earliest(until, token.and_then(CancelToken::deadline));
         loop {
             if let Some(reply) = slot.take() {
                 return Some(reply);
@@ -236,18 +238,39 @@ impl<P, O, E> Shared<P, O, E> {
             if until.is_some_and(|at| Instant::now() >= at) {
                 return None;
             }
-            let stuck = match &blocked {
-                // A hook holds up the pool's own threads.
-                None => self.place() == Some(Place::Hook) && slot.is_queued(),
-                Some(me) => slot.is_queued() && me.must_withdraw(),
-            };
-            if stuck {
+            if self.park(&parker, blocked.as_ref(), deadline) {
                 match slot.give_up(true) {
-                    GivenUp::Running(_) => blocked.iter().for_each(|me| me.stay(&parker)),
+                    GivenUp::Running(_) => blocked.iter().for_each(Blocked::cannot_withdraw),
                     given_up => return Some(self.given_up(id, given_up, Reason::WouldDeadlock)),
                 }
             }
-            parker.park(deadline);
+        }
+    }
+
+    /// The dispatcher itself asks, in a hook or a destructor: it takes what is there, and never
+    /// waits, since without it the pool stands still.
+    fn await_on_dispatcher(
+        &self,
+        id: JobId,
+        slot: &Slot<P, O, E>,
+        until: Option<Instant>,
+    ) -> Option<Reply<P, O, E>> {
+        match slot.take() {
+            None if until.is_some() => None,
+            None => Some(self.give_up(id, slot, Reason::WouldDeadlock)),
+            reply => reply,
+        }
+    }
+
+    /// Parks the calling thread. If it is a worker of this pool, and all wait in vain, it is told to
+    /// withdraw.
+    fn park(&self, parker: &Parker, blocked: Option<&Blocked<'_>>, until: Option<Instant>) -> bool {
+        match blocked {
+            Some(me) => me.park(|| self.bell.ring()),
+            None => {
+                parker.park(until);
+                false
+            }
         }
     }
 
@@ -280,7 +303,9 @@ impl<P, O, E> Shared<P, O, E> {
     /// A caller took back a job that waits: it is answered, and its place is to be freed.
     pub(crate) fn withdrawn(&self, reason: Reason) {
         self.books.refused(reason);
-        self.bell.ask_sweep();
+        let waiting = self.gate.count();
+        let wanted = waiting >= self.gate.capacity() || self.gate.blocked() > 0;
+        self.bell.job_given_up(waiting, wanted);
     }
 
     /// Running jobs go on, none begins. A pool on its way out is not held up.

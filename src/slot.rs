@@ -64,11 +64,6 @@ impl<P, O, E> Slot<P, O, E> {
         self.settled.load(Acquire)
     }
 
-    /// Has no worker begun it?
-    pub(crate) fn is_queued(&self) -> bool {
-        matches!(self.inner.lock().stage, Stage::Queued(_))
-    }
-
     /// A worker begins the job: the payload, unless the caller gave up before.
     pub(crate) fn begin(&self, worker: WorkerId) -> Option<P> {
         let mut inner = self.inner.lock();
@@ -88,7 +83,11 @@ impl<P, O, E> Slot<P, O, E> {
                 *stage = Stage::Done(result);
                 Ok(None)
             }
-            _ => Err(Some(result)),
+            // Its caller gave up; but it has ended.
+            _ => {
+                self.settled.store(true, Release);
+                Err(Some(result))
+            }
         })
     }
 

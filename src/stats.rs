@@ -37,12 +37,6 @@ impl Books {
         self.census.ended_unworked(generation);
     }
 
-    /// Jobs accepted so far. (One that waits for room is counted, until it is turned away.)
-    pub(crate) fn accepted(&self) -> u64 {
-        let turned_away = self.not_accepted.load(Relaxed);
-        self.census.counted().saturating_sub(turned_away)
-    }
-
     /// A detached job's failure found no listener.
     pub(crate) fn lost_error(&self, id: JobId) {
         let lost = self.lost_errors.fetch_add(1, Relaxed) + 1;
@@ -56,11 +50,12 @@ impl Books {
         self.lost_errors.load(Relaxed)
     }
 
-    /// The books as they stand; `ended` is what the workers ran, by outcome.
-    pub(crate) fn read(&self, ended: [u64; 3]) -> Stats {
+    /// The books as they stand; `ended` is what the workers ran, by outcome, and `undecided` how
+    /// many submitters wait for room.
+    pub(crate) fn read(&self, ended: [u64; 3], undecided: u64) -> Stats {
         let [completed, failed, panicked] = ended;
-        Stats {
-            accepted: self.accepted(),
+        let mut stats = Stats {
+            accepted: 0,
             completed,
             failed,
             panicked,
@@ -68,7 +63,11 @@ impl Books {
             expired: self.expired.load(Relaxed),
             closed: self.closed.load(Relaxed),
             lost_errors: self.lost_errors(),
-        }
+        };
+        // Last: what has ended is never more than what was accepted.
+        let not_accepted = self.not_accepted.load(Relaxed) + undecided;
+        stats.accepted = self.census.counted().saturating_sub(not_accepted);
+        stats
     }
 }
 

@@ -11,7 +11,7 @@ use crate::shared::{Patience, Shared};
 use crate::slot::Slot;
 use crate::sync::Arc;
 use crate::sync::channel::Sender;
-use crate::ticket::Ticket;
+use crate::ticket::{Heading, Ticket};
 
 /// A job on its way, as its submitter keeps it.
 type Sent<P, O, E> = (JobId, Arc<Slot<P, O, E>>);
@@ -177,14 +177,18 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
 
     fn send(self, token: Option<CancelToken>, wait: Wait) -> Result<Sent<P, O, E>, Rejected<P>> {
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
-        let (id, generation) = self.shared.count_in();
+        let (number, generation) = self.shared.books.census.count_in();
+        let id = JobId::new(number);
         let slot = Arc::new(Slot::new(payload));
-        let ticket = Ticket::awaited(
-            (id, generation),
-            token.clone(),
-            self.priority,
-            Arc::clone(&slot),
-        );
+        let heading = Heading {
+            id,
+            number,
+            generation,
+            token: token.clone(),
+            cancellable: self.token.is_some(),
+            priority: self.priority,
+        };
+        let ticket = Ticket::awaited(heading, Arc::clone(&slot));
         self.shared.accept(ticket, wait.patience(token.as_ref()))?;
         Ok((id, slot))
     }
@@ -197,14 +201,16 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     ) -> Result<(), Rejected<P>> {
         let token = self.token();
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
-        let (_, generation) = self.shared.count_in();
-        let ticket = Ticket::detached(
-            (JobId::new(id), generation),
-            token.clone(),
-            self.priority,
-            payload,
-            errors.clone(),
-        );
+        let (number, generation) = self.shared.books.census.count_in();
+        let heading = Heading {
+            id: JobId::new(id),
+            number,
+            generation,
+            token: token.clone(),
+            cancellable: self.token.is_some(),
+            priority: self.priority,
+        };
+        let ticket = Ticket::detached(heading, payload, errors.clone());
         self.shared.accept(ticket, wait.patience(token.as_ref()))
     }
 }

@@ -2,11 +2,15 @@
 
 use std::any::Any;
 
-use crate::cancel::{CancelToken, Fired};
+use std::time::Instant;
+
+use crate::bell::Bell;
+use crate::cancel::{CancelToken, Fired, Watch};
 use crate::error::{Cause, DetachedError, JobError, Reason};
 use crate::idle::Generation;
 use crate::job::{JobId, Outcome, Priority};
 use crate::panics;
+use crate::park::Wake;
 use crate::slot::Slot;
 use crate::stats::Books;
 use crate::sync::Arc;
@@ -20,6 +24,12 @@ pub(crate) struct Ticket<P, O, E> {
     token: Option<CancelToken>,
     priority: Priority,
     generation: Generation,
+    /// Did the caller give a token that may fire while the job waits?
+    cancellable: bool,
+    /// For the order of jobs that come back; wraps around.
+    number: u32,
+    /// While the job waits, tells the dispatcher that its token fired.
+    watch: Option<Box<Watch>>,
     /// `None` once it is answered.
     body: Option<Body<P, O, E>>,
 }
@@ -32,6 +42,16 @@ enum Body<P, O, E> {
         payload: P,
         errors: Sender<DetachedError<E>>,
     },
+}
+
+/// What is written on a ticket.
+pub(crate) struct Heading {
+    pub(crate) id: JobId,
+    pub(crate) number: u64,
+    pub(crate) generation: Generation,
+    pub(crate) token: Option<CancelToken>,
+    pub(crate) cancellable: bool,
+    pub(crate) priority: Priority,
 }
 
 /// Whether a job that has not begun still should.
@@ -48,6 +68,8 @@ pub(crate) enum Fate {
 pub(crate) trait Fated {
     fn priority(&self) -> Priority;
     fn fate(&self) -> Fate;
+    /// When it is late.
+    fn deadline(&self) -> Option<Instant>;
 }
 
 /// The way back for the result of a job that runs.
@@ -68,6 +90,10 @@ pub(crate) struct Begun<P, O, E> {
 impl<P, O, E> Fated for Ticket<P, O, E> {
     fn priority(&self) -> Priority {
         self.priority
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.token.as_ref().and_then(CancelToken::deadline)
     }
 
     fn fate(&self) -> Fate {
@@ -102,35 +128,45 @@ pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
 }
 
 impl<P, O, E> Ticket<P, O, E> {
-    pub(crate) fn awaited(
-        (id, generation): (JobId, Generation),
-        token: Option<CancelToken>,
-        priority: Priority,
-        slot: Arc<Slot<P, O, E>>,
-    ) -> Self {
+    pub(crate) fn awaited(heading: Heading, slot: Arc<Slot<P, O, E>>) -> Self {
+        Ticket::new(heading, Body::Awaited(slot))
+    }
+
+    pub(crate) fn detached(heading: Heading, payload: P, errors: Sender<DetachedError<E>>) -> Self {
+        Ticket::new(heading, Body::Detached { payload, errors })
+    }
+
+    fn new(heading: Heading, body: Body<P, O, E>) -> Self {
         Ticket {
-            id,
-            token,
-            priority,
-            generation,
-            body: Some(Body::Awaited(slot)),
+            id: heading.id,
+            token: heading.token,
+            priority: heading.priority,
+            generation: heading.generation,
+            cancellable: heading.cancellable,
+            number: heading.number as u32,
+            watch: None,
+            body: Some(body),
         }
     }
 
-    pub(crate) fn detached(
-        (id, generation): (JobId, Generation),
-        token: Option<CancelToken>,
-        priority: Priority,
-        payload: P,
-        errors: Sender<DetachedError<E>>,
-    ) -> Self {
-        Ticket {
-            id,
-            token,
-            priority,
-            generation,
-            body: Some(Body::Detached { payload, errors }),
+    /// The job has to wait: from now on the dispatcher is told if its token fires or it is late.
+    pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) {
+        let Some(token) = &self.token else { return };
+        if let Some(at) = token.deadline() {
+            bell.set_alarm(at);
         }
+        if self.cancellable {
+            let watch = token.watch(Arc::clone(bell) as Arc<dyn Wake>);
+            self.watch = Some(Box::new(watch));
+            if token.is_cancelled() {
+                bell.ask_sweep(); // fired before the watch
+            }
+        }
+    }
+
+    /// For the order of jobs that come back.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     pub(crate) fn generation(&self) -> Generation {
@@ -159,6 +195,7 @@ impl<P, O, E> Ticket<P, O, E> {
             Body::Awaited(slot) => match slot.begin(worker) {
                 Some(payload) => (payload, ReplyTo::Slot(slot)),
                 None => {
+                    panics::discard("job", slot);
                     books.census.ended_unworked(self.generation);
                     return None;
                 }
