@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Instant;
 
 use crate::idle::Generation;
 use crate::park::{Parker, Wake};
@@ -31,6 +32,8 @@ struct List {
 /// A worker that blocks for its own pool: for a job's result, or for room in the queue.
 struct Wait {
     parker: Arc<Parker>,
+    /// When it gives up by itself.
+    deadline: Option<Instant>,
     number: u64,
     /// Parked, or about to.
     parked: bool,
@@ -155,13 +158,18 @@ impl Roster {
         settled[generation as usize]
     }
 
-    /// The calling worker is about to block for its own pool, without a time limit, until the guard
-    /// is dropped.
-    pub(crate) fn block(&self, id: WorkerId, parker: &Arc<Parker>) -> Blocked<'_> {
+    /// The calling worker is about to block for its own pool, until the guard is dropped.
+    pub(crate) fn block(
+        &self,
+        id: WorkerId,
+        parker: &Arc<Parker>,
+        deadline: Option<Instant>,
+    ) -> Blocked<'_> {
         let mut list = self.list.lock();
         list.waits += 1;
         let wait = Wait {
             parker: Arc::clone(parker),
+            deadline,
             number: list.waits,
             parked: false,
             in_vain: false,
@@ -172,19 +180,26 @@ impl Roster {
     }
 
     /// For the dispatcher, when it has nothing else to do: if every worker blocks for the pool, no
-    /// job that waits can ever begin. Then one of them is told to withdraw, the last to come.
+    /// job that waits can begin, until one of them gives up. Then one is told to withdraw: the one with
+    /// the earliest deadline, whose job cannot begin before that, or else the last to come.
     pub(crate) fn judge(&self) {
         let mut list = self.list.lock();
         if list.blocked.is_empty() || list.blocked.len() < list.members.len() {
             return;
         }
-        // Whoever was woken is about to go on.
-        let mut waits = list.blocked.values();
-        let stuck = waits.all(|wait| wait.parked && !wait.parker.is_woken());
+        let now = Instant::now();
+        // Whoever was woken, or is late, is about to go on.
+        let stuck = list.blocked.values().all(|wait| {
+            wait.parked && !wait.parker.is_woken() && wait.deadline.is_none_or(|at| now < at)
+        });
         let waits = list.blocked.values_mut().filter(|wait| !wait.bound);
-        if stuck && let Some(last) = waits.max_by_key(|wait| wait.number) {
-            last.in_vain = true;
-            last.parker.wake();
+        let first = waits.min_by_key(|wait| {
+            let forever = wait.deadline.is_none();
+            (forever, wait.deadline, std::cmp::Reverse(wait.number))
+        });
+        if stuck && let Some(wait) = first {
+            wait.in_vain = true;
+            wait.parker.wake();
         }
     }
 }
@@ -204,7 +219,7 @@ pub(crate) struct Blocked<'a> {
 impl Blocked<'_> {
     /// Parks. `ring` wakes the dispatcher, which looks whether all wait in vain. Returns whether
     /// this one shall withdraw.
-    pub(crate) fn park(&self, ring: impl FnOnce()) -> bool {
+    pub(crate) fn park(&self, deadline: Option<Instant>, ring: impl FnOnce()) -> bool {
         let parker = self.with(|wait| {
             wait.parked = true;
             Arc::clone(&wait.parker)
@@ -212,7 +227,7 @@ impl Blocked<'_> {
         ring();
         // The wake is forgotten in the step in which this one counts as awake: whoever judges
         // sees one or the other.
-        parker.park_and_keep(None);
+        parker.park_and_keep(deadline);
         self.with(|wait| {
             wait.parked = false;
             wait.parker.forget_wake();

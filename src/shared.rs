@@ -158,7 +158,9 @@ impl<P, O, E> Shared<P, O, E> {
         let mut refused = 0;
         while let Some(taken) = self.ready.drain_one() {
             taken.job.refuse(Reason::Closed, &self.books);
-            self.gate.leave(usize::from(taken.waited));
+            if taken.waited {
+                self.gate.leave(1);
+            }
             refused += 1;
         }
         refused
@@ -174,9 +176,8 @@ impl<P, O, E> Shared<P, O, E> {
         let blocked = match self.place() {
             None => None,
             Some(Place::Dispatcher) => return Err(Reason::WouldDeadlock),
-            // Who waits for a limited time does not wait in vain.
-            Some(Place::Worker(me)) if deadline.is_none() => Some(self.roster.block(me, &parker)),
-            Some(Place::Worker(_) | Place::Adder) => None,
+            Some(Place::Worker(me)) => Some(self.roster.block(me, &parker, deadline)),
+            Some(Place::Adder) => None,
         };
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
         if self.bell.has_given_up() {
@@ -222,8 +223,10 @@ impl<P, O, E> Shared<P, O, E> {
         let parker = Parker::current();
         let deadline = earliest(until, token.and_then(CancelToken::deadline));
         let blocked = match self.place() {
-            // Who waits for a limited time does not wait in vain.
-            Some(Place::Worker(me)) if deadline.is_none() => Some(self.roster.block(me, &parker)),
+            // Who only looks for a while does not wait in vain.
+            Some(Place::Worker(me)) if until.is_none() => {
+                Some(self.roster.block(me, &parker, deadline))
+            }
             _ => None,
         };
         slot.wake_when_settled(&parker);
@@ -266,7 +269,7 @@ impl<P, O, E> Shared<P, O, E> {
     /// withdraw.
     fn park(&self, parker: &Parker, blocked: Option<&Blocked<'_>>, until: Option<Instant>) -> bool {
         match blocked {
-            Some(me) => me.park(|| self.bell.ring()),
+            Some(me) => me.park(until, || self.bell.ring()),
             None => {
                 parker.park(until);
                 false
