@@ -41,7 +41,29 @@ struct Node {
 #[derive(Default)]
 struct Watchers {
     next: u64,
-    list: BTreeMap<u64, Watcher>,
+    /// Most tokens have one watcher at a time: it needs no allocation.
+    first: Option<(u64, Watcher)>,
+    more: BTreeMap<u64, Watcher>,
+}
+
+impl Watchers {
+    fn insert(&mut self, watcher: Watcher) -> u64 {
+        let key = self.next;
+        self.next += 1;
+        if self.first.is_none() {
+            self.first = Some((key, watcher));
+        } else {
+            self.more.insert(key, watcher);
+        }
+        key
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Watcher> {
+        match self.first.take_if(|(first, _)| *first == key) {
+            Some((_, watcher)) => Some(watcher),
+            None => self.more.remove(&key),
+        }
+    }
 }
 
 enum Watcher {
@@ -53,15 +75,18 @@ enum Watcher {
 pub(crate) struct Watch {
     /// `None` once it has ended.
     node: Option<Arc<Node>>,
-    key: u64,
+    /// `None` if the token had fired before.
+    key: Option<u64>,
 }
 
 impl Watch {
     /// Ends the registration: the token's node, if this was the last to hold it.
     fn end(&mut self) -> Option<Node> {
         let node = self.node.take()?;
-        let removed = node.watchers.lock().list.remove(&self.key);
-        drop(removed); // after the lock
+        if let Some(key) = self.key {
+            let removed = node.watchers.lock().remove(key);
+            drop(removed); // after the lock
+        }
         Arc::into_inner(node)
     }
 }
@@ -147,10 +172,11 @@ impl CancelToken {
                 if node.fired.swap(true, SeqCst) {
                     continue;
                 }
-                std::mem::take(&mut watchers.list)
+                (watchers.first.take(), std::mem::take(&mut watchers.more))
             };
             fence(SeqCst);
-            for watcher in watchers.into_values() {
+            let (first, more) = watchers;
+            for (_, watcher) in first.into_iter().chain(more) {
                 match watcher {
                     Watcher::Child(child) => firing.extend(child.upgrade()),
                     Watcher::Waiter(waiter) => waiter.wake(),
@@ -213,12 +239,9 @@ impl CancelToken {
 
     fn register(&self, watcher: Watcher) -> Watch {
         let mut watchers = self.node.watchers.lock();
-        let key = watchers.next;
-        watchers.next += 1;
         // `fired` is set under this lock: a watcher is either told or sees it.
-        if !self.node.fired.load(SeqCst) {
-            watchers.list.insert(key, watcher);
-        }
+        let fired = self.node.fired.load(SeqCst);
+        let key = (!fired).then(|| watchers.insert(watcher));
         Watch {
             node: Some(Arc::clone(&self.node)),
             key,

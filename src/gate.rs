@@ -179,14 +179,11 @@ impl Gate {
     }
 
     fn wake(&self, most: usize) {
-        let called: Vec<_> = {
-            let mut line = self.line.lock();
-            let count = most.min(line.len());
-            line.drain(..count)
-                .inspect(|place| place.called.store(true, SeqCst))
-                .collect()
-        };
-        for place in called {
+        for _ in 0..most {
+            let first = self.line.lock().pop_front().inspect(|place| {
+                place.called.store(true, SeqCst);
+            });
+            let Some(place) = first else { return };
             place.parker.wake();
         }
     }

@@ -51,7 +51,7 @@ where
     let closing = shared.closing.child();
     while well && let Some(ticket) = seeker.next() {
         let generation = ticket.generation();
-        well = run_job(shared, seat, &mut worker, &closing, ticket);
+        well = run_job(&mut seeker, &mut worker, &closing, ticket);
         seeker.ended = Some(generation);
     }
     seat.dismiss();
@@ -75,8 +75,7 @@ fn contained(id: crate::WorkerId, what: &str, call: impl FnOnce()) -> bool {
 /// Hook, run, hook, *then* the reply: who holds its result sees settled counters. `false` when the
 /// worker panicked.
 fn run_job<P, O, E, W>(
-    shared: &Shared<P, O, E>,
-    seat: &Seat,
+    seeker: &mut Seeker<'_, P, O, E>,
     worker: &mut W,
     closing: &CancelToken,
     ticket: Ticket<P, O, E>,
@@ -84,6 +83,7 @@ fn run_job<P, O, E, W>(
 where
     W: Worker<P, O, E>,
 {
+    let Seeker { shared, seat, .. } = *seeker;
     let me = seat.id();
     let Some(begun) = ticket.begin(me, &shared.books) else {
         return true; // cancelled, late, or taken back: it has its answer
@@ -114,7 +114,10 @@ where
         // Before the reply: who hears of the panic finds the worker on its way out.
         seat.dismiss();
     }
-    reply.answer(id, me, ran, &shared.books);
+    if reply.is_awaited() && outcome != Outcome::Panicked {
+        seeker.search_early();
+    }
+    reply.answer(id, me, ran, &shared.books, || seeker.stop_search());
     seat.job_settled(generation);
     outcome != Outcome::Panicked
 }
@@ -166,10 +169,18 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 self.searching = self.shared.crew.try_search();
                 spin = Spin::default();
             }
-            if !(self.searching && spin.turn()) {
+            if !(self.searching && spin.turn_of_searcher()) {
                 self.sleep();
                 spin = Spin::default();
             }
+        }
+    }
+
+    /// A caller that gets its answer may submit the next job at once. It shall find this worker
+    /// searching, and not wake another.
+    fn search_early(&mut self) {
+        if !self.searching && !self.shared.ready.has_work() {
+            self.searching = self.shared.crew.try_search();
         }
     }
 

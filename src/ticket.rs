@@ -269,8 +269,21 @@ impl<O, E> Ran<O, E> {
 }
 
 impl<P, O, E> ReplyTo<P, O, E> {
-    /// Answers the job. Never blocks, and contains the panics of what it drops.
-    pub(crate) fn answer(self, id: JobId, worker: WorkerId, ran: Ran<O, E>, books: &Books) {
+    /// May somebody wait for it?
+    pub(crate) fn is_awaited(&self) -> bool {
+        matches!(self, ReplyTo::Slot(_))
+    }
+
+    /// Answers the job. Never blocks, and contains the panics of what it drops; `busy` is called
+    /// before it drops what nobody wants, which may take long.
+    pub(crate) fn answer(
+        self,
+        id: JobId,
+        worker: WorkerId,
+        ran: Ran<O, E>,
+        books: &Books,
+        busy: impl FnOnce(),
+    ) {
         let result = match ran {
             Ran::Returned(Ok(output)) => Ok(output),
             Ran::Returned(Err(error)) => Err(Cause::Worker(error)),
@@ -280,8 +293,11 @@ impl<P, O, E> ReplyTo<P, O, E> {
         match self {
             ReplyTo::Slot(slot) => {
                 let unwanted = slot.finish(result);
-                panics::discard("result", unwanted);
                 // Its caller may be gone and leave it the last owner.
+                if unwanted.is_some() || Arc::strong_count(&slot) == 1 {
+                    busy();
+                }
+                panics::discard("result", unwanted);
                 panics::discard("result", slot);
             }
             ReplyTo::Errors(errors) => match result {
