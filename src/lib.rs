@@ -37,22 +37,23 @@
 //!
 //! 1. **The gate** counts the jobs that wait. Is the queue full, `submit` blocks and `try_submit`
 //!    hands the payload back.
-//! 2. **The job channel** is a bounded crossbeam channel.
+//! 2. **The job channel** is a bounded crossbeam channel. (Jobs of low priority have another; those
+//!    of high priority have a lane of their own, which the workers look into first.)
 //! 3. **The dispatcher**, one thread, moves jobs on to the workers, turns away those that were
-//!    cancelled or are late, joins workers that leave, and keeps the order of closing. Its decisions
-//!    are a pure state machine.
+//!    cancelled or are late, joins workers that leave, tells those that wait in vain, and keeps the
+//!    order of closing. Its decisions are a pure state machine.
 //! 4. **The ready channel** is what the workers take from: about one job per worker if jobs are
 //!    long, more if they are so short that workers would wait for the dispatcher.
-//! 5. **The short way**: if nothing waits and a worker is idle, the submitter puts the job on the
-//!    ready channel itself. As it does so only if nothing waits, its jobs keep their order.
+//! 5. **The short way**: if nothing waits and the ready channel has room, the submitter puts the job
+//!    there itself. As it does so only if nothing waits, its jobs keep their order.
 //! 6. **The worker** calls the hooks, runs the job, calls the hooks, and *then* replies: who holds a
-//!    result sees settled counters. At most one idle worker looks for jobs, for some microseconds;
-//!    the others sleep, and the last to lie down is woken first.
+//!    result sees settled counters. One idle worker looks for jobs, for a tenth of a millisecond; the
+//!    others sleep, and the last to lie down is woken first.
 //!
 //! # Promises
 //!
 //! - Every accepted job has exactly one outcome; payloads and outputs are dropped exactly once.
-//! - Jobs of one submitter begin in the order in which they were submitted.
+//! - Jobs of one submitter and one priority begin in the order in which they were submitted.
 //! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told.
 //! - A caller returns when its token fires or its deadline passes, whatever the worker does.
 //! - `0 ≤ busy ≤ total` in every [`Snapshot`].

@@ -26,7 +26,7 @@ use crate::worker::{Worker, WorkerId, WorkerInfo};
 /// Cheap to clone, to be shared between threads. Dropping the last clone closes the pool, as
 /// [`close`](Self::close) does.
 ///
-/// Jobs of one submitter begin in the order in which they were submitted. A pool without workers
+/// Jobs of one submitter and one priority begin in the order in which they were submitted. A pool without workers
 /// keeps what it accepts until one is added: give jobs a deadline if that may be never.
 ///
 /// ```

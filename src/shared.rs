@@ -113,10 +113,8 @@ impl<P, O, E> Shared<P, O, E> {
     /// The gate has let the job in: it waits in the channel of its priority. No send blocks, since
     /// the gate lets no more in than there is room for.
     fn enqueue(&self, mut ticket: Ticket<P, O, E>) {
-        ticket.be_watched(&self.bell);
-        let channel = match ticket.priority() {
-            Priority::Normal => &self.jobs.0,
-            Priority::Low => &self.low_jobs.0,
+        let token = ticket.be_watched(&self.bell);
+        match ticket.priority() {
             Priority::High => {
                 self.ready.put_urgent(ticket);
                 fence(SeqCst);
@@ -125,12 +123,26 @@ impl<P, O, E> Shared<P, O, E> {
                     self.refuse_released(); // as on the short way
                     self.bell.ring();
                 }
-                return;
             }
-        };
-        let sent = channel.send(ticket);
-        debug_assert!(sent.is_ok(), "the pool holds both ends");
-        self.bell.job_arrived();
+            priority => {
+                let channel = match priority {
+                    Priority::Low => &self.low_jobs.0,
+                    _ => &self.jobs.0,
+                };
+                let sent = channel.send(ticket);
+                debug_assert!(sent.is_ok(), "the pool holds both ends");
+                self.bell.job_arrived();
+            }
+        }
+        // After the job is there: whoever looks for dead jobs from now on finds it.
+        if let Some(token) = token {
+            if let Some(at) = token.deadline() {
+                self.bell.set_alarm(at);
+            }
+            if token.is_cancelled() {
+                self.bell.ask_sweep();
+            }
+        }
     }
 
     /// Nothing waits, and a worker is idle or the released jobs are few: the job goes straight to

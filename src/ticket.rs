@@ -149,19 +149,16 @@ impl<P, O, E> Ticket<P, O, E> {
         }
     }
 
-    /// The job has to wait: from now on the dispatcher is told if its token fires or it is late.
-    pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) {
-        let Some(token) = &self.token else { return };
-        if let Some(at) = token.deadline() {
-            bell.set_alarm(at);
-        }
+    /// The job has to wait: from now on the dispatcher is told if its token is cancelled. The token
+    /// comes back, if it may fire by itself; see [`Shared::enqueue`](crate::shared::Shared).
+    pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) -> Option<CancelToken> {
+        let token = self.token.as_ref()?;
         if self.cancellable {
             let watch = token.watch(Arc::clone(bell) as Arc<dyn Wake>);
             self.watch = Some(Box::new(watch));
-            if token.is_cancelled() {
-                bell.ask_sweep(); // fired before the watch
-            }
         }
+        let may_fire = self.cancellable || token.deadline().is_some();
+        may_fire.then(|| token.clone())
     }
 
     /// For the order of jobs that come back.
