@@ -1,0 +1,93 @@
+//! The bearer token.
+
+use std::fmt;
+use std::hint::black_box;
+
+use grpcio::Metadata;
+
+use super::error::ServerError;
+
+/// A secret that a client must show. Never printed.
+#[derive(Clone)]
+pub(super) struct Token(Box<[u8]>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl Token {
+    /// # Errors
+    /// A token that no header can carry: empty, or with other than printable ASCII.
+    pub(super) fn new(token: &str) -> Result<Token, ServerError> {
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ServerError::Setting {
+                name: "token",
+                needs: "at least one character, all printable ASCII without blanks",
+            });
+        }
+        Ok(Token(token.as_bytes().into()))
+    }
+
+    /// Do these headers hold `authorization: Bearer <token>`, once?
+    pub(super) fn admits(&self, headers: &Metadata) -> bool {
+        let mut given = headers.iter().filter(|(key, _)| *key == "authorization");
+        match (given.next(), given.next()) {
+            (Some((_, value)), None) => self.matches(value),
+            _ => false,
+        }
+    }
+
+    fn matches(&self, header: &[u8]) -> bool {
+        const SCHEME: &[u8] = b"bearer ";
+        match header.split_at_checked(SCHEME.len()) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => same(token, &self.0),
+            _ => false,
+        }
+    }
+}
+
+/// Compares in a time that depends on the length of `given` alone, not on where it differs.
+fn same(given: &[u8], secret: &[u8]) -> bool {
+    let mut differs = u8::from(given.len() != secret.len());
+    for (at, byte) in given.iter().enumerate() {
+        differs |= byte ^ secret[at % secret.len()];
+        differs = black_box(differs);
+    }
+    differs == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_matches() {
+        let token = Token::new("s3cret").unwrap();
+        assert!(token.matches(b"Bearer s3cret"));
+        assert!(token.matches(b"bearer s3cret"));
+        for wrong in [
+            &b""[..],
+            b"Bearer",
+            b"Bearer ",
+            b"Bearer s3cre",
+            b"Bearer s3crets",
+            b"Bearer s3crets3cret",
+            b"Bearer S3cret",
+            b"Bearer  s3cret",
+            b"Basic s3cret",
+            b"s3cret",
+        ] {
+            assert!(!token.matches(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let shown = format!("{:?}", Token::new("s3cret").unwrap());
+        assert!(!shown.contains("s3cret"));
+        let error = Token::new("s3c ret").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3c"));
+    }
+}

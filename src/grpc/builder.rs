@@ -1,0 +1,298 @@
+//! The settings of a server, and their checks.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::auth::Token;
+use super::error::ServerError;
+use super::health::STREAMS;
+use super::hub::{Hub, Pool, Timing};
+use super::server::{self, CapacityServer};
+use super::services::{CapacityServices, Extras};
+#[cfg(feature = "tls")]
+use super::tls::ServerTls;
+use crate::meter::Meter;
+use crate::sync::Arc;
+
+/// Settings for a [`CapacityServer`], or for [`CapacityServices`] on a server of your own.
+///
+/// At least one [`pool`](Self::pool) is needed; all else has a default. Mistakes are reported by
+/// [`start`](Self::start) and [`services`](Self::services), before anything runs.
+#[must_use = "nothing is served before start() or services()"]
+#[derive(Clone)]
+pub struct CapacityBuilder {
+    pools: Vec<(String, Meter)>,
+    timing: Timing,
+    max_streams: usize,
+    token: Option<String>,
+    extras: Extras,
+    pub(super) listen: Listen,
+}
+
+/// Settings that only a server of our own has.
+#[derive(Debug, Clone)]
+pub(super) struct Listen {
+    pub(super) address: String,
+    pub(super) insecure: bool,
+    pub(super) max_message: usize,
+    pub(super) keepalive: (Duration, Duration),
+    pub(super) handshake: Duration,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<ServerTls>,
+}
+
+impl fmt::Debug for CapacityBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.pools.iter().map(|(name, _)| name).collect();
+        f.debug_struct("CapacityBuilder")
+            .field("pools", &names)
+            .field("timing", &self.timing)
+            .field("max_streams", &self.max_streams)
+            .field("token", &self.token.as_ref().map(|_| ".."))
+            .field("extras", &self.extras)
+            .field("listen", &self.listen)
+            .finish()
+    }
+}
+
+impl Default for CapacityBuilder {
+    fn default() -> Self {
+        CapacityBuilder::new()
+    }
+}
+
+impl CapacityBuilder {
+    /// Defaults: loopback with a free port, a tick every 30 s, changes at most every 100 ms, health,
+    /// reflection and ORCA on.
+    pub fn new() -> CapacityBuilder {
+        CapacityBuilder {
+            pools: Vec::new(),
+            timing: Timing {
+                interval: Duration::from_secs(30),
+                spacing: Some(Duration::from_millis(100)),
+                opening: Duration::from_secs(10),
+                window: Duration::from_secs(10),
+            },
+            max_streams: 4096,
+            token: None,
+            extras: Extras {
+                health: true,
+                open_health: false,
+                reflection: true,
+                orca: Some(Duration::from_secs(1)),
+            },
+            listen: Listen {
+                address: "127.0.0.1:0".to_owned(),
+                insecure: false,
+                max_message: 64 * 1024,
+                keepalive: (Duration::from_secs(10), Duration::from_secs(5)),
+                handshake: Duration::from_secs(10),
+                #[cfg(feature = "tls")]
+                tls: None,
+            },
+        }
+    }
+
+    /// Serves the pool that this meter is hooked into. Repeat for more pools: the first is the one
+    /// that the capacity streams and the ORCA weights show; all have their own health, by name, and
+    /// their own metrics.
+    pub fn pool(mut self, name: impl Into<String>, meter: Meter) -> Self {
+        self.pools.push((name.into(), meter));
+        self
+    }
+
+    /// From tick to tick; on each, every capacity stream gets a snapshot. 30 s unless set.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.timing.interval = interval;
+        self
+    }
+
+    /// The smallest time between two snapshots that are due to changes. 100 ms unless set.
+    ///
+    /// After a quiet time a change is sent within 50 ms. When changes are many, only the newest is
+    /// sent, once per spacing; with hundreds of streams further apart (0.75 ms per stream, up to
+    /// 750 ms), so that telling of jobs does not slow them.
+    pub fn change_spacing(mut self, spacing: Duration) -> Self {
+        self.timing.spacing = Some(spacing);
+        self
+    }
+
+    /// Sends snapshots on ticks only. (That a pool drains or closes is still told at once by the
+    /// health service, and a closed pool's streams still end at once.)
+    pub fn without_changes(mut self) -> Self {
+        self.timing.spacing = None;
+        self
+    }
+
+    /// The most streams that may be open, of all kinds together; a call beyond gets
+    /// RESOURCE_EXHAUSTED. 4,096 unless set. Health checks do not count.
+    pub fn max_streams(mut self, streams: usize) -> Self {
+        self.max_streams = streams;
+        self
+    }
+
+    /// Lets in only calls with the header `authorization: Bearer <token>`; others get
+    /// UNAUTHENTICATED before anything of them is read.
+    ///
+    /// Off loopback use it with TLS: without, the token can be read on the way.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Answers the health service to clients without the token. The probes of orchestrators and
+    /// load balancers often cannot send one; all that they learn is whether a pool accepts jobs.
+    pub fn health_without_token(mut self) -> Self {
+        self.extras.open_health = true;
+        self
+    }
+
+    /// Serves `grpc.health.v1`? Yes unless set.
+    pub fn health(mut self, on: bool) -> Self {
+        self.extras.health = on;
+        self
+    }
+
+    /// Serves reflection, v1 and v1alpha? Yes unless set. It describes the services of this builder;
+    /// on a server of your own it does not know yours.
+    pub fn reflection(mut self, on: bool) -> Self {
+        self.extras.reflection = on;
+        self
+    }
+
+    /// Serves ORCA load reports? Yes unless set.
+    pub fn orca(mut self, on: bool) -> Self {
+        let shortest = Duration::from_secs(1);
+        self.extras.orca = on.then(|| self.extras.orca.unwrap_or(shortest));
+        self
+    }
+
+    /// ORCA reports come no closer together than this, whatever a client wishes. 1 s unless set.
+    pub fn orca_min_interval(mut self, interval: Duration) -> Self {
+        self.extras.orca = Some(interval);
+        self
+    }
+
+    /// What the means of ORCA are taken over; choose it longer than a typical job. 10 s unless set.
+    pub fn orca_window(mut self, window: Duration) -> Self {
+        self.timing.window = window;
+        self
+    }
+
+    /// How long a client may take from opening a call to sending its request. 10 s unless set.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.opening = timeout;
+        self
+    }
+
+    /// Where to listen: `host:port`, port 0 for a free one. `127.0.0.1:0` unless set. If the name has
+    /// several addresses, the first that can be listened on is used. (Not used by
+    /// [`services`](Self::services), like all that follows.)
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.listen.address = address.into();
+        self
+    }
+
+    /// Allows an address that other machines can reach without TLS: whoever reaches it can read the
+    /// capacity, and the token if there is one.
+    pub fn insecure_off_loopback(mut self) -> Self {
+        self.listen.insecure = true;
+        self
+    }
+
+    /// Speaks TLS, and nothing else.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.listen.tls = Some(tls);
+        self
+    }
+
+    /// The largest request message, in bytes. 64 KiB unless set; a larger one fails its call.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.listen.max_message = bytes;
+        self
+    }
+
+    /// Pings a silent connection every `time`, and drops it when no answer came for `timeout`. So a
+    /// client that vanished without a word is noticed. 10 s and 5 s unless set.
+    pub fn keepalive(mut self, time: Duration, timeout: Duration) -> Self {
+        self.listen.keepalive = (time, timeout);
+        self
+    }
+
+    /// How long a connection may take to become one: TLS and HTTP/2 handshakes. 10 s unless set.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.listen.handshake = timeout;
+        self
+    }
+
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// [`ServerError`], by kind. Nothing is left running then.
+    pub fn start(self) -> Result<CapacityServer, ServerError> {
+        server::start(self)
+    }
+
+    /// Makes the services for a gRPC server of your own.
+    ///
+    /// # Errors
+    /// [`ServerError`], by kind. Nothing is left running then.
+    pub fn services(self) -> Result<CapacityServices, ServerError> {
+        self.check()?;
+        let token = self.token.as_deref().map(Token::new).transpose()?;
+        let window = self.timing.window;
+        let pools = self.pools.into_iter();
+        let pools = pools.map(|(name, meter)| Pool::new(name, meter, window));
+        let hub = Hub::new(pools.collect(), self.timing, self.max_streams);
+        CapacityServices::new(Arc::new(hub), token, self.extras)
+    }
+
+    fn check(&self) -> Result<(), ServerError> {
+        if self.pools.is_empty() {
+            return Err(ServerError::NoPool);
+        }
+        for (at, (name, _)) in self.pools.iter().enumerate() {
+            let twice = self.pools[..at].iter().any(|(other, _)| other == name);
+            if name.is_empty() || twice || STREAMS.contains(&name.as_str()) {
+                return Err(ServerError::PoolName(name.clone()));
+            }
+        }
+        let spacing = self.timing.spacing.unwrap_or(Duration::from_secs(1));
+        let orca = self.extras.orca.unwrap_or(Duration::from_secs(1));
+        span("interval", self.timing.interval)?;
+        span("change_spacing", spacing)?;
+        span("request_timeout", self.timing.opening)?;
+        span("orca_window", self.timing.window)?;
+        span("orca_min_interval", orca)?;
+        span("keepalive time", self.listen.keepalive.0)?;
+        span("keepalive timeout", self.listen.keepalive.1)?;
+        span("handshake_timeout", self.listen.handshake)?;
+        if self.max_streams == 0 {
+            return Err(ServerError::Setting {
+                name: "max_streams",
+                needs: "at least 1",
+            });
+        }
+        if !(64..=i32::MAX as usize).contains(&self.listen.max_message) {
+            return Err(ServerError::Setting {
+                name: "max_message_size",
+                needs: "at least 64 bytes and less than 2 GiB",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// gRPC counts milliseconds in 32 bits; a day is far below that.
+fn span(name: &'static str, span: Duration) -> Result<(), ServerError> {
+    let allowed = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+    if allowed.contains(&span) {
+        Ok(())
+    } else {
+        Err(ServerError::Setting {
+            name,
+            needs: "from 1 ms to 24 h",
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! One call: its request, its sink, its seat at the hub; and the traps of grpcio, kept in one place.
+//!
+//! - Every call is served as a duplex one, whatever its type: on the wire there is no difference,
+//!   but grpcio calls a duplex handler as soon as the headers are here. A unary or server-streaming
+//!   one would hold a request slot until the message has come, so that a few clients that never
+//!   send theirs could block all others; and the token would be checked only then.
+//! - Nothing here waits on a thread; a call is a future on its completion queue, and a panic in it
+//!   is caught before it can kill the queue's thread.
+//! - A sink that has failed is dropped and never touched again (closing it panics); every other one
+//!   is closed (a dropped one reads as CANCELLED).
+
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::{FutureExt, Sink, Stream};
+use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
+
+use super::bell::Ring;
+use super::hub::{Kind, Seat};
+use crate::panics;
+
+/// The client is gone, or the call has to end at once: drop it.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// What came instead of waiting.
+#[derive(Debug)]
+pub(super) enum Request<Q> {
+    Message(Q),
+    /// The client will send no more.
+    End,
+    /// The server closes.
+    Closing,
+}
+
+pub(super) struct Call<Q, R> {
+    requests: RequestStream<Q>,
+    /// `None` once it has failed.
+    sink: Option<DuplexSink<R>>,
+    pub(super) seat: Seat,
+}
+
+/// Runs a call's future on the queue that the call came from.
+pub(super) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send + 'static) {
+    ctx.spawn(async move {
+        if let Err(panic) = AssertUnwindSafe(call).catch_unwind().await {
+            log::error!("a gRPC call panicked: {}", panics::message(panic));
+        }
+    });
+}
+
+/// Answers a call that was not let in.
+pub(super) fn refuse<Q: Send + 'static, R: Send + 'static>(
+    ctx: &RpcContext<'_>,
+    requests: RequestStream<Q>,
+    sink: DuplexSink<R>,
+    status: RpcStatus,
+) {
+    spawn(ctx, async move {
+        let _ = sink.fail(status).await;
+        // Only now: dropping unread requests cancels the call.
+        drop(requests);
+    });
+}
+
+impl<Q, R> Call<Q, R> {
+    pub(super) fn new(requests: RequestStream<Q>, sink: DuplexSink<R>, seat: Seat) -> Self {
+        Call {
+            requests,
+            sink: Some(sink),
+            seat,
+        }
+    }
+
+    /// The first message. A call that brings none is answered, and `Gone`.
+    pub(super) async fn first_request(&mut self) -> Result<Q, Gone> {
+        let status = match self.request().await? {
+            Request::Message(request) => return Ok(request),
+            Request::End => (RpcStatusCode::INVALID_ARGUMENT, "no request message"),
+            Request::Closing => (RpcStatusCode::UNAVAILABLE, "the server is closing"),
+        };
+        self.fail(status.0, status.1).await;
+        Err(Gone)
+    }
+
+    /// The next message.
+    pub(super) async fn request(&mut self) -> Result<Request<Q>, Gone> {
+        let next = poll_fn(|cx| {
+            match self.seat.bell.poll(cx, Ring::Closing) {
+                Poll::Ready(Ring::Closing) => return Poll::Ready(Ok(Some(Request::Closing))),
+                Poll::Ready(_) => return Poll::Ready(Err(Gone)),
+                Poll::Pending => {}
+            }
+            Pin::new(&mut self.requests)
+                .poll_next(cx)
+                .map(|next| match next {
+                    Some(Ok(request)) => Ok(Some(Request::Message(request))),
+                    Some(Err(grpcio::Error::Codec(_))) => Ok(None),
+                    Some(Err(_)) => Err(Gone),
+                    None => Ok(Some(Request::End)),
+                })
+        })
+        .await?;
+        match next {
+            Some(request) => Ok(request),
+            None => {
+                let text = "the request message cannot be decoded";
+                self.fail(RpcStatusCode::INVALID_ARGUMENT, text).await;
+                Err(Gone)
+            }
+        }
+    }
+
+    /// Blocks the call until its bell rings.
+    pub(super) async fn ring(&mut self) -> Result<Ring, Gone> {
+        poll_fn(|cx| {
+            match self.seat.bell.poll(cx, Ring::Change) {
+                Poll::Ready(Ring::Abort) => return Poll::Ready(Err(Gone)),
+                Poll::Ready(ring) => return Poll::Ready(Ok(ring)),
+                Poll::Pending => {}
+            }
+            // Asked only to hear of the client's end: else it would be noticed at the next send.
+            match self.poll_sink(cx, |sink, cx| sink.poll_ready(cx)) {
+                Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Sends one message and waits until the connection has taken it: a client that does not read
+    /// holds its own call here, and nobody else's.
+    pub(super) async fn send(&mut self, message: R) -> Result<(), Gone> {
+        let mut message = Some(message);
+        poll_fn(|cx| {
+            if self.aborted(cx) {
+                return Poll::Ready(Err(Gone));
+            }
+            if message.is_some() {
+                match self.poll_sink(cx, |sink, cx| sink.poll_ready(cx)) {
+                    Poll::Ready(Ok(())) => {}
+                    other => return other,
+                }
+                let next = message.take().map(|m| (m, WriteFlags::default()));
+                let sent = match (self.sink.as_mut(), next) {
+                    (Some(sink), Some(next)) => Pin::new(sink).start_send(next),
+                    _ => return Poll::Ready(Err(Gone)),
+                };
+                if let Err(error) = sent {
+                    log::debug!("a gRPC message could not be sent: {error}");
+                    self.sink = None;
+                    return Poll::Ready(Err(Gone));
+                }
+            }
+            self.poll_sink(cx, |sink, cx| sink.poll_flush(cx))
+        })
+        .await
+    }
+
+    /// Ends the call with the status OK.
+    pub(super) async fn finish(mut self) {
+        let _ = poll_fn(|cx| {
+            if self.aborted(cx) {
+                return Poll::Ready(Err(Gone));
+            }
+            self.poll_sink(cx, |sink, cx| sink.poll_close(cx))
+        })
+        .await;
+    }
+
+    /// Ends the call with another status.
+    pub(super) async fn fail(&mut self, code: RpcStatusCode, text: &str) {
+        let Some(sink) = self.sink.take() else { return };
+        let mut failing = sink.fail(RpcStatus::with_message(code, text.to_owned()));
+        poll_fn(|cx| {
+            if self.aborted(cx) {
+                return Poll::Ready(());
+            }
+            Pin::new(&mut failing).poll(cx).map(|_| ())
+        })
+        .await;
+    }
+
+    pub(super) fn wait_for(&self, kind: Kind) {
+        self.seat.wait_for(kind);
+    }
+
+    fn aborted(&self, cx: &mut Context<'_>) -> bool {
+        self.seat.bell.poll(cx, Ring::Abort).is_ready()
+    }
+
+    /// Polls the sink unless it has failed, and drops it when it does.
+    fn poll_sink(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut DuplexSink<R>>, &mut Context<'_>) -> Poll<grpcio::Result<()>>,
+    ) -> Poll<Result<(), Gone>> {
+        let Some(sink) = self.sink.as_mut() else {
+            return Poll::Ready(Err(Gone));
+        };
+        match poll(Pin::new(sink), cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => {
+                self.sink = None;
+                Poll::Ready(Err(Gone))
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The pool's own stream, under both of its names.
+
+use grpcio::ServiceBuilder;
+
+use super::bell::Ring;
+use super::call::{Call, Gone};
+use super::front::Front;
+use super::hub::{Class, Kind};
+use super::proto::{self, relay, solpipe};
+use crate::hook::PoolState;
+use crate::meter::Snapshot;
+
+/// The pool that the streams show: they name none, so it is the first.
+const DEFAULT_POOL: usize = 0;
+
+pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
+    let services = front.add(services, &proto::WORKER_STATUS, Class::Stream, |call| {
+        stream(call, |s| solpipe::CapacityResponse {
+            capacity: s.utilization(),
+            busy: s.busy,
+            total: s.total,
+            waiting: s.waiting,
+            ..Default::default()
+        })
+    });
+    front.add(services, &proto::CAPACITY, Class::Stream, |call| {
+        stream(call, |s| relay::CapacityStatus {
+            utilization_ratio: s.utilization(),
+            busy: s.busy,
+            total: s.total,
+            waiting: s.waiting,
+            ..Default::default()
+        })
+    })
+}
+
+/// Serves one client until it goes, its pool closes or the server does.
+async fn stream<Q, R>(mut call: Call<Q, R>, message: impl Fn(&Snapshot) -> R) {
+    if let Ok(()) = send_all(&mut call, message).await {
+        call.finish().await;
+    }
+}
+
+async fn send_all<Q, R>(
+    call: &mut Call<Q, R>,
+    message: impl Fn(&Snapshot) -> R,
+) -> Result<(), Gone> {
+    call.first_request().await?;
+    call.wait_for(Kind::Capacity(DEFAULT_POOL));
+    // Waited for first, asked after: a change in between rings.
+    let hub = call.seat.hub.clone();
+    let pool = &hub.pools[DEFAULT_POOL];
+    let (mut seen, mut snapshot) = pool.refresh();
+    loop {
+        call.send(message(&snapshot)).await?;
+        if snapshot.state == PoolState::Closed {
+            return Ok(());
+        }
+        loop {
+            let ring = call.ring().await?;
+            if ring == Ring::Closing {
+                call.send(message(&pool.refresh().1)).await?;
+                return Ok(());
+            }
+            let (version, newest) = pool.newest();
+            if version != seen || ring == Ring::Tick {
+                (seen, snapshot) = (version, newest);
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! What a client is told before it connects.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{CapacityClient, ClientError, pump};
+
+/// How a client waits between attempts to connect again.
+///
+/// The first pause is `first`; each further one is twice as long, up to `longest`, until a
+/// connection has stood for `longest`. (So a server that answers and hangs up at once is not asked
+/// ten times a second.) Every pause is shortened by a random part, up to a quarter, so that the
+/// clients of a server that came back do not all arrive together.
+///
+/// ```
+/// use std::time::Duration;
+/// use worker_pool::grpc::Backoff;
+///
+/// let patient = Backoff { longest: Duration::from_secs(60), ..Backoff::default() };
+/// assert_eq!(patient.attempts, None); // never gives up
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The pause before the first new attempt; 100 ms by default.
+    pub first: Duration,
+    /// The longest pause; 10 s by default.
+    pub longest: Duration,
+    /// Attempts in a row that bring no snapshot, after which the client gives up; `None`, never, by
+    /// default.
+    pub attempts: Option<u32>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(10),
+            attempts: None,
+        }
+    }
+}
+
+impl Backoff {
+    /// The pause before this attempt in a row; 1 is the first.
+    pub(super) fn pause(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(31);
+        let full = self.first.saturating_mul(1 << doublings).min(self.longest);
+        let pause = full - (full / 4).mul_f64(random_part());
+        pause.max(Duration::from_millis(1))
+    }
+}
+
+/// From 0 to 1. The standard library seeds its hashers at random, which is random enough here.
+fn random_part() -> f64 {
+    let bits = std::hash::RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Builds a [`CapacityClient`]; made by [`CapacityClient::builder`].
+///
+/// Its `Debug` shows neither the token nor the key.
+#[derive(Clone)]
+#[must_use = "nothing happens before `connect`"]
+pub struct ClientBuilder {
+    pub(super) address: String,
+    pub(super) relay: bool,
+    pub(super) token: Option<String>,
+    pub(super) insecure: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) keepalive: Duration,
+    pub(super) reconnect: Option<Backoff>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Tls>,
+}
+
+/// What a client needs for TLS, as PEM.
+#[cfg(feature = "tls")]
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) ca: Vec<u8>,
+    pub(super) own: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ClientBuilder");
+        shown
+            .field("address", &self.address)
+            .field("relay", &self.relay)
+            .field("token", &self.token.as_ref().map(|_| "(hidden)"))
+            .field("connect_timeout", &self.connect_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("reconnect", &self.reconnect);
+        #[cfg(feature = "tls")]
+        shown.field("tls", &self.tls.is_some());
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl ClientBuilder {
+    pub(super) fn new(address: String) -> Self {
+        ClientBuilder {
+            address,
+            relay: false,
+            token: None,
+            insecure: false,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: None,
+            keepalive: Duration::from_secs(330),
+            reconnect: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Calls `relay.Capacity`, the newer name of the stream, instead of `solpipe.WorkerStatus`.
+    /// Our servers answer to both.
+    pub fn relay(mut self) -> Self {
+        self.relay = true;
+        self
+    }
+
+    /// Speaks TLS, and trusts servers whose certificate was signed by one of these (PEM). The name
+    /// or address that the client connects to must be in the certificate.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, ca_pem: impl Into<Vec<u8>>) -> Self {
+        let own = self.tls.take().and_then(|tls| tls.own);
+        let ca = ca_pem.into();
+        self.tls = Some(Tls { ca, own });
+        self
+    }
+
+    /// Shows this certificate with this key (both PEM) to a server that asks for one. Needs
+    /// [`tls`](Self::tls) as well.
+    #[cfg(feature = "tls")]
+    pub fn client_certificate(
+        mut self,
+        certificate_pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> Self {
+        let ca = self.tls.take().map(|tls| tls.ca).unwrap_or_default();
+        let own = Some((certificate_pem.into(), key_pem.into()));
+        self.tls = Some(Tls { ca, own });
+        self
+    }
+
+    /// Sends `authorization: Bearer <token>` with the call.
+    ///
+    /// Without TLS anyone on the way can read it, so off loopback [`connect`](Self::connect)
+    /// refuses, unless [`insecure`](Self::insecure) was said.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Allows a token to travel over the network without TLS.
+    pub fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// How long one attempt to connect may take; 5 seconds by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Takes a connection for lost when no snapshot came for this long. Set it above the server's
+    /// interval, which is 30 seconds unless its owner changed it. Never, by default.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Asks a silent server for a sign of life this often, and takes the connection for lost when
+    /// none comes within 20 seconds. 330 seconds by default, as gRPC servers hang up on clients
+    /// that ask more often than every 5 minutes; ours allow 10 seconds.
+    pub fn keepalive(mut self, every: Duration) -> Self {
+        self.keepalive = every;
+        self
+    }
+
+    /// Connects again when the connection is lost, with these pauses, instead of ending.
+    ///
+    /// That covers a server that ended the stream cleanly, too: it may be restarting. It does not
+    /// cover the first attempt, nor an error that [is permanent](ClientError::is_permanent).
+    pub fn reconnect(mut self, backoff: Backoff) -> Self {
+        self.reconnect = Some(backoff);
+        self
+    }
+
+    /// Connects, and waits until the server has answered, for at most the connect timeout.
+    ///
+    /// Our servers answer with a snapshot at once. The Go package's say nothing until their next
+    /// tick: when the connection stands at the end of the timeout and the server has not refused,
+    /// the client counts as connected.
+    ///
+    /// # Errors
+    /// Nobody there, no agreement on TLS, refused, not a capacity server, timed out, or a builder
+    /// that cannot work; see [`ClientError`].
+    pub fn connect(self) -> Result<CapacityClient, ClientError> {
+        self.check()?;
+        pump::start(self)
+    }
+
+    fn check(&self) -> Result<(), ClientError> {
+        let wrong = |what: &str| Err(ClientError::config(&self.address, what));
+        if self.address.is_empty() || self.address.contains('\0') {
+            return wrong("the address is empty or has a NUL in it");
+        }
+        if let Some(token) = &self.token {
+            if token.is_empty() || !token.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+                return wrong("the token is empty or has characters that no header can carry");
+            }
+            if !self.is_secure() && !self.insecure && !is_loopback(&self.address) {
+                return wrong("a token without TLS, off loopback, and `insecure` was not said");
+            }
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let own = tls.own.iter().flat_map(|(cert, key)| [cert, key]);
+            for pem in own.chain([&tls.ca]) {
+                if pem.contains(&0) || !pem.windows(11).any(|at| at == b"-----BEGIN ") {
+                    return wrong("a certificate or key is missing or is not PEM");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
+}
+
+/// Does this address lead to this machine and nowhere else?
+fn is_loopback(address: &str) -> bool {
+    if address.starts_with("unix:") || address.starts_with("unix-abstract:") {
+        return true;
+    }
+    let address = ["dns:///", "dns:", "ipv4:", "ipv6:"]
+        .iter()
+        .find_map(|scheme| address.strip_prefix(scheme))
+        .unwrap_or(address);
+    address.split(',').all(|one| {
+        let host = one.rsplit_once(':').map_or(one, |(host, _port)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let backoff = Backoff {
+            first: Duration::from_millis(100),
+            longest: Duration::from_millis(300),
+            attempts: None,
+        };
+        let full = [100, 200, 300, 300, 300].map(Duration::from_millis);
+        for (attempt, full) in (1..).zip(full) {
+            let pause = backoff.pause(attempt);
+            assert!(
+                pause <= full && pause >= full.mul_f64(0.75),
+                "before attempt {attempt}: {pause:?}, not within a quarter of {full:?}"
+            );
+        }
+        assert!(Backoff::default().pause(u32::MAX) <= Duration::from_secs(10));
+        let endless = Backoff {
+            first: Duration::MAX,
+            longest: Duration::MAX,
+            attempts: None,
+        };
+        assert!(endless.pause(u32::MAX) > Duration::from_secs(1 << 60));
+        let none = Backoff {
+            first: Duration::ZERO,
+            ..backoff
+        };
+        assert!(none.pause(9) > Duration::ZERO, "would spin");
+    }
+
+    #[test]
+    fn loopback_is_told_from_the_rest() {
+        for here in [
+            "127.0.0.1:1",
+            "127.8.8.8:1",
+            "[::1]:1",
+            "localhost:1",
+            "unix:/tmp/socket",
+            "ipv4:127.0.0.1:1,127.0.0.1:2",
+        ] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for away in [
+            "10.0.0.1:1",
+            "example.org:1",
+            "localhost.example.org:1",
+            "ipv4:127.0.0.1:1,10.0.0.1:2",
+            "127.0.0.1.example.org:1",
+        ] {
+            assert!(!is_loopback(away), "{away}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The thread behind a client: it reads the stream as fast as it comes, keeps the newest snapshot
+//! and connects again.
+//!
+//! A thread, because a reader that merely took its time would see old values: the core buffers
+//! thousands of small messages before the server notices that nobody reads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use grpcio::{EnvBuilder, Environment};
+use parking_lot::{Condvar, Mutex};
+
+use super::session::{Event, Session, Stop};
+use super::{CapacityClient, ClientBuilder, ClientError, Outage, Received, RecvError};
+
+/// Between the thread and the client's owner.
+pub(super) struct Shared {
+    board: Mutex<Board>,
+    change: Condvar,
+    stop: Stop,
+}
+
+#[derive(Default)]
+struct Board {
+    /// Not taken by the owner yet.
+    fresh: Option<Received>,
+    last: Option<Received>,
+    /// A first connection was made.
+    connected: bool,
+    outage: Option<Outage>,
+    /// Nothing follows; the reason is taken by the owner once.
+    end: Option<Result<(), ClientError>>,
+}
+
+/// Starts the thread and waits for its first connection.
+pub(super) fn start(to: ClientBuilder) -> Result<CapacityClient, ClientError> {
+    let shared = Arc::new(Shared {
+        board: Mutex::default(),
+        change: Condvar::new(),
+        stop: Stop::default(),
+    });
+    let address = to.address.clone();
+    let thread = thread::Builder::new()
+        .name("capacity-client".to_owned())
+        .spawn({
+            let shared = Arc::clone(&shared);
+            move || run(&to, &shared)
+        })
+        .map_err(|error| ClientError::internal(&address, error.to_string()))?;
+    let pump = Pump {
+        shared,
+        thread: Some(thread),
+    };
+    pump.wait_for_first_connection()?;
+    Ok(CapacityClient { address, pump })
+}
+
+/// The owner's end. Dropping it stops the thread and waits for it.
+pub(super) struct Pump {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pump {
+    fn wait_for_first_connection(&self) -> Result<(), ClientError> {
+        let mut board = self.shared.board.lock();
+        while !board.connected {
+            if let Some(Err(error)) = &board.end {
+                return Err(error.clone());
+            }
+            self.shared.change.wait(&mut board);
+        }
+        Ok(())
+    }
+
+    /// Waits for a fresh snapshot, for ever without a deadline.
+    pub(super) fn recv(&self, until: Option<Instant>) -> Result<Received, RecvError> {
+        let mut board = self.shared.board.lock();
+        loop {
+            if let Some(fresh) = board.fresh.take() {
+                return Ok(fresh);
+            }
+            if let Some(end) = &mut board.end {
+                let reason = std::mem::replace(end, Ok(()));
+                return Err(reason.map_or_else(RecvError::Failed, |()| RecvError::Ended));
+            }
+            match until {
+                None => self.shared.change.wait(&mut board),
+                Some(until) => {
+                    let late = self.shared.change.wait_until(&mut board, until);
+                    if late.timed_out() && board.fresh.is_none() && board.end.is_none() {
+                        return Err(RecvError::Timeout);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn latest(&self) -> Option<Received> {
+        self.shared.board.lock().last
+    }
+
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.shared.board.lock().outage.clone()
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.shared.stop.set(thread.thread());
+            if thread.join().is_err() {
+                log::error!("capacity client: its thread panicked");
+            }
+        }
+    }
+}
+
+fn run(to: &ClientBuilder, shared: &Shared) {
+    let end = catch_unwind(AssertUnwindSafe(|| pump(to, shared))).unwrap_or_else(|panic| {
+        let text = crate::panics::message(panic);
+        log::error!("capacity client: {text}");
+        Err(ClientError::internal(&to.address, text))
+    });
+    let mut board = shared.board.lock();
+    board.end = Some(match end {
+        // Whoever waits for the first connection needs a reason.
+        Ok(()) if !board.connected => Err(ClientError::ended_early(&to.address)),
+        end => end,
+    });
+    shared.change.notify_all();
+}
+
+/// Connects, reads, connects again; returns when nothing will follow.
+fn pump(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
+    let queue = Queue::new();
+    // What pauses grow with, and what attempts are counted by: a server that answers and hangs up
+    // at once is there, but not to be pestered.
+    let (mut row, mut failures) = (0u32, 0u32);
+    let mut since = None;
+    loop {
+        let start = Instant::now();
+        let (delivered, over) = connection(to, shared, &queue.env);
+        if delivered {
+            (failures, since) = (0, None);
+        }
+        let error = match over {
+            Over::Stopped => return Ok(()),
+            Over::Ended if delivered => None,
+            Over::Ended => Some(ClientError::ended_early(&to.address)),
+            Over::Failed(error) => Some(error),
+        };
+        let end = error.clone().map_or(Ok(()), Err);
+        let permanent = error.as_ref().is_some_and(ClientError::is_permanent);
+        let Some(backoff) = to.reconnect.filter(|_| !permanent) else {
+            return end;
+        };
+        if delivered && start.elapsed() >= backoff.longest {
+            row = 0;
+        }
+        row = row.saturating_add(1);
+        failures = failures.saturating_add(1);
+        {
+            let mut board = shared.board.lock();
+            if !board.connected {
+                return end;
+            }
+            board.outage = Some(Outage {
+                since: *since.get_or_insert_with(Instant::now),
+                failures,
+                error,
+            });
+        }
+        if backoff.attempts.is_some_and(|most| failures > most) {
+            return end;
+        }
+        let pause = backoff.pause(row);
+        log::debug!("capacity client: {}: again in {pause:?}", to.address);
+        if !shared.stop.sleep_until(after(pause)) {
+            return Ok(());
+        }
+    }
+}
+
+enum Over {
+    Stopped,
+    Ended,
+    Failed(ClientError),
+}
+
+/// One connection from its start to its end; did it deliver a snapshot, and why is it over?
+fn connection(to: &ClientBuilder, shared: &Shared, env: &Arc<Environment>) -> (bool, Over) {
+    let mut session = match Session::open(env, to) {
+        Ok(session) => session,
+        Err(error) => {
+            let error = ClientError::from_grpc(&to.address, error);
+            return (false, Over::Failed(error));
+        }
+    };
+    let mut delivered = false;
+    let mut until = after(to.connect_timeout);
+    let mut connecting = true;
+    let over = loop {
+        match session.next(until, &shared.stop) {
+            Event::Snapshot(snapshot) => {
+                shared.publish(Some(snapshot));
+                delivered = true;
+            }
+            // The server is there, it merely has nothing to say before its next tick.
+            Event::TimedOut if connecting && session.is_connected() => shared.publish(None),
+            Event::TimedOut if connecting => {
+                let error = ClientError::not_connected(&to.address, to.connect_timeout);
+                break Over::Failed(error);
+            }
+            Event::TimedOut => {
+                let after = to.idle_timeout.unwrap_or_default();
+                break Over::Failed(ClientError::idle(&to.address, after));
+            }
+            Event::Stopped => break Over::Stopped,
+            Event::Ended => break Over::Ended,
+            Event::Failed(error) => {
+                break Over::Failed(ClientError::from_grpc(&to.address, error));
+            }
+        }
+        connecting = false;
+        until = to.idle_timeout.and_then(after);
+    };
+    (delivered, over)
+}
+
+/// That far from now; `None`, never, when no clock goes that far.
+pub(super) fn after(pause: Duration) -> Option<Instant> {
+    Instant::now().checked_add(pause)
+}
+
+impl Shared {
+    /// The connection stands, perhaps with a new snapshot.
+    fn publish(&self, snapshot: Option<Received>) {
+        let mut board = self.board.lock();
+        board.connected = true;
+        board.outage = None;
+        if snapshot.is_some() {
+            board.fresh = snapshot;
+            board.last = snapshot;
+        }
+        self.change.notify_all();
+    }
+}
+
+/// grpcio's own thread for this client. Dropping the environment does not wait for it; this does.
+struct Queue {
+    env: Arc<Environment>,
+    stopped: Receiver<()>,
+}
+
+impl Queue {
+    fn new() -> Self {
+        let (tell, stopped) = crossbeam_channel::bounded(1);
+        let env = EnvBuilder::new()
+            .cq_count(1)
+            .name_prefix("capacity-client-grpc")
+            .before_stop(move || {
+                let _ = tell.try_send(());
+            })
+            .build();
+        Queue {
+            env: Arc::new(env),
+            stopped,
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        for queue in self.env.completion_queues() {
+            queue.shutdown();
+        }
+        // It has at most a cancelled call to see off; a core that hangs must not hang the owner.
+        if self.stopped.recv_timeout(Duration::from_secs(2)).is_err() {
+            log::warn!("capacity client: grpcio's thread did not end within 2 s");
+        }
+    }
+}

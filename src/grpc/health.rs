@@ -1,0 +1,100 @@
+//! `grpc.health.v1`: does this server want calls?
+
+use std::collections::HashMap;
+
+use grpcio::{RpcStatusCode, ServiceBuilder};
+
+use super::bell::Ring;
+use super::call::{Call, Gone};
+use super::front::Front;
+use super::hub::{Class, Hub, Kind};
+use super::proto;
+use super::proto::health::health_check_response::ServingStatus;
+use super::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use crate::sync::Arc;
+
+/// The services whose health can be asked for, and the pool that decides; `None`: all pools.
+type Names = Arc<HashMap<String, Option<usize>>>;
+
+/// The streams' own names; they show the first pool.
+pub(super) const STREAMS: [&str; 2] = ["solpipe.WorkerStatus", "relay.Capacity"];
+
+pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
+    let names = names(&front.hub);
+    let for_check = Arc::clone(&names);
+    let services = front.add(services, &proto::HEALTH_CHECK, Class::Short, move |call| {
+        check(call, Arc::clone(&for_check))
+    });
+    front.add(services, &proto::HEALTH_WATCH, Class::Stream, move |call| {
+        watch(call, Arc::clone(&names))
+    })
+}
+
+fn names(hub: &Hub) -> Names {
+    let mut names = HashMap::from([(String::new(), None)]);
+    names.extend(STREAMS.map(|name| (name.to_owned(), Some(0))));
+    let pools = hub.pools.iter().enumerate();
+    names.extend(pools.map(|(number, pool)| (pool.name.clone(), Some(number))));
+    Arc::new(names)
+}
+
+/// `None` for a service that is not known here.
+fn status(hub: &Hub, names: &Names, service: &str) -> Option<ServingStatus> {
+    let pool = names.get(service)?;
+    Some(match hub.serving(*pool) {
+        true => ServingStatus::SERVING,
+        false => ServingStatus::NOT_SERVING,
+    })
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+        ..Default::default()
+    }
+}
+
+async fn check(mut call: Call<HealthCheckRequest, HealthCheckResponse>, names: Names) {
+    let Ok(request) = call.first_request().await else {
+        return;
+    };
+    match status(&call.seat.hub, &names, &request.service) {
+        Some(status) => {
+            if call.send(response(status)).await.is_ok() {
+                call.finish().await;
+            }
+        }
+        None => call.fail(RpcStatusCode::NOT_FOUND, "unknown service").await,
+    }
+}
+
+async fn watch(mut call: Call<HealthCheckRequest, HealthCheckResponse>, names: Names) {
+    if let Ok(()) = watch_all(&mut call, names).await {
+        call.finish().await;
+    }
+}
+
+async fn watch_all(
+    call: &mut Call<HealthCheckRequest, HealthCheckResponse>,
+    names: Names,
+) -> Result<(), Gone> {
+    let service = call.first_request().await?.service;
+    call.wait_for(Kind::Health);
+    let hub = Arc::clone(&call.seat.hub);
+    let mut told = None;
+    loop {
+        // An unknown service stays open, as the protocol wants it: it might have come later.
+        let now = status(&hub, &names, &service).unwrap_or(ServingStatus::SERVICE_UNKNOWN);
+        if told != Some(now) {
+            call.send(response(now)).await?;
+            told = Some(now);
+        }
+        if call.ring().await? == Ring::Closing {
+            let last = ServingStatus::NOT_SERVING;
+            if told == Some(ServingStatus::SERVING) {
+                call.send(response(last)).await?;
+            }
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The hub: which streams are open, and what their pools look like now.
+//!
+//! Streams meet the hub in three ways. They *enter* (and are refused when there are too many),
+//! they *read* the newest snapshot of their pool, and they *leave* by dropping their [`Seat`]. The
+//! ticker thread (`ticker.rs`) rings their bells. No lock is held while a bell wakes a stream,
+//! because a stream may be run or dropped by its waking, and then leaves.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::bell::{Bell, Ring};
+use super::window::{Load, Window};
+use crate::hook::PoolState;
+use crate::meter::{Meter, Snapshot};
+use crate::sync::{Arc, Condvar, Mutex};
+
+/// Short calls (health checks) that may be open at once, apart from the streams: a server that is
+/// full of streams still answers whether it is healthy.
+const MAX_SHORT_CALLS: usize = 256;
+
+/// When things are sent.
+#[derive(Debug, Clone)]
+pub(super) struct Timing {
+    /// From tick to tick.
+    pub(super) interval: Duration,
+    /// The smallest time between two sends that are due to changes; `None`: only ticks.
+    pub(super) spacing: Option<Duration>,
+    /// How long a client may take from opening a call to its request.
+    pub(super) opening: Duration,
+    /// What ORCA's means are taken over.
+    pub(super) window: Duration,
+}
+
+/// One pool, by name.
+pub(super) struct Pool {
+    pub(super) name: String,
+    meter: Meter,
+    /// The newest snapshot, and how often it has changed in what clients see.
+    newest: Mutex<(u64, Snapshot)>,
+    pub(super) window: Mutex<Window>,
+}
+
+impl Pool {
+    pub(super) fn new(name: String, meter: Meter, window: Duration) -> Pool {
+        let newest = Mutex::new((1, meter.snapshot()));
+        Pool {
+            name,
+            meter,
+            newest,
+            window: Mutex::new(Window::new(window)),
+        }
+    }
+
+    /// Asks the meter. Whoever asks, the answers form one order: the lock spans asking and noting,
+    /// so no stream can be shown an older snapshot after a newer one.
+    pub(super) fn refresh(&self) -> (u64, Snapshot) {
+        let mut newest = self.newest.lock();
+        let now = self.meter.snapshot();
+        let shown = |s: &Snapshot| (s.busy, s.total, s.waiting, s.state);
+        if shown(&now) != shown(&newest.1) {
+            newest.0 += 1;
+        }
+        newest.1 = now;
+        *newest
+    }
+
+    /// What was noted last.
+    pub(super) fn newest(&self) -> (u64, Snapshot) {
+        *self.newest.lock()
+    }
+
+    /// Notes a sample for [`load`](Self::load).
+    pub(super) fn sample(&self) {
+        let (_, snapshot) = self.refresh();
+        self.window.lock().push(Instant::now(), &snapshot);
+    }
+
+    /// Mean load over the window that ends now.
+    pub(super) fn load(&self) -> Load {
+        self.sample();
+        self.window.lock().load()
+    }
+}
+
+/// What a stream waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Its request. Ended at this time.
+    Opening(Instant),
+    /// Snapshots of the pool with this number.
+    Capacity(usize),
+    /// A change of some pool's state.
+    Health,
+    /// Its next load report.
+    Orca { period: Duration, due: Instant },
+    /// Nothing but the end.
+    Quiet,
+}
+
+/// Which limit a call counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Stream,
+    Short,
+}
+
+/// Why a call was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Full,
+    Closing,
+}
+
+/// Why [`Hub::wait`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The time is due.
+    Due,
+    /// After a sleep of any length the first stream came.
+    First,
+    /// The ticker shall go.
+    Stop,
+}
+
+struct Entry {
+    bell: Arc<Bell>,
+    kind: Kind,
+    class: Class,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<u64, Entry>,
+    next_id: u64,
+    /// Entries of class `Short`.
+    short: usize,
+    /// Entries that wait for a time of their own.
+    timed: usize,
+    /// Entries that send load reports.
+    reporting: usize,
+    /// Health says NOT_SERVING whatever the pools do.
+    lame: bool,
+    closing: bool,
+    /// The ticker's sign to go.
+    stopped: bool,
+}
+
+impl Kind {
+    fn is_timed(self) -> bool {
+        matches!(self, Kind::Opening(_) | Kind::Orca { .. })
+    }
+
+    fn is_report(self) -> bool {
+        matches!(self, Kind::Orca { .. })
+    }
+}
+
+impl State {
+    fn insert(&mut self, entry: Entry) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.short += usize::from(entry.class == Class::Short);
+        self.timed += usize::from(entry.kind.is_timed());
+        self.reporting += usize::from(entry.kind.is_report());
+        self.entries.insert(id, entry);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.short -= usize::from(entry.class == Class::Short);
+        self.timed -= usize::from(entry.kind.is_timed());
+        self.reporting -= usize::from(entry.kind.is_report());
+        Some(entry)
+    }
+
+    fn set_kind(&mut self, id: u64, kind: Kind) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            let before = std::mem::replace(&mut entry.kind, kind);
+            self.timed += usize::from(kind.is_timed());
+            self.timed -= usize::from(before.is_timed());
+            self.reporting += usize::from(kind.is_report());
+            self.reporting -= usize::from(before.is_report());
+        }
+    }
+
+    fn bells(&self, wanted: impl Fn(Kind) -> bool) -> Vec<Arc<Bell>> {
+        let entries = self.entries.values().filter(|entry| wanted(entry.kind));
+        entries.map(|entry| Arc::clone(&entry.bell)).collect()
+    }
+}
+
+pub(super) struct Hub {
+    pub(super) pools: Vec<Pool>,
+    pub(super) timing: Timing,
+    max_streams: usize,
+    state: Mutex<State>,
+    /// The first stream came, or the ticker shall go.
+    ticker: Condvar,
+    /// The last stream left.
+    empty: Condvar,
+}
+
+impl Hub {
+    pub(super) fn new(pools: Vec<Pool>, timing: Timing, max_streams: usize) -> Hub {
+        Hub {
+            pools,
+            timing,
+            max_streams,
+            state: Mutex::new(State::default()),
+            ticker: Condvar::new(),
+            empty: Condvar::new(),
+        }
+    }
+
+    /// Lets a call in.
+    pub(super) fn enter(self: &Arc<Self>, class: Class) -> Result<Seat, Refusal> {
+        let bell = Arc::new(Bell::new());
+        let mut state = self.state.lock();
+        if state.closing {
+            return Err(Refusal::Closing);
+        }
+        let full = match class {
+            Class::Stream => state.entries.len() - state.short >= self.max_streams,
+            Class::Short => state.short >= MAX_SHORT_CALLS,
+        };
+        if full {
+            return Err(Refusal::Full);
+        }
+        let id = state.insert(Entry {
+            bell: Arc::clone(&bell),
+            kind: Kind::Opening(Instant::now() + self.timing.opening),
+            class,
+        });
+        if state.entries.len() == 1 {
+            self.ticker.notify_one();
+        }
+        Ok(Seat {
+            hub: Arc::clone(self),
+            id,
+            bell,
+        })
+    }
+
+    /// Streams that are open now, health checks not counted.
+    pub(super) fn open_streams(&self) -> usize {
+        let state = self.state.lock();
+        state.entries.len() - state.short
+    }
+
+    /// Rings the bells of these streams.
+    pub(super) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) {
+        let bells = self.state.lock().bells(wanted);
+        wake(&bells, ring);
+    }
+
+    /// Rings what is due by its own time: reports, and requests that did not come.
+    pub(super) fn ring_due(&self, now: Instant) {
+        let (mut reports, mut late) = (Vec::new(), Vec::new());
+        let mut state = self.state.lock();
+        if state.timed == 0 {
+            return;
+        }
+        for entry in state.entries.values_mut() {
+            match &mut entry.kind {
+                Kind::Opening(until) if *until <= now => late.push(Arc::clone(&entry.bell)),
+                Kind::Orca { period, due } if *due <= now => {
+                    *due = next_tick(*due, now, *period);
+                    reports.push(Arc::clone(&entry.bell));
+                }
+                _ => {}
+            }
+        }
+        drop(state);
+        wake(&reports, Ring::Tick);
+        wake(&late, Ring::Abort);
+    }
+
+    /// Blocks the ticker: until `due`, or, while there is no stream, for as long as it takes.
+    pub(super) fn wait(&self, due: Instant) -> Wait {
+        let mut state = self.state.lock();
+        let mut slept = false;
+        loop {
+            if state.stopped {
+                return Wait::Stop;
+            }
+            if state.entries.is_empty() {
+                slept = true;
+                self.ticker.wait(&mut state);
+            } else if slept {
+                return Wait::First;
+            } else if self.ticker.wait_until(&mut state, due).timed_out() {
+                return if state.stopped { Wait::Stop } else { Wait::Due };
+            }
+        }
+    }
+
+    /// Is there a stream of load reports?
+    pub(super) fn reporting(&self) -> bool {
+        self.state.lock().reporting > 0
+    }
+
+    /// Does this server want calls: for the pool with this number, or with all of its pools?
+    pub(super) fn serving(&self, pool: Option<usize>) -> bool {
+        {
+            let state = self.state.lock();
+            if state.lame || state.closing {
+                return false;
+            }
+        }
+        let runs = |pool: &Pool| pool.refresh().1.state == PoolState::Running;
+        match pool {
+            Some(pool) => runs(&self.pools[pool]),
+            None => self.pools.iter().all(runs),
+        }
+    }
+
+    /// From now on health says NOT_SERVING, and those who watch it learn so at once.
+    pub(super) fn stop_serving(&self) {
+        self.state.lock().lame = true;
+        self.ring(Ring::Change, |kind| kind == Kind::Health);
+    }
+
+    /// Lets nobody in any more, and asks every stream to send what is last and to end.
+    pub(super) fn close(&self) {
+        self.state.lock().closing = true;
+        self.ring(Ring::Closing, |_| true);
+    }
+
+    /// Ends every stream that has not ended yet; its client sees CANCELLED.
+    pub(super) fn abort(&self) {
+        self.ring(Ring::Abort, |_| true);
+    }
+
+    /// Blocks until no call is open, or until none has ended for as long as `patience`. True if none
+    /// is open.
+    pub(super) fn wait_empty(&self, patience: Duration) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            let open = state.entries.len();
+            let until = Instant::now() + patience;
+            while !state.entries.is_empty() {
+                if self.empty.wait_until(&mut state, until).timed_out() {
+                    break;
+                }
+            }
+            if state.entries.is_empty() || state.entries.len() == open {
+                return state.entries.is_empty();
+            }
+        }
+    }
+
+    /// Lets the ticker go.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.ticker.notify_one();
+    }
+}
+
+fn wake(bells: &[Arc<Bell>], ring: Ring) {
+    for bell in bells {
+        if let Some(waker) = bell.ring(ring) {
+            waker.wake();
+        }
+    }
+}
+
+/// The first time after `now` in the row `tick`, `tick + period`, `tick + 2 × period`, …: times
+/// that were missed are skipped, and lateness does not add up.
+pub(super) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instant {
+    let late = now.saturating_duration_since(tick).as_nanos();
+    let beyond = period.as_nanos() - late % period.as_nanos();
+    let step = |nanos: u128| Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+    if tick > now { tick } else { now + step(beyond) }
+}
+
+/// A call's place at the hub, given back when dropped.
+pub(super) struct Seat {
+    pub(super) hub: Arc<Hub>,
+    id: u64,
+    pub(super) bell: Arc<Bell>,
+}
+
+impl Seat {
+    /// The request is here: this is what the call waits for from now on.
+    pub(super) fn wait_for(&self, kind: Kind) {
+        self.hub.state.lock().set_kind(self.id, kind);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.hub.state.lock();
+        state.remove(self.id);
+        if state.entries.is_empty() {
+            self.hub.empty.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_do_not_drift() {
+        let start = Instant::now();
+        let ms = |n| start + Duration::from_millis(n);
+        let period = Duration::from_millis(10);
+        assert_eq!(next_tick(ms(10), ms(10), period), ms(20));
+        assert_eq!(next_tick(ms(10), ms(13), period), ms(20)); // late by 3, and no later
+        assert_eq!(next_tick(ms(10), ms(47), period), ms(50)); // missed three
+        assert_eq!(next_tick(ms(10), ms(5), period), ms(10));
+    }
+
+    fn hub(max_streams: usize) -> Arc<Hub> {
+        let timing = Timing {
+            interval: Duration::from_secs(30),
+            spacing: None,
+            opening: Duration::from_secs(10),
+            window: Duration::from_secs(10),
+        };
+        let pool = Pool::new("p".into(), Meter::new(), timing.window);
+        Arc::new(Hub::new(vec![pool], timing, max_streams))
+    }
+
+    #[test]
+    fn seats_are_limited_and_come_back() {
+        let hub = hub(2);
+        let first = hub.enter(Class::Stream).ok();
+        let _second = hub.enter(Class::Stream).ok();
+        assert_eq!(hub.enter(Class::Stream).err(), Some(Refusal::Full));
+        let short = hub.enter(Class::Short).ok();
+        assert!(short.is_some(), "a full server still answers health checks");
+        assert_eq!(hub.open_streams(), 2);
+        drop(first);
+        assert_eq!(hub.open_streams(), 1);
+        let again = hub.enter(Class::Stream);
+        assert!(again.is_ok());
+        hub.close();
+        assert_eq!(hub.enter(Class::Short).err(), Some(Refusal::Closing));
+    }
+}

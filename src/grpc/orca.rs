@@ -1,0 +1,118 @@
+//! ORCA load reports: how stock gRPC clients with `weighted_round_robin` weigh this backend.
+//!
+//! A client divides completions per second by utilisation. Both are means over a window, never the
+//! instant: a pool of two workers is at 0, ½ or 1 at any moment, and weights that jump so make all
+//! clients rush to the same backend. The queue is not added to the utilisation for the same reason.
+
+use std::time::{Duration, Instant};
+
+use grpcio::ServiceBuilder;
+
+use super::bell::Ring;
+use super::call::{Call, Gone};
+use super::front::Front;
+use super::hub::{Class, Hub, Kind};
+use super::proto;
+use super::proto::orca::OrcaLoadReportRequest;
+use super::proto::orca_load_report::OrcaLoadReport;
+use crate::sync::Arc;
+
+type OrcaCall = Call<OrcaLoadReportRequest, OrcaLoadReport>;
+
+/// `shortest`: reports come no closer together, whatever the client wishes.
+pub(super) fn add(services: ServiceBuilder, front: &Front, shortest: Duration) -> ServiceBuilder {
+    front.add(
+        services,
+        &proto::ORCA,
+        Class::Stream,
+        move |mut call| async move {
+            if let Ok(()) = report_all(&mut call, shortest).await {
+                call.finish().await;
+            }
+        },
+    )
+}
+
+async fn report_all(call: &mut OrcaCall, shortest: Duration) -> Result<(), Gone> {
+    let request = call.first_request().await?;
+    let period = period(&request, shortest);
+    let due = Instant::now() + period;
+    call.wait_for(Kind::Orca { period, due });
+    let hub = Arc::clone(&call.seat.hub);
+    loop {
+        call.send(report(&hub)).await?;
+        loop {
+            match call.ring().await? {
+                Ring::Tick => break,
+                Ring::Closing => {
+                    call.send(report(&hub)).await?;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What the client wishes, but at least `shortest`; without a sensible wish, `shortest`.
+fn period(request: &OrcaLoadReportRequest, shortest: Duration) -> Duration {
+    /// Nobody waits longer than this, and larger numbers would overflow the clock.
+    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    let wish = &request.report_interval;
+    let seconds = u64::try_from(wish.seconds).unwrap_or(0);
+    let nanos = u64::try_from(wish.nanos).unwrap_or(0);
+    let wished = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos));
+    if wish.seconds < 0 || wish.nanos < 0 {
+        shortest
+    } else {
+        wished.min(LONGEST).max(shortest)
+    }
+}
+
+/// The first pool is what the backend is weighed by; every pool is in the maps.
+fn report(hub: &Hub) -> OrcaLoadReport {
+    let mut report = OrcaLoadReport::new();
+    for (number, pool) in hub.pools.iter().enumerate() {
+        let load = pool.load();
+        let (_, now) = pool.newest();
+        if number == 0 {
+            report.application_utilization = load.utilization;
+            report.rps_fractional = load.completions;
+        }
+        report
+            .utilization
+            .insert(pool.name.clone(), load.utilization);
+        let mut metric = |name: &str, value: f64| {
+            let name = format!("{}.{name}", pool.name);
+            report.named_metrics.insert(name, value);
+        };
+        metric("waiting", now.waiting as f64);
+        metric("queue_capacity", now.queue_capacity as f64);
+        metric("completions_per_second", load.completions);
+        metric("busy", f64::from(now.busy));
+        metric("total", f64::from(now.total));
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_period_is_the_wish_or_the_shortest() {
+        let shortest = Duration::from_secs(1);
+        let asked = |seconds, nanos| {
+            let mut request = OrcaLoadReportRequest::new();
+            let wish = request.report_interval.mut_or_insert_default();
+            (wish.seconds, wish.nanos) = (seconds, nanos);
+            period(&request, shortest)
+        };
+        assert_eq!(period(&OrcaLoadReportRequest::new(), shortest), shortest);
+        assert_eq!(asked(0, 0), shortest);
+        assert_eq!(asked(-5, 0), shortest);
+        assert_eq!(asked(0, 999_999_999), shortest);
+        assert_eq!(asked(10, 500_000_000), Duration::from_millis(10_500));
+        assert_eq!(asked(i64::MAX, i32::MAX), Duration::from_secs(24 * 3600));
+    }
+}

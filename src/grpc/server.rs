@@ -1,0 +1,318 @@
+//! Our own server: one completion queue, one ticker, and a shutdown that joins them.
+
+use std::fmt;
+use std::future::Future;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use grpcio::{ChannelBuilder, EnvBuilder, Environment, Server, ServerBuilder, ServerCredentials};
+
+use super::builder::{CapacityBuilder, Listen};
+use super::error::ServerError;
+use super::hub::Hub;
+use super::own;
+use super::services::{CapacityServices, end_streams};
+use crate::panics;
+use crate::sync::{Arc, Mutex, thread};
+
+/// How long gRPC's core gets for what should take milliseconds, before it is given up on.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Calls that the core may hand over between two turns of the queue's thread. A call gives its slot
+/// back as soon as its headers are read, so few are enough; the default of 1,024 slows shutdown.
+const REQUEST_SLOTS: usize = 32;
+/// Clients may ping as often as this. The core's own rule is five minutes, and cuts off clients with
+/// a common keepalive of 10 s.
+const CLIENT_PINGS: Duration = Duration::from_secs(1);
+
+/// A gRPC server that streams the capacity of one or several pools.
+///
+/// It runs on threads of its own, and on loopback unless told otherwise. Dropping it is
+/// [`shutdown`](Self::shutdown).
+///
+/// ```
+/// use worker_pool::Meter;
+/// use worker_pool::grpc::CapacityServer;
+///
+/// let meter = Meter::new(); // hooked into a pool: Manager::builder().hook(meter.clone())
+/// let server = CapacityServer::builder().pool("encoders", meter).start()?;
+/// println!("listening on {}", server.local_addr());
+/// server.shutdown();
+/// # Ok::<(), worker_pool::grpc::ServerError>(())
+/// ```
+pub struct CapacityServer {
+    services: CapacityServices,
+    address: SocketAddr,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    server: Server,
+    queue: Queue,
+    #[cfg(feature = "tls")]
+    reloader: Option<super::tls::Reloader>,
+}
+
+impl fmt::Debug for CapacityServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapacityServer")
+            .field("local_addr", &self.address)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CapacityServer {
+    /// Settings, to be ended with [`start`](CapacityBuilder::start).
+    pub fn builder() -> CapacityBuilder {
+        CapacityBuilder::new()
+    }
+
+    /// Where the server listens, with the port that it really has.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Streams that are open now.
+    pub fn open_streams(&self) -> usize {
+        self.services.open_streams()
+    }
+
+    /// From now on the health service says NOT_SERVING; see [`CapacityServices::stop_serving`].
+    pub fn stop_serving(&self) {
+        self.services.stop_serving();
+    }
+
+    /// Stops: no new calls, a last snapshot and the status OK on every stream, every thread joined.
+    ///
+    /// Blocks for milliseconds, or about a quarter of a second when a client does not read. Calling
+    /// it again does nothing. From a thread of the server itself (a logger or a gauge that is called
+    /// there) it only asks, and does not wait.
+    pub fn shutdown(&self) {
+        if own::is_own_thread() {
+            self.services.close();
+            // Not waited for: who holds it is stopping already, and may wait for this thread.
+            let running = self
+                .running
+                .try_lock()
+                .and_then(|mut running| running.take());
+            if let Some(running) = running {
+                stop_elsewhere(running, Arc::clone(self.services.hub()));
+            }
+            return;
+        }
+        // Held to the end: a second caller returns when the first is done.
+        let mut running = self.running.lock();
+        if let Some(running) = running.take() {
+            running.stop(&|| self.services.close());
+        }
+    }
+}
+
+impl Drop for CapacityServer {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Running {
+    /// The order matters: refuse new calls, end the streams, only then wait for the core, which does
+    /// not finish while a stream is open; then the queue, and last its thread.
+    fn stop(mut self, end_streams: &dyn Fn()) {
+        #[cfg(feature = "tls")]
+        drop(self.reloader.take());
+        let done = self.server.shutdown();
+        end_streams();
+        self.server.cancel_all_calls();
+        match wait(done, PATIENCE) {
+            Some(_) => drop(self.server),
+            // To destroy a server that still has calls aborts the process: rather leak it.
+            None => {
+                log::error!("gRPC's core did not stop in {PATIENCE:?}; the server is leaked");
+                std::mem::forget(self.server);
+            }
+        }
+        drop(self.queue);
+    }
+}
+
+/// grpcio deadlocks when a server is dropped on its own queue's thread.
+fn stop_elsewhere(running: Running, hub: Arc<Hub>) {
+    let running = Arc::new(Mutex::new(Some(running)));
+    let theirs = Arc::clone(&running);
+    let spawned = thread::Builder::new()
+        .name("capacity-shutdown".to_owned())
+        .spawn(move || {
+            if let Some(running) = theirs.lock().take() {
+                running.stop(&|| end_streams(&hub));
+            }
+        });
+    if let Err(error) = spawned {
+        log::error!("no thread to stop the server, it is leaked: {error}");
+        std::mem::forget(running);
+    }
+}
+
+pub(super) fn start(builder: CapacityBuilder) -> Result<CapacityServer, ServerError> {
+    let listen = builder.listen.clone();
+    let addresses = resolve(&listen)?;
+    let services = builder.services()?;
+    let queue = Queue::start()?;
+    #[cfg(feature = "tls")]
+    let mut reloader = None;
+    let mut failure = ServerError::Bind(listen.address.clone());
+    for address in addresses {
+        let mut server = build(&services, queue.env()?, &listen)?;
+        #[cfg(feature = "tls")]
+        let credentials = match &listen.tls {
+            None => ServerCredentials::insecure(),
+            Some(tls) => {
+                let (credentials, fresh) = super::tls::credentials(tls.clone(), queue.env()?)?;
+                reloader = fresh;
+                credentials
+            }
+        };
+        #[cfg(not(feature = "tls"))]
+        let credentials = ServerCredentials::insecure();
+        match server.add_listening_port(address.to_string(), credentials) {
+            Ok(port) => {
+                server.start();
+                return Ok(CapacityServer {
+                    services,
+                    address: SocketAddr::new(address.ip(), port),
+                    running: Mutex::new(Some(Running {
+                        server,
+                        queue,
+                        #[cfg(feature = "tls")]
+                        reloader,
+                    })),
+                });
+            }
+            Err(_) => failure = ServerError::Bind(address.to_string()),
+        }
+    }
+    Err(failure)
+}
+
+fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
+    let addresses = listen.address.to_socket_addrs();
+    let addresses: Vec<_> = addresses
+        .map_err(|source| ServerError::Address {
+            address: listen.address.clone(),
+            source,
+        })?
+        .collect();
+    #[cfg(feature = "tls")]
+    let safe = listen.insecure || listen.tls.is_some();
+    #[cfg(not(feature = "tls"))]
+    let safe = listen.insecure;
+    // What is resolved here is what is bound: the name is not asked for again.
+    let all_loopback = addresses.iter().all(|address| address.ip().is_loopback());
+    if safe || all_loopback {
+        Ok(addresses)
+    } else {
+        Err(ServerError::NotLoopback(listen.address.clone()))
+    }
+}
+
+fn build(
+    services: &CapacityServices,
+    env: &Arc<Environment>,
+    listen: &Listen,
+) -> Result<Server, ServerError> {
+    let millis = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    let (ping, pong) = listen.keepalive;
+    let args = ChannelBuilder::new(Arc::clone(env))
+        // Else a second server would share the port, and get half of the clients, silently.
+        .reuse_port(false)
+        .max_receive_message_len(i32::try_from(listen.max_message).unwrap_or(i32::MAX))
+        .keepalive_time(ping)
+        .keepalive_timeout(pong)
+        .keepalive_permit_without_calls(true)
+        .http2_max_pings_without_data(0)
+        .http2_min_sent_ping_interval_without_data(ping)
+        .http2_min_recv_ping_interval_without_data(CLIENT_PINGS)
+        .raw_cfg_int(
+            c"grpc.server_handshake_timeout_ms".into(),
+            millis(listen.handshake),
+        )
+        .build_args();
+    let server = ServerBuilder::new(Arc::clone(env))
+        .channel_args(args)
+        .requests_slot_per_cq(REQUEST_SLOTS);
+    let server = services.register(server).build();
+    server.map_err(|error| ServerError::Grpc(error.to_string()))
+}
+
+/// A completion queue and its thread. grpcio does not join the thread; dropping this does, so it has
+/// to be dropped after the server.
+struct Queue {
+    env: Option<Arc<Environment>>,
+    gone: mpsc::Receiver<()>,
+}
+
+impl Queue {
+    fn start() -> Result<Queue, ServerError> {
+        let (alive, gone) = mpsc::channel::<()>();
+        let alive = Mutex::new(Some(alive));
+        let build = || {
+            EnvBuilder::new()
+                // All streams of a server are served by one thread: none of them ever waits on it.
+                .cq_count(1)
+                .name_prefix("capacity-grpc")
+                .after_start(move || own::mark(alive.lock().take()))
+                .build()
+        };
+        // grpcio panics when its thread cannot be started.
+        let env = catch_unwind(AssertUnwindSafe(build)).map_err(|panic| {
+            let reason = panics::message(panic);
+            ServerError::Thread(std::io::Error::other(reason))
+        })?;
+        Ok(Queue {
+            env: Arc::new(env).into(),
+            gone,
+        })
+    }
+
+    /// `None` only while this is dropped.
+    fn env(&self) -> Result<&Arc<Environment>, ServerError> {
+        let closed = || ServerError::Grpc("the queue is closed".to_owned());
+        self.env.as_ref().ok_or_else(closed)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        drop(self.env.take());
+        // Nothing is ever sent: the channel breaks when the thread, and its mark with it, is gone.
+        if let Err(mpsc::RecvTimeoutError::Timeout) = self.gone.recv_timeout(PATIENCE) {
+            log::error!("the gRPC queue's thread did not end in {PATIENCE:?}");
+        }
+    }
+}
+
+/// Blocks on a future, for at most `patience`.
+fn wait<F: Future>(future: F, patience: Duration) -> Option<F::Output> {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let until = Instant::now() + patience;
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::park_timeout(left);
+    }
+}

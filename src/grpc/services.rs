@@ -1,0 +1,179 @@
+//! The services, ready to be registered on any grpcio server, and the thread that feeds them.
+
+use std::fmt;
+use std::time::Duration;
+
+use grpcio::{ServerBuilder, ServiceBuilder};
+use protobuf::reflect::FileDescriptor;
+
+use super::auth::Token;
+use super::builder::CapacityBuilder;
+use super::error::ServerError;
+use super::front::Front;
+use super::hub::Hub;
+use super::{capacity, health, orca, own, proto, reflection, ticker};
+use crate::sync::{Arc, Mutex, thread};
+
+/// How long streams get to send what is last, counted from the last that did.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long aborted streams get to be gone.
+const ABORT: Duration = Duration::from_millis(250);
+
+/// Which services there are beside the streams.
+#[derive(Debug, Clone)]
+pub(super) struct Extras {
+    pub(super) health: bool,
+    /// Health needs no token.
+    pub(super) open_health: bool,
+    pub(super) reflection: bool,
+    /// ORCA, with the shortest time between reports.
+    pub(super) orca: Option<Duration>,
+}
+
+/// The capacity services for a grpcio server of your own, for instance the one whose calls the pool
+/// works on: ORCA's weights are only used for the server that they come from.
+///
+/// Register them on as many servers as you like. **Before** you shut such a server down call
+/// [`close`](Self::close) (or drop this): grpcio's shutdown does not finish while a stream is open,
+/// nor, before `Server::cancel_all_calls`, while a client does not answer.
+///
+/// grpcio's other traps are yours on your own server: give it `ChannelBuilder::reuse_port(false)`,
+/// 16 to 32 `requests_slot_per_cq` and a keepalive, and drop it on none of its own threads.
+///
+/// ```
+/// use std::sync::Arc;
+/// use worker_pool::Meter;
+/// use worker_pool::grpc::{CapacityServices, grpcio};
+///
+/// let services = CapacityServices::builder().pool("encoders", Meter::new()).services()?;
+/// let env = Arc::new(grpcio::Environment::new(1));
+/// let mut server = services.register(grpcio::ServerBuilder::new(env)).build()?;
+/// let port = server.add_listening_port("127.0.0.1:0", grpcio::ServerCredentials::insecure())?;
+/// server.start();
+/// assert_ne!(port, 0);
+/// services.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct CapacityServices {
+    front: Front,
+    extras: Extras,
+    ticker: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl fmt::Debug for CapacityServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapacityServices")
+            .field("open_streams", &self.open_streams())
+            .field("extras", &self.extras)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CapacityServices {
+    /// Settings, to be ended with [`services`](CapacityBuilder::services).
+    pub fn builder() -> CapacityBuilder {
+        CapacityBuilder::new()
+    }
+
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        token: Option<Token>,
+        extras: Extras,
+    ) -> Result<CapacityServices, ServerError> {
+        let ticker = ticker::start(Arc::clone(&hub)).map_err(ServerError::Thread)?;
+        Ok(CapacityServices {
+            front: Front { hub, token },
+            extras,
+            ticker: Mutex::new(Some(ticker)),
+        })
+    }
+
+    /// Adds all services to a server that is being built.
+    pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
+        server.register_service(self.add_to(ServiceBuilder::new()).build())
+    }
+
+    /// Adds all services to a service that is being built.
+    pub fn add_to(&self, services: ServiceBuilder) -> ServiceBuilder {
+        let mut files: Vec<&FileDescriptor> = vec![
+            proto::solpipe::file_descriptor(),
+            proto::relay::file_descriptor(),
+        ];
+        let mut services = capacity::add(services, &self.front);
+        if self.extras.health {
+            let front = match self.extras.open_health {
+                true => self.front.without_token(),
+                false => self.front.clone(),
+            };
+            services = health::add(services, &front);
+            files.push(proto::health::file_descriptor());
+        }
+        if let Some(shortest) = self.extras.orca {
+            services = orca::add(services, &self.front, shortest);
+            files.push(proto::orca::file_descriptor());
+        }
+        if self.extras.reflection {
+            files.push(proto::reflection_v1::file_descriptor());
+            files.push(proto::reflection_v1alpha::file_descriptor());
+            services = reflection::add(services, &self.front, &files);
+        }
+        services
+    }
+
+    /// Streams that are open now.
+    pub fn open_streams(&self) -> usize {
+        self.front.hub.open_streams()
+    }
+
+    /// From now on the health service says NOT_SERVING, while all streams and running calls go on.
+    ///
+    /// The first step of a shutdown that no client notices: say this, give clients a moment to hear
+    /// it, then drain the pool.
+    pub fn stop_serving(&self) {
+        self.front.hub.stop_serving();
+    }
+
+    /// Ends every stream: each client gets a last snapshot and the status OK; those that do not read
+    /// are cut off after a quarter of a second. Calls that come later get UNAVAILABLE.
+    ///
+    /// Blocks until the streams are gone and the ticker's thread is joined: for milliseconds, or about
+    /// a quarter of a second when clients do not read; with thousands of streams a little longer.
+    /// Calling it again does nothing. Dropping this does the same.
+    pub fn close(&self) {
+        let hub = &self.front.hub;
+        let ticker = self.ticker.lock().take();
+        if own::is_own_thread() {
+            // Streams end on the queue's thread: if that is this one, waiting would only delay
+            // them; and the ticker cannot join itself.
+            hub.close();
+            hub.stop();
+            return;
+        }
+        end_streams(hub);
+        hub.stop();
+        if let Some(ticker) = ticker {
+            let _ = ticker.join();
+        }
+    }
+
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.front.hub
+    }
+}
+
+/// Asks all streams to end and waits for them; cuts off those that do not.
+pub(super) fn end_streams(hub: &Hub) {
+    hub.close();
+    if !hub.wait_empty(LAST_WORDS) {
+        hub.abort();
+        if !hub.wait_empty(ABORT) {
+            log::warn!("{} gRPC calls did not end in time", hub.open_streams());
+        }
+    }
+}
+
+impl Drop for CapacityServices {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

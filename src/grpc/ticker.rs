@@ -1,0 +1,162 @@
+//! The ticker: the one thread that decides when streams send.
+//!
+//! It *looks* at the meters a few times per change spacing instead of being told of each change, for
+//! three reasons: a job never meets this half (counting stays one atomic operation, however many
+//! clients there are), the number of waiting jobs is seen too, and one thread serves any number of
+//! pools. It looks only while a stream is open; without one it sleeps until the first comes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::bell::Ring;
+use super::hub::{Hub, Kind, Wait, next_tick};
+use super::own;
+use crate::hook::PoolState;
+use crate::panics;
+use crate::sync::{Arc, thread};
+
+/// The longest time between two looks: what a client of the health service waits at most to learn
+/// that a pool drains.
+const LOOK: Duration = Duration::from_millis(50);
+/// With many streams changes are sent further apart, by this much per stream: the machine's work is
+/// its jobs, not telling of them.
+const PER_STREAM: Duration = Duration::from_micros(750);
+/// But no further apart than this: clients are to hear of a change within a second.
+const LARGEST_SPREAD: Duration = Duration::from_millis(750);
+
+/// Starts the thread. It ends after [`Hub::stop`].
+pub(super) fn start(hub: Arc<Hub>) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name("capacity-ticker".to_owned())
+        .spawn(move || {
+            own::mark(());
+            Ticker::new(hub).run();
+        })
+}
+
+/// What the ticker knows of one pool.
+struct Told {
+    /// The version that the streams were last rung for.
+    version: u64,
+    at: Instant,
+    state: PoolState,
+}
+
+struct Ticker {
+    hub: Arc<Hub>,
+    told: Vec<Told>,
+    tick: Instant,
+    look: Instant,
+    sample: Instant,
+}
+
+impl Ticker {
+    fn new(hub: Arc<Hub>) -> Ticker {
+        let now = Instant::now();
+        let told = hub.pools.iter().map(|pool| {
+            let (version, snapshot) = pool.newest();
+            Told {
+                version,
+                at: now.checked_sub(Duration::from_secs(3600)).unwrap_or(now),
+                state: snapshot.state,
+            }
+        });
+        Ticker {
+            told: told.collect(),
+            tick: now + hub.timing.interval,
+            look: now,
+            sample: now,
+            hub,
+        }
+    }
+
+    fn run(mut self) {
+        loop {
+            match self.hub.wait(self.look.min(self.tick)) {
+                Wait::Stop => return,
+                Wait::First => {
+                    // The ticks that nobody waited for are not made up for.
+                    let now = Instant::now();
+                    self.tick = next_tick(self.tick, now, self.hub.timing.interval);
+                    self.look = now;
+                    continue;
+                }
+                Wait::Due => {}
+            }
+            // The user's gauges run in here, and so may a stream that is dropped by its waking.
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(Instant::now())));
+            if let Err(panic) = turn {
+                log::error!("the capacity ticker panicked: {}", panics::message(panic));
+                self.look = Instant::now() + LOOK;
+            }
+        }
+    }
+
+    /// Does what is due at `now`.
+    fn turn(&mut self, now: Instant) {
+        // Set before anything can panic, so that a panic is not repeated without a pause.
+        let ticks = self.tick <= now;
+        if ticks {
+            self.tick = next_tick(self.tick, now, self.hub.timing.interval);
+        }
+        self.look = now + self.hub.timing.spacing.map_or(LOOK, |s| s.min(LOOK));
+        let mut states_changed = false;
+        for number in 0..self.told.len() {
+            states_changed |= self.tell(number, ticks, now);
+        }
+        if states_changed {
+            self.hub.ring(Ring::Change, |kind| kind == Kind::Health);
+        }
+        self.hub.ring_due(now);
+        self.sample_loads(now);
+    }
+
+    /// Rings the streams of one pool if there is a reason. Has the pool's state changed?
+    fn tell(&mut self, number: usize, ticks: bool, now: Instant) -> bool {
+        let (version, snapshot) = self.hub.pools[number].refresh();
+        let spread = self.hub.timing.spacing.map(|spacing| self.spread(spacing));
+        let told = &mut self.told[number];
+        let state_changed = snapshot.state != told.state;
+        let due = || spread.is_some_and(|spread| now.duration_since(told.at) >= spread);
+        let ring = if ticks {
+            Some(Ring::Tick)
+        } else if version != told.version && (state_changed || due()) {
+            // A change of state is rare, and ends streams: it is told at once.
+            Some(Ring::Change)
+        } else {
+            None
+        };
+        if let Some(ring) = ring {
+            told.version = version;
+            told.at = now;
+            told.state = snapshot.state;
+            let mine = |kind| kind == Kind::Capacity(number);
+            self.hub.ring(ring, mine);
+        }
+        state_changed
+    }
+
+    /// The time between two sends that are due to changes, for the present number of streams.
+    fn spread(&self, spacing: Duration) -> Duration {
+        let streams = u32::try_from(self.hub.open_streams()).unwrap_or(u32::MAX);
+        let spread = PER_STREAM.saturating_mul(streams);
+        spacing.max(spread.min(LARGEST_SPREAD))
+    }
+
+    /// Samples while somebody listens to load reports, a good number of times per window.
+    fn sample_loads(&mut self, now: Instant) {
+        if self.sample > now {
+            return;
+        }
+        let every = self.hub.timing.window / 64;
+        self.sample = now + every.clamp(Duration::from_millis(1), Duration::from_millis(250));
+        let reporting = self.hub.reporting();
+        for pool in &self.hub.pools {
+            if reporting {
+                pool.sample();
+            } else {
+                pool.window.lock().clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! TLS for the server: certificates from memory or from files, and files read anew while it runs.
+//!
+//! Every certificate is tried on a server of its own, which never starts, before clients meet it:
+//! gRPC's core would silently keep the old one when the new one is bad, and nobody would know.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use grpcio::{
+    CertificateRequestType, ChannelBuilder, Environment, ServerBuilder, ServerCredentials,
+    ServerCredentialsBuilder, ServerCredentialsFetcher,
+};
+
+use super::error::ServerError;
+use crate::panics;
+use crate::sync::{Arc, Mutex, thread};
+
+/// The server's certificate and key, and whom it lets in.
+///
+/// Keys are never shown by `Debug` and never logged.
+///
+/// ```no_run
+/// use worker_pool::Meter;
+/// use worker_pool::grpc::{CapacityServer, ServerTls};
+///
+/// let tls = ServerTls::from_files("/etc/pool/cert.pem", "/etc/pool/key.pem")
+///     .client_ca_file("/etc/pool/clients.pem"); // only clients with a certificate of this CA
+/// let server = CapacityServer::builder()
+///     .pool("encoders", Meter::new())
+///     .address("0.0.0.0:7700")
+///     .tls(tls)
+///     .start()?;
+/// # Ok::<(), worker_pool::grpc::ServerError>(())
+/// ```
+#[derive(Clone)]
+pub struct ServerTls {
+    certificate: Source,
+    key: Source,
+    client_ca: Option<Source>,
+    reload: Duration,
+}
+
+#[derive(Clone)]
+enum Source {
+    Memory(Vec<u8>),
+    File(PathBuf),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Memory(_) => f.write_str("PEM(..)"),
+            Source::File(path) => path.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls")
+            .field("certificate", &self.certificate)
+            .field("key", &self.key)
+            .field("client_ca", &self.client_ca)
+            .field("reload", &self.reload)
+            .finish()
+    }
+}
+
+impl ServerTls {
+    /// A certificate chain (the server's own first) and its private key, as PEM text.
+    pub fn from_pem(certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> ServerTls {
+        ServerTls::new(
+            Source::Memory(certificate.into()),
+            Source::Memory(key.into()),
+        )
+    }
+
+    /// The same from two PEM files. They are looked at again every ten seconds; when their contents
+    /// have changed, connections made from then on get the new certificate. If the new files cannot
+    /// be used (half written, a key that does not fit), the old certificate stays and a warning is
+    /// logged.
+    pub fn from_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> ServerTls {
+        ServerTls::new(Source::File(certificate.into()), Source::File(key.into()))
+    }
+
+    fn new(certificate: Source, key: Source) -> ServerTls {
+        ServerTls {
+            certificate,
+            key,
+            client_ca: None,
+            reload: Duration::from_secs(10),
+        }
+    }
+
+    /// Mutual TLS: a client must show a certificate that one of these CAs (PEM text) has signed.
+    pub fn client_ca_pem(mut self, ca: impl Into<Vec<u8>>) -> ServerTls {
+        self.client_ca = Some(Source::Memory(ca.into()));
+        self
+    }
+
+    /// The same from a PEM file, which is read anew like the others.
+    pub fn client_ca_file(mut self, ca: impl Into<PathBuf>) -> ServerTls {
+        self.client_ca = Some(Source::File(ca.into()));
+        self
+    }
+
+    /// How often files are looked at for changes. Ten seconds unless set.
+    pub fn reload_every(mut self, interval: Duration) -> ServerTls {
+        self.reload = interval;
+        self
+    }
+
+    fn has_files(&self) -> bool {
+        let sources = [
+            Some(&self.certificate),
+            Some(&self.key),
+            self.client_ca.as_ref(),
+        ];
+        let mut sources = sources.into_iter().flatten();
+        sources.any(|source| matches!(source, Source::File(_)))
+    }
+
+    /// # Errors
+    /// A text that names the source that cannot be read.
+    fn read(&self) -> Result<Material, String> {
+        let read = |what: &str, source: &Source, begins: &str| {
+            let text = match source {
+                Source::Memory(text) => text.clone(),
+                Source::File(path) => std::fs::read(path).map_err(|error| {
+                    format!("cannot read the {what} {}: {error}", path.display())
+                })?,
+            };
+            // gRPC's builder panics on a NUL byte.
+            let is_pem = String::from_utf8_lossy(&text).contains(begins);
+            if !is_pem || text.contains(&0) {
+                return Err(format!("the {what} is not PEM"));
+            }
+            Ok(text)
+        };
+        Ok(Material {
+            certificate: read("certificate", &self.certificate, "-----BEGIN CERTIFICATE")?,
+            key: read("private key", &self.key, "PRIVATE KEY-----")?,
+            client_ca: match &self.client_ca {
+                None => None,
+                Some(ca) => Some(read("clients' CA", ca, "-----BEGIN CERTIFICATE")?),
+            },
+        })
+    }
+}
+
+/// PEM texts that belong together.
+#[derive(Clone, PartialEq, Eq)]
+struct Material {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Material {
+    fn demand(mutual: bool) -> CertificateRequestType {
+        if mutual {
+            CertificateRequestType::RequestAndRequireClientCertificateAndVerify
+        } else {
+            CertificateRequestType::DontRequestClientCertificate
+        }
+    }
+
+    fn builder(&self) -> ServerCredentialsBuilder {
+        // A fetched configuration without any root aborts the process (an assertion in gRPC's core),
+        // so the server's own certificate stands in. Nothing is checked against it then: client
+        // certificates are not asked for.
+        let root = self.client_ca.as_ref().unwrap_or(&self.certificate);
+        ServerCredentialsBuilder::new()
+            .root_cert(root.clone(), Material::demand(self.client_ca.is_some()))
+            .add_cert(self.certificate.clone(), self.key.clone())
+    }
+
+    /// Would gRPC's core take it? Opens a loopback port for a moment, on which nothing is served.
+    fn try_out(&self, env: &Arc<Environment>) -> Result<(), String> {
+        let args = ChannelBuilder::new(Arc::clone(env))
+            .reuse_port(false)
+            .build_args();
+        let mut server = ServerBuilder::new(Arc::clone(env))
+            .channel_args(args)
+            .build()
+            .map_err(|error| error.to_string())?;
+        match server.add_listening_port("127.0.0.1:0", self.builder().build()) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("the certificate, its key or the clients' CA cannot be used".to_owned()),
+        }
+    }
+}
+
+/// Where the newest good material lies for gRPC's core to fetch.
+struct Shelf {
+    /// Taken by the next connection.
+    fresh: Mutex<Option<Material>>,
+}
+
+struct Fetcher(Arc<Shelf>);
+
+impl ServerCredentialsFetcher for Fetcher {
+    /// Called from C for every new connection: it must be quick and must not panic.
+    fn fetch(&self) -> Result<Option<ServerCredentialsBuilder>, Box<dyn Error>> {
+        Ok(self.0.fresh.lock().take().map(|fresh| fresh.builder()))
+    }
+}
+
+/// The thread that looks at the files; it ends, and is waited for, when this is dropped.
+pub(super) struct Reloader {
+    quit: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Reloader {
+    fn drop(&mut self) {
+        drop(self.quit.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a server needs to listen with TLS, and who keeps it fresh.
+pub(super) fn credentials(
+    tls: ServerTls,
+    env: &Arc<Environment>,
+) -> Result<(ServerCredentials, Option<Reloader>), ServerError> {
+    let material = tls.read().map_err(ServerError::Tls)?;
+    material.try_out(env).map_err(ServerError::Tls)?;
+    let mutual = material.client_ca.is_some();
+    let shelf = Arc::new(Shelf {
+        fresh: Mutex::new(Some(material.clone())),
+    });
+    let fetcher = Box::new(Fetcher(Arc::clone(&shelf)));
+    let credentials = ServerCredentials::with_fetcher(fetcher, Material::demand(mutual));
+    let reloader = if tls.has_files() {
+        Some(reloader(tls, material, shelf, env)?)
+    } else {
+        None
+    };
+    Ok((credentials, reloader))
+}
+
+fn reloader(
+    tls: ServerTls,
+    first: Material,
+    shelf: Arc<Shelf>,
+    env: &Arc<Environment>,
+) -> Result<Reloader, ServerError> {
+    let (quit, told) = mpsc::channel::<()>();
+    let env = Arc::clone(env);
+    let run = move || {
+        let mut seen = Ok(first);
+        while let Err(mpsc::RecvTimeoutError::Timeout) = told.recv_timeout(tls.reload) {
+            let look = || reload(&tls, &mut seen, &shelf, &env);
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look)) {
+                log::error!(
+                    "reloading certificates panicked: {}",
+                    panics::message(panic)
+                );
+            }
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("capacity-certs".to_owned())
+        .spawn(run)
+        .map_err(ServerError::Thread)?;
+    Ok(Reloader {
+        quit: Some(quit),
+        thread: Some(thread),
+    })
+}
+
+/// Looks once. `seen` is what was found last, good or bad, so that each is logged once.
+fn reload(
+    tls: &ServerTls,
+    seen: &mut Result<Material, String>,
+    shelf: &Shelf,
+    env: &Arc<Environment>,
+) {
+    let found = tls.read();
+    if found == *seen {
+        return;
+    }
+    match &found {
+        Ok(material) => match material.try_out(env) {
+            Ok(()) => {
+                log::info!("the server's certificate was reloaded");
+                *shelf.fresh.lock() = Some(material.clone());
+            }
+            Err(reason) => log::warn!("the old certificate stays: {reason}"),
+        },
+        Err(reason) => log::warn!("the old certificate stays: {reason}"),
+    }
+    *seen = found;
+}
