@@ -1,0 +1,116 @@
+//! One line for each news: for scripts, logs and pipes.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use worker_pool::grpc::Received;
+
+use crate::View;
+use crate::args::Args;
+use crate::feed::{News, Update};
+
+pub(crate) struct Lines {
+    pools: Vec<String>,
+    json: bool,
+    start: Instant,
+}
+
+impl Lines {
+    pub(crate) fn plain(args: &Args) -> Self {
+        Lines {
+            pools: args.pools.clone(),
+            json: false,
+            start: Instant::now(),
+        }
+    }
+
+    pub(crate) fn json(args: &Args) -> Self {
+        Lines {
+            json: true,
+            ..Lines::plain(args)
+        }
+    }
+
+    fn text(&self, update: &Update) -> String {
+        let pool = &self.pools[update.pool];
+        let seconds = self.start.elapsed().as_secs_f64();
+        match &update.news {
+            News::Snapshot(seen) => format!("{seconds:8.1} s  {pool}  {seen}"),
+            News::Gone(gone) => {
+                let then = if gone.for_good { "" } else { ", trying again" };
+                format!("{seconds:8.1} s  {pool}  gone: {}{then}", gone.why)
+            }
+        }
+    }
+
+    fn object(&self, update: &Update) -> String {
+        let mut line = format!("{{\"address\":{}", quoted(&self.pools[update.pool]));
+        match &update.news {
+            News::Snapshot(seen) => {
+                let Received {
+                    utilization, time, ..
+                } = seen;
+                let _ = write!(line, ",\"time\":{:.3}", unix(*time));
+                let _ = write!(line, ",\"utilization\":{utilization}");
+                let _ = write!(line, ",\"busy\":{}", number(seen.busy));
+                let _ = write!(line, ",\"total\":{}", number(seen.total));
+                let _ = write!(line, ",\"waiting\":{}", number(seen.waiting));
+            }
+            News::Gone(gone) => {
+                let _ = write!(line, ",\"time\":{:.3}", unix(SystemTime::now()));
+                let _ = write!(line, ",\"error\":{}", quoted(&gone.why));
+            }
+        }
+        line.push('}');
+        line
+    }
+}
+
+impl View for Lines {
+    fn show(&mut self, update: &Update) -> io::Result<()> {
+        let line = if self.json {
+            self.object(update)
+        } else {
+            self.text(update)
+        };
+        let mut out = io::stdout().lock();
+        writeln!(out, "{line}")?;
+        out.flush()
+    }
+}
+
+fn unix(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn number(count: Option<impl Into<u64>>) -> String {
+    count.map_or_else(|| "null".to_owned(), |count| count.into().to_string())
+}
+
+/// As a JSON string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            control if control < ' ' => {
+                let _ = write!(quoted, "\\u{:04x}", control as u32);
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(quoted("a\"b\\c\nd ü"), r#""a\"b\\c\u000ad ü""#);
+    }
+}

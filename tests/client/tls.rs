@@ -1,0 +1,176 @@
+//! TLS from the client's side.
+
+use grpcio::{CertificateRequestType, ServerCredentials, ServerCredentialsBuilder};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use worker_pool::grpc::{CapacityClient, ClientBuilder};
+
+use crate::LONG;
+use crate::fake::{Fake, SOLPIPE, old};
+
+/// A certificate authority that signs what a test needs.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Unlike the names of what it signs, or those would look self-signed.
+        let name = &mut params.distinguished_name;
+        name.push(DnType::CommonName, "the authority");
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// Certificate and key, both PEM.
+    fn sign(&self, params: CertificateParams) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn certificate(&self, name: &str) -> (String, String) {
+        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+}
+
+fn server(own: (String, String), clients_of: Option<&Authority>) -> Fake {
+    let credentials = ServerCredentialsBuilder::new().add_cert(own.0.into(), own.1.into());
+    let credentials = match clients_of {
+        None => credentials,
+        Some(authority) => credentials.root_cert(
+            authority.pem.clone(),
+            CertificateRequestType::RequestAndRequireClientCertificateAndVerify,
+        ),
+    };
+    serve(credentials.build())
+}
+
+fn serve(credentials: ServerCredentials) -> Fake {
+    Fake::at("127.0.0.1:0", credentials, &SOLPIPE, |mut call| {
+        call.send(old(0.5));
+        call.end();
+    })
+}
+
+#[track_caller]
+fn is_served(builder: ClientBuilder) {
+    let mut client = builder.connect().unwrap();
+    assert_eq!(client.next().unwrap().unwrap().utilization, 0.5);
+}
+
+#[test]
+fn a_trusted_server_is_read_and_others_are_not() {
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let good = server(ours.certificate("127.0.0.1"), None);
+    is_served(CapacityClient::builder(&*good.address).tls(&*ours.pem));
+
+    let not_trusted = CapacityClient::builder(&*good.address)
+        .tls(&*foreign.pem)
+        .connect()
+        .unwrap_err();
+    assert!(not_trusted.is_tls(), "{not_trusted:?}");
+
+    let misnamed = server(ours.certificate("example.org"), None);
+    let error = CapacityClient::builder(&*misnamed.address)
+        .tls(&*ours.pem)
+        .connect()
+        .unwrap_err();
+    assert!(error.is_tls(), "{error:?}");
+
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let expired = server(ours.sign(params), None);
+    let error = CapacityClient::builder(&*expired.address)
+        .tls(&*ours.pem)
+        .connect()
+        .unwrap_err();
+    assert!(error.is_tls(), "{error:?}");
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_gets_one() {
+    let ours = Authority::new();
+    let strict = server(ours.certificate("127.0.0.1"), Some(&ours));
+    let builder = || CapacityClient::builder(&*strict.address).tls(&*ours.pem);
+    let (certificate, key) = ours.certificate("a client");
+    is_served(builder().client_certificate(&*certificate, &*key));
+
+    let without = builder().connect().unwrap_err();
+    assert!(!without.is_config() && !without.is_timeout(), "{without:?}");
+    let (certificate, key) = Authority::new().certificate("a stranger");
+    let foreign = builder()
+        .client_certificate(&*certificate, &*key)
+        .connect()
+        .unwrap_err();
+    assert!(!foreign.is_config() && !foreign.is_timeout(), "{foreign:?}");
+}
+
+#[test]
+fn one_side_without_tls_is_an_error_on_either_side() {
+    let ours = Authority::new();
+    let secure = server(ours.certificate("127.0.0.1"), None);
+    let error = CapacityClient::connect(&*secure.address).unwrap_err();
+    assert!(error.is_unreachable() || error.is_tls(), "{error:?}");
+
+    let plain = serve(ServerCredentials::insecure());
+    let error = CapacityClient::builder(&*plain.address)
+        .tls(&*ours.pem)
+        .connect()
+        .unwrap_err();
+    assert!(error.is_tls(), "{error:?}");
+}
+
+#[test]
+fn what_is_not_pem_is_refused_before_anything_is_sent() {
+    let ours = Authority::new();
+    let (certificate, _) = ours.certificate("a client");
+    let here = || CapacityClient::builder("127.0.0.1:1");
+    for (what, builder) in [
+        ("empty authority", here().tls("")),
+        ("a file name", here().tls("/etc/ca.pem")),
+        (
+            "no authority",
+            here().client_certificate(&*certificate, &*certificate),
+        ),
+        (
+            "an empty key",
+            here().tls(&*ours.pem).client_certificate(&*certificate, ""),
+        ),
+    ] {
+        let error = builder.connect().unwrap_err();
+        assert!(error.is_config(), "{what}: {error:?}");
+    }
+}
+
+#[test]
+fn nonsense_in_the_form_of_pem_is_an_error() {
+    let ours = Authority::new();
+    let secure = server(ours.certificate("127.0.0.1"), None);
+    let nonsense = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n";
+    let here = || CapacityClient::builder(&*secure.address).connect_timeout(LONG);
+    here().tls(nonsense).connect().unwrap_err();
+    let foreign = here()
+        .tls(&*ours.pem)
+        .client_certificate(nonsense, nonsense);
+    foreign.connect().unwrap_err();
+}
+
+#[test]
+fn keys_are_never_shown() {
+    let ours = Authority::new();
+    let (certificate, key) = ours.certificate("a client");
+    let builder = CapacityClient::builder("127.0.0.1:1")
+        .tls(&*ours.pem)
+        .client_certificate(&*certificate, &*key);
+    let shown = format!("{builder:?}");
+    assert!(!shown.contains("BEGIN"), "{shown}");
+    assert!(shown.contains("tls: true"), "{shown}");
+}
