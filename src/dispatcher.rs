@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::bell::Until;
+use crate::cancel::earliest;
 use crate::context::{self, Place};
 use crate::error::Reason;
 use crate::hook::PoolState;
@@ -14,7 +15,7 @@ use crate::policy::{Action, Event, Policy};
 use crate::shared::{Command, Shared};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::{Arc, Ordering::SeqCst, fence};
-use crate::ticket::Ticket;
+use crate::ticket::{Fate, Fated, Ticket};
 use crate::worker::WorkerId;
 
 /// Jobs taken out of the job channel before they are put where the workers take from.
@@ -131,16 +132,38 @@ impl<P, O, E> Dispatcher<P, O, E> {
         self.take_all(now);
         self.step(Event::Sweep, now);
         self.act_at_once();
-        if let Some(at) = self.policy.earliest_deadline() {
+        let urgent = self.sweep_urgent();
+        if let Some(at) = earliest(self.policy.earliest_deadline(), urgent) {
             self.shared.bell.set_alarm(at);
         }
+    }
+
+    /// The same for the urgent ones, which wait where the workers are. When is the next one late?
+    fn sweep_urgent(&self) -> Option<Instant> {
+        let shared = &self.shared;
+        let mut next = None;
+        let dead = shared.ready.sweep_urgent(
+            |ticket| ticket.fate() != Fate::Live,
+            |ticket| {
+                next = earliest(next, ticket.deadline());
+                ticket.number()
+            },
+        );
+        for ticket in dead {
+            match ticket.fate() {
+                Fate::Dead(reason) => ticket.refuse(reason, &shared.books),
+                Fate::Gone | Fate::Live => ticket.forget(&shared.books),
+            }
+            shared.gate.leave(1);
+        }
+        next
     }
 
     /// Moves jobs on to the workers: when few are left there, or when all that wait have room, so
     /// that the way past the dispatcher opens again. Did any move?
     fn feed(&mut self) -> bool {
         let waiting = self.shared.gate.count();
-        let ready = self.shared.ready.len();
+        let ready = self.shared.ready.released();
         let depth = self.policy.depth();
         let wanted = self.policy.is_closing() || is_low(ready, depth) || ready + waiting <= depth;
         if waiting == 0 || !wanted {
@@ -291,10 +314,10 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let empty = || shared.jobs.1.is_empty() && shared.low_jobs.1.is_empty();
         if self.policy.in_hand() > 0 || !empty() {
             shared.bell.sleep(Until::LowWater, || {
-                is_low(shared.ready.len(), shared.ready.depth())
+                is_low(shared.ready.released(), shared.ready.depth())
             });
         } else {
-            shared.bell.sleep(Until::Job, || !shared.jobs.1.is_empty());
+            shared.bell.sleep(Until::Job, || !empty());
         }
     }
 }

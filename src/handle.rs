@@ -85,9 +85,10 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// true and waiting ends at once. `false` if it was too late.
     pub fn cancel(&self) -> bool {
         // First the job, then the token: else a worker that sees the token could be faster.
-        let withdrawn = self.slot.reject(Reason::Cancelled);
+        let count = || self.shared.books.refused(Reason::Cancelled);
+        let withdrawn = self.slot.reject(Reason::Cancelled, count);
         if withdrawn {
-            self.shared.withdrawn(Reason::Cancelled);
+            self.shared.place_to_free();
         }
         let running = !self.slot.is_settled();
         self.token.cancel();

@@ -25,8 +25,10 @@ pub(crate) struct Ready<T> {
     /// Jobs of high priority, straight from their submitters. The gate counts them as waiting, so
     /// it bounds this channel too.
     urgent: (Sender<T>, Receiver<T>),
-    /// Jobs that a worker on its way out had taken and not begun; they go before all others.
-    returned: Mutex<VecDeque<(u32, T)>>,
+    /// Jobs that a worker on its way out had taken and not begun, and urgent ones that were looked
+    /// through; they go before all others. Whoever takes an urgent job holds this lock, so that
+    /// looking through them is one step for the workers.
+    front: Mutex<VecDeque<Front<T>>>,
     special: Special,
 }
 
@@ -37,6 +39,12 @@ struct Special {
     word: AtomicU64,
     /// How many jobs the dispatcher wants released at a time.
     depth: AtomicUsize,
+}
+
+/// A job that goes before all others, with its number.
+struct Front<T> {
+    number: u32,
+    taken: Taken<T>,
 }
 
 /// A job that was taken, and whether the gate still counts it as waiting.
@@ -50,7 +58,7 @@ impl<T> Ready<T> {
         Ready {
             released: bounded(MAX_DEPTH),
             urgent: unbounded(),
-            returned: Mutex::default(),
+            front: Mutex::default(),
             special: Special {
                 word: AtomicU64::new(0),
                 depth: AtomicUsize::new(0),
@@ -83,18 +91,46 @@ impl<T> Ready<T> {
 
     /// The next job for whoever answers it in place of a worker, also when shut or paused.
     pub(crate) fn drain_one(&self) -> Option<Taken<T>> {
-        let returned = self.returned.lock().pop_front();
-        let special = match returned {
-            Some((_, job)) => Some(Taken { job, waited: false }),
-            None => match self.urgent.1.try_recv() {
-                Ok(job) => Some(Taken { job, waited: true }),
-                Err(_) => None,
-            },
+        let special = {
+            let mut front = self.front.lock();
+            match front.pop_front() {
+                Some(first) => Some(first.taken),
+                None => self.take_urgent(),
+            }
         };
         if special.is_some() {
             self.special.word.fetch_sub(1, SeqCst);
         }
         special.or_else(|| self.take_released())
+    }
+
+    fn take_urgent(&self) -> Option<Taken<T>> {
+        let job = self.urgent.1.try_recv().ok()?;
+        Some(Taken { job, waited: true })
+    }
+
+    /// Takes the dead ones out of the urgent jobs that wait. `number` is asked of those that live.
+    pub(crate) fn sweep_urgent(
+        &self,
+        is_dead: impl Fn(&T) -> bool,
+        mut number: impl FnMut(&T) -> u32,
+    ) -> Vec<T> {
+        let mut dead = Vec::new();
+        let mut front = self.front.lock();
+        let seen = std::mem::take(&mut *front);
+        let urgent = std::iter::from_fn(|| self.take_urgent());
+        // The ones from before are older than those of the lane.
+        for taken in seen.into_iter().map(|one| one.taken).chain(urgent) {
+            if taken.waited && is_dead(&taken.job) {
+                dead.push(taken.job);
+            } else {
+                let number = number(&taken.job);
+                front.push_back(Front { number, taken });
+            }
+        }
+        drop(front);
+        self.special.word.fetch_sub(dead.len() as u64, SeqCst);
+        dead
     }
 
     /// Releases a job; gives it back if there is no room at all.
@@ -117,16 +153,22 @@ impl<T> Ready<T> {
     /// numbers, which may wrap around.
     pub(crate) fn put_back(&self, number: u32, job: T) {
         self.special.word.fetch_add(1, SeqCst);
-        let mut returned = self.returned.lock();
-        let before = |other: &(u32, T)| number.wrapping_sub(other.0) < u32::MAX / 2;
-        let place = returned.partition_point(before);
-        returned.insert(place, (number, job));
+        let mut front = self.front.lock();
+        let before = |other: &Front<T>| number.wrapping_sub(other.number) < u32::MAX / 2;
+        let place = front.partition_point(before);
+        let taken = Taken { job, waited: false };
+        front.insert(place, Front { number, taken });
     }
 
     /// Is there a job that a worker may take?
     pub(crate) fn has_work(&self) -> bool {
         let special = self.special.word.load(SeqCst);
         special & (SHUT | PAUSED) == 0 && (special != 0 || !self.released.1.is_empty())
+    }
+
+    /// Jobs that the dispatcher or the short way put in, and that no worker has taken.
+    pub(crate) fn released(&self) -> usize {
+        self.released.1.len()
     }
 
     /// Jobs that a worker may take or could, were it not for a pause.

@@ -137,6 +137,8 @@ impl<P, O, E> Seeker<'_, P, O, E> {
     fn next(&mut self) -> Option<Ticket<P, O, E>> {
         let ready = &self.shared.ready;
         let mut spin = Spin::default();
+        // That there is nothing to do is told once; searching may have begun before.
+        let mut told = false;
         loop {
             if self.seat.dismissed() {
                 return None;
@@ -163,9 +165,11 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 }
                 return Some(ticket);
             }
-            if !self.searching {
+            if !std::mem::replace(&mut told, true) {
                 self.tell_low_water();
                 self.report_ended(None);
+            }
+            if !self.searching {
                 self.searching = self.shared.crew.try_search();
                 spin = Spin::default();
             }
@@ -227,6 +231,6 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         let ready = &self.shared.ready;
         self.shared
             .bell
-            .job_taken(|| is_low(ready.len(), ready.depth()));
+            .job_taken(|| is_low(ready.released(), ready.depth()));
     }
 }

@@ -302,7 +302,8 @@ impl<P, O, E> Shared<P, O, E> {
     fn given_up(&self, id: JobId, given_up: GivenUp<P, O, E>, reason: Reason) -> Reply<P, O, E> {
         match given_up {
             GivenUp::Unstarted(payload) => {
-                self.withdrawn(reason);
+                self.books.refused(reason);
+                self.place_to_free();
                 Err(Rejected { payload, reason }.into())
             }
             GivenUp::Running(worker) => Err(SubmitError::Failed(JobError::new(
@@ -315,9 +316,8 @@ impl<P, O, E> Shared<P, O, E> {
         }
     }
 
-    /// A caller took back a job that waits: it is answered, and its place is to be freed.
-    pub(crate) fn withdrawn(&self, reason: Reason) {
-        self.books.refused(reason);
+    /// A caller took back a job that may still wait: its place is to be freed.
+    pub(crate) fn place_to_free(&self) {
         let waiting = self.gate.count();
         let wanted = waiting >= self.gate.capacity() || self.gate.blocked() > 0;
         self.bell.job_given_up(waiting, wanted);

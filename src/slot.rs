@@ -91,10 +91,12 @@ impl<P, O, E> Slot<P, O, E> {
         })
     }
 
-    /// The job is turned away. Was it still queued?
-    pub(crate) fn reject(&self, reason: Reason) -> bool {
+    /// The job is turned away, if it is still queued; then `count` is called before its caller can
+    /// know. Was it?
+    pub(crate) fn reject(&self, reason: Reason, count: impl FnOnce()) -> bool {
         self.settle(|stage| match std::mem::replace(stage, Stage::Gone) {
             Stage::Queued(payload) => {
+                count();
                 *stage = Stage::Back(Rejected { payload, reason });
                 Ok(true)
             }

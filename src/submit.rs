@@ -81,8 +81,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// A high job begins before all but at most two per worker of the lower ones accepted earlier:
     /// the one that the worker runs, and one whose turn it is. For so that nothing starves, one in
     /// 32 jobs that a worker takes is of the lower ones, and one in 32 that the dispatcher releases
-    /// is a low one, if there are any. (A high job that is cancelled or late while it waits is answered
-    /// when a worker comes to it.) A normal job finds at most two low ones per worker before
+    /// is a low one, if there are any. A normal job finds at most two low ones per worker before
     /// it: one that runs, and one that is released.
     ///
     /// ```

@@ -221,22 +221,20 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
-        let refused = match self.body.take() {
-            None => false,
+        // Counted before the caller can know.
+        let count = || books.iter().for_each(|books| books.refused(reason));
+        match self.body.take() {
+            None => {}
             Some(Body::Awaited(slot)) => {
-                let refused = slot.reject(reason);
+                slot.reject(reason, count);
                 panics::discard("job", slot);
-                refused
             }
             Some(Body::Detached { payload, errors }) => {
+                count();
                 let error = JobError::new(self.id, None, cause_of(reason));
                 report(self.id, error, errors, books);
                 panics::discard("payload", payload);
-                true
             }
-        };
-        if refused && let Some(books) = books {
-            books.refused(reason);
         }
     }
 }

@@ -7,22 +7,24 @@ use std::path::PathBuf;
 use std::thread;
 
 pub(crate) const USAGE: &str = "\
-usage: checksum [--workers N] PATH…
+usage: checksum [--workers N] [--serve ADDR] PATH…
 
 Prints the SHA-256 of every regular file below the paths, as sha256sum does.
 
-  -w, --workers N  hash N files at a time (as many as there are processors)
-  -h, --help       print this and exit
-  -V, --version    print the version and exit
-  --               what follows are paths, even if they begin with '-'
+  -w, --workers N   hash N files at a time (as many as there are processors)
+      --serve ADDR  while it runs, tell gRPC clients on ADDR how busy it is;
+                    ADDR is host:port on this machine, port 0 is a free one
+  -h, --help        print this and exit
+  -V, --version     print the version and exit
+  --                what follows are paths, even if they begin with '-'
 
 Paths are walked in the order given; the files below one come in the order of
 `find PATH -type f | LC_ALL=C sort`. A PATH may be a symbolic link; those met
 on the way are not followed. Ctrl-C finishes the files that were begun, a
 second one ends at once.
 
-Exit status: 0 all was read, 1 something was not, 2 bad usage, 130 interrupted,
-141 the reader of the output went away.
+Exit status: 0 all was read, 1 something was not, 2 bad usage or an ADDR that
+cannot be served, 130 interrupted, 141 the reader of the output went away.
 ";
 
 /// More threads than this are a slip of the finger.
@@ -41,44 +43,44 @@ pub(crate) enum Command {
 pub(crate) struct Options {
     pub(crate) workers: usize,
     pub(crate) paths: Vec<PathBuf>,
-    // An address to serve the pool's capacity on goes here.
+    /// Where to tell how busy the pool is.
+    #[cfg(feature = "grpc")]
+    pub(crate) serve: Option<String>,
 }
 
 /// Reads the arguments; an error is one line that says what is wrong with them.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut arguments = arguments.into_iter();
     let mut workers = None;
+    #[cfg(feature = "grpc")]
+    let mut serve = None;
     let mut paths = Vec::new();
     while let Some(argument) = arguments.next() {
-        match argument.as_bytes() {
-            b"--" => {
+        let (option, joined) = split(&argument);
+        let mut value = |what| match &joined {
+            Some(value) => Ok(value.clone()),
+            None => {
+                let next = arguments.next();
+                next.ok_or_else(|| format!("{} needs {what}", argument.display()))
+            }
+        };
+        match (option, &joined) {
+            (b"--", None) => {
                 paths.extend(arguments.by_ref());
                 break;
             }
-            b"-h" | b"--help" => return Ok(Command::Help),
-            b"-V" | b"--version" => return Ok(Command::Version),
-            b"-w" | b"--workers" => {
-                let count = arguments
-                    .next()
-                    .ok_or_else(|| format!("{} needs a number", argument.display()))?;
-                workers = Some(number_of_workers(&count)?);
+            (b"-h" | b"--help", None) => return Ok(Command::Help),
+            (b"-V" | b"--version", None) => return Ok(Command::Version),
+            (b"-w" | b"--workers", _) => workers = Some(number_of_workers(&value("a number")?)?),
+            #[cfg(feature = "grpc")]
+            (b"--serve", _) => serve = Some(address(value("an address")?)?),
+            #[cfg(not(feature = "grpc"))]
+            (b"--serve", _) => {
+                return Err(
+                    "--serve needs the feature `grpc`; this is a build without it".to_owned(),
+                );
             }
-            [
-                b'-',
-                b'-',
-                b'w',
-                b'o',
-                b'r',
-                b'k',
-                b'e',
-                b'r',
-                b's',
-                b'=',
-                count @ ..,
-            ] => {
-                workers = Some(number_of_workers(OsStr::from_bytes(count))?);
-            }
-            [b'-', _, ..] => return Err(format!("unknown option {argument:?}")),
+            ([b'-', _, ..], _) => return Err(format!("unknown option {argument:?}")),
             _ => paths.push(argument),
         }
     }
@@ -93,7 +95,21 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     Ok(Command::Hash(Options {
         workers: workers.unwrap_or_else(|| available().min(MOST_WORKERS)),
         paths: paths.into_iter().map(PathBuf::from).collect(),
+        #[cfg(feature = "grpc")]
+        serve,
     }))
+}
+
+/// `--option=value`, in two; anything else as it is.
+fn split(argument: &OsStr) -> (&[u8], Option<OsString>) {
+    let bytes = argument.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) if bytes.starts_with(b"--") => {
+            let value = OsStr::from_bytes(&bytes[at + 1..]);
+            (&bytes[..at], Some(value.to_owned()))
+        }
+        _ => (bytes, None),
+    }
 }
 
 fn number_of_workers(text: &OsStr) -> Result<usize, String> {
@@ -103,6 +119,12 @@ fn number_of_workers(text: &OsStr) -> Result<usize, String> {
             "{text:?} workers? It takes a number from 1 to {MOST_WORKERS}"
         )),
     }
+}
+
+#[cfg(feature = "grpc")]
+fn address(text: OsString) -> Result<String, String> {
+    text.into_string()
+        .map_err(|text| format!("{text:?} is no address"))
 }
 
 #[cfg(test)]
@@ -115,7 +137,7 @@ mod tests {
 
     fn hashed(arguments: &[&str]) -> (usize, Vec<String>) {
         match parsed(arguments).unwrap() {
-            Command::Hash(Options { workers, paths }) => {
+            Command::Hash(Options { workers, paths, .. }) => {
                 let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
                 (workers, paths.into_iter().map(text).collect())
             }
@@ -129,6 +151,29 @@ mod tests {
         assert_eq!(hashed(&["a", "--workers=4"]).0, 4);
         assert_eq!(hashed(&["-w", "5", "a", "-w", "6"]).0, 6);
         assert!(hashed(&["a"]).0 >= 1);
+    }
+
+    #[cfg(feature = "grpc")]
+    #[test]
+    fn an_address_may_be_given_in_each_way_and_the_last_counts() {
+        let served = |arguments: &[&str]| match parsed(arguments).unwrap() {
+            Command::Hash(options) => options.serve,
+            other => panic!("{arguments:?} gave {other:?}"),
+        };
+        assert_eq!(served(&["a"]), None);
+        assert_eq!(served(&["--serve", "h:1", "a"]).as_deref(), Some("h:1"));
+        assert_eq!(served(&["a", "--serve=h:1"]).as_deref(), Some("h:1"));
+        let twice = served(&["--serve=h:1", "--serve", "[::1]:2", "a"]);
+        assert_eq!(twice.as_deref(), Some("[::1]:2"));
+    }
+
+    #[cfg(not(feature = "grpc"))]
+    #[test]
+    fn without_grpc_an_address_is_refused_with_the_reason() {
+        for arguments in [&["--serve", "h:1", "a"] as &[&str], &["--serve=h:1", "a"]] {
+            let error = parsed(arguments).unwrap_err();
+            assert!(error.contains("the feature `grpc`"), "{error}");
+        }
     }
 
     #[test]
@@ -159,6 +204,9 @@ mod tests {
             &["--workers=-1", "a"],
             &["--workers=", "a"],
             &["--worker", "2", "a"],
+            &["a", "--serve"],
+            &["--help=me", "a"],
+            &["--=a"],
             &["-x", "a"],
             &["-"],
             &["--", "-"],

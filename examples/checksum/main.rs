@@ -4,6 +4,9 @@
 //! cargo run --release --example checksum -- --workers 4 src tests | sha256sum --check
 //! ```
 //!
+//! With `--serve 127.0.0.1:50051` it tells how busy the pool is to any number of gRPC clients, such
+//! as the example `watch`.
+//!
 //! # How it works
 //!
 //! ```text
@@ -21,6 +24,8 @@ mod args;
 mod hasher;
 mod lines;
 mod printer;
+#[cfg(feature = "grpc")]
+mod serve;
 mod tally;
 mod walk;
 
@@ -52,6 +57,8 @@ const QUEUE_PER_WORKER: usize = 16;
 /// small files while one is at a huge one.
 const WINDOW: usize = 16 * 1024;
 
+/// The exit status of a command line that cannot be obeyed.
+const BAD_USAGE: u8 = 2;
 /// The exit status of a program that a signal ended.
 const INTERRUPTED: u8 = 128 + SIGINT as u8;
 /// What a shell reports for `sha256sum` when the reader of its output has gone: 128 + SIGPIPE.
@@ -75,7 +82,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let _ = write!(io::stderr(), "checksum: {error}\n{}", args::USAGE);
-            return ExitCode::from(2);
+            return ExitCode::from(BAD_USAGE);
         }
     };
     match run(options) {
@@ -98,7 +105,6 @@ fn say(text: &str) -> ExitCode {
 fn run(options: Options) -> Result<u8, Box<dyn Error>> {
     let stop = stop_on_signals()?;
     let tally = Arc::new(Tally::start());
-    // Whoever wants to tell others how busy the pool is, serves this meter.
     let meter = Meter::new();
     let pool = Pool::builder()
         .name("checksum")
@@ -109,6 +115,15 @@ fn run(options: Options) -> Result<u8, Box<dyn Error>> {
         pool.add(Hasher::new(Arc::clone(&tally)))
             .map_err(|refused| refused.to_string())?;
     }
+    #[cfg(feature = "grpc")]
+    let server = match options.serve.map(|address| serve::start(address, &meter)) {
+        None => None,
+        Some(Ok(server)) => Some(server),
+        Some(Err(error)) => {
+            let _ = writeln!(io::stderr(), "checksum: --serve: {error}");
+            return Ok(BAD_USAGE);
+        }
+    };
 
     let mut printer = Printer::new(Arc::clone(&tally), meter);
     let (window, turns) = bounded(WINDOW);
@@ -134,6 +149,9 @@ fn run(options: Options) -> Result<u8, Box<dyn Error>> {
         };
     }
     pool.drain();
+    // Its clients have heard of the end; on every other way out of here it is dropped as well.
+    #[cfg(feature = "grpc")]
+    drop(server);
     let whole = feeder.join().is_ok();
     printer.say(&tally.summary(options.workers, printer.unreadable()));
     Ok(match () {

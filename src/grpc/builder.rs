@@ -268,6 +268,10 @@ impl CapacityBuilder {
         span("keepalive time", self.listen.keepalive.0)?;
         span("keepalive timeout", self.listen.keepalive.1)?;
         span("handshake_timeout", self.listen.handshake)?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.listen.tls {
+            span("reload_every", tls.reload_interval())?;
+        }
         if self.max_streams == 0 {
             return Err(ServerError::Setting {
                 name: "max_streams",

@@ -18,7 +18,7 @@ use futures_util::{FutureExt, Sink, Stream};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
 use super::bell::Ring;
-use super::hub::{Kind, Seat};
+use super::hub::{Kind, Refusing, Seat};
 use crate::panics;
 
 /// The client is gone, or the call has to end at once: drop it.
@@ -51,15 +51,19 @@ pub(super) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send 
     });
 }
 
-/// Answers a call that was not let in.
+/// Answers a call that was not let in. When `refusing` is `None`, too many such answers are on
+/// their way, for somebody does not read them: the call is cancelled instead.
 pub(super) fn refuse<Q: Send + 'static, R: Send + 'static>(
+    refusing: Option<Refusing>,
     ctx: &RpcContext<'_>,
     requests: RequestStream<Q>,
     sink: DuplexSink<R>,
     status: RpcStatus,
 ) {
+    let Some(refusing) = refusing else { return };
     spawn(ctx, async move {
         let _ = sink.fail(status).await;
+        drop(refusing);
         // Only now: dropping unread requests cancels the call.
         drop(requests);
     });

@@ -46,11 +46,11 @@ impl Front {
             let admitted = catch_unwind(AssertUnwindSafe(|| front.admit(&ctx, class)));
             match admitted {
                 Ok(Ok(seat)) => call::spawn(&ctx, handler(Call::new(requests, sink, seat))),
-                Ok(Err(status)) => call::refuse(&ctx, requests, sink, status),
+                Ok(Err(status)) => call::refuse(front.hub.refusing(), &ctx, requests, sink, status),
                 Err(panic) => {
                     log::error!("admitting a gRPC call panicked: {}", panics::message(panic));
                     let status = RpcStatus::new(RpcStatusCode::INTERNAL);
-                    call::refuse(&ctx, requests, sink, status);
+                    call::refuse(front.hub.refusing(), &ctx, requests, sink, status);
                 }
             }
         })

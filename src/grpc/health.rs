@@ -25,7 +25,7 @@ pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
     let services = front.add(services, &proto::HEALTH_CHECK, Class::Short, move |call| {
         check(call, Arc::clone(&for_check))
     });
-    front.add(services, &proto::HEALTH_WATCH, Class::Stream, move |call| {
+    front.add(services, &proto::HEALTH_WATCH, Class::Watch, move |call| {
         watch(call, Arc::clone(&names))
     })
 }

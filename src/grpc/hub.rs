@@ -16,7 +16,9 @@ use crate::sync::{Arc, Condvar, Mutex};
 
 /// Short calls (health checks) that may be open at once, apart from the streams: a server that is
 /// full of streams still answers whether it is healthy.
-const MAX_SHORT_CALLS: usize = 256;
+pub(super) const MAX_SHORT_CALLS: usize = 256;
+/// Refusals that may be on their way at once. A stranger that reads none of them gets no more.
+const MAX_REFUSALS: usize = 256;
 
 /// When things are sent.
 #[derive(Debug, Clone)]
@@ -29,6 +31,13 @@ pub(super) struct Timing {
     pub(super) opening: Duration,
     /// What ORCA's means are taken over.
     pub(super) window: Duration,
+}
+
+impl Timing {
+    /// The time between two samples for ORCA's means.
+    pub(super) fn sampling(&self) -> Duration {
+        (self.window / 64).max(Duration::from_millis(1))
+    }
 }
 
 /// One pool, by name.
@@ -75,9 +84,11 @@ impl Pool {
         self.window.lock().push(Instant::now(), &snapshot);
     }
 
-    /// Mean load over the window that ends now.
-    pub(super) fn load(&self) -> Load {
-        self.sample();
+    /// Mean load over the window that ends about now: many reports share one sample.
+    pub(super) fn load(&self, step: Duration) -> Load {
+        if self.window.lock().is_older_than(step) {
+            self.sample();
+        }
         self.window.lock().load()
     }
 }
@@ -101,6 +112,8 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     Stream,
+    /// A stream of health, which strangers may be allowed to open.
+    Watch,
     Short,
 }
 
@@ -132,8 +145,10 @@ struct Entry {
 struct State {
     entries: HashMap<u64, Entry>,
     next_id: u64,
-    /// Entries of class `Short`.
-    short: usize,
+    /// Entries by class.
+    open: [usize; 3],
+    /// Refusals on their way.
+    refusals: usize,
     /// Entries that wait for a time of their own.
     timed: usize,
     /// Entries that send load reports.
@@ -159,7 +174,7 @@ impl State {
     fn insert(&mut self, entry: Entry) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.short += usize::from(entry.class == Class::Short);
+        self.open[entry.class as usize] += 1;
         self.timed += usize::from(entry.kind.is_timed());
         self.reporting += usize::from(entry.kind.is_report());
         self.entries.insert(id, entry);
@@ -168,7 +183,7 @@ impl State {
 
     fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
-        self.short -= usize::from(entry.class == Class::Short);
+        self.open[entry.class as usize] -= 1;
         self.timed -= usize::from(entry.kind.is_timed());
         self.reporting -= usize::from(entry.kind.is_report());
         Some(entry)
@@ -220,11 +235,11 @@ impl Hub {
         if state.closing {
             return Err(Refusal::Closing);
         }
-        let full = match class {
-            Class::Stream => state.entries.len() - state.short >= self.max_streams,
-            Class::Short => state.short >= MAX_SHORT_CALLS,
+        let most = match class {
+            Class::Stream | Class::Watch => self.max_streams,
+            Class::Short => MAX_SHORT_CALLS,
         };
-        if full {
+        if state.open[class as usize] >= most {
             return Err(Refusal::Full);
         }
         let id = state.insert(Entry {
@@ -242,10 +257,25 @@ impl Hub {
         })
     }
 
-    /// Streams that are open now, health checks not counted.
+    /// The most calls that one connection may have open.
+    pub(super) fn max_calls(&self) -> usize {
+        // Streams, and as many that watch health; short calls; refusals on their way.
+        self.max_streams * 2 + MAX_SHORT_CALLS + MAX_REFUSALS
+    }
+
+    /// Streams that are open now, short calls not counted.
     pub(super) fn open_streams(&self) -> usize {
         let state = self.state.lock();
-        state.entries.len() - state.short
+        state.entries.len() - state.open[Class::Short as usize]
+    }
+
+    /// A call is to be refused in words; `None` if too many refusals are on their way.
+    pub(super) fn refusing(self: &Arc<Self>) -> Option<Refusing> {
+        let mut state = self.state.lock();
+        (state.refusals < MAX_REFUSALS).then(|| {
+            state.refusals += 1;
+            Refusing(Arc::clone(self))
+        })
     }
 
     /// Rings the bells of these streams.
@@ -332,19 +362,21 @@ impl Hub {
         self.ring(Ring::Abort, |_| true);
     }
 
-    /// Blocks until no call is open, or until none has ended for as long as `patience`. True if none
-    /// is open.
-    pub(super) fn wait_empty(&self, patience: Duration) -> bool {
+    /// Blocks until no call is open, or none has ended for as long as `patience`, or `most` has
+    /// passed. True if none is open.
+    pub(super) fn wait_empty(&self, patience: Duration, most: Duration) -> bool {
         let mut state = self.state.lock();
+        let end = Instant::now() + most;
         loop {
             let open = state.entries.len();
-            let until = Instant::now() + patience;
+            let until = end.min(Instant::now() + patience);
             while !state.entries.is_empty() {
                 if self.empty.wait_until(&mut state, until).timed_out() {
                     break;
                 }
             }
-            if state.entries.is_empty() || state.entries.len() == open {
+            let late = Instant::now() >= end;
+            if state.entries.is_empty() || state.entries.len() == open || late {
                 return state.entries.is_empty();
             }
         }
@@ -354,6 +386,15 @@ impl Hub {
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
         self.ticker.notify_one();
+    }
+}
+
+/// A refusal on its way.
+pub(super) struct Refusing(Arc<Hub>);
+
+impl Drop for Refusing {
+    fn drop(&mut self) {
+        self.0.state.lock().refusals -= 1;
     }
 }
 
@@ -384,7 +425,18 @@ pub(super) struct Seat {
 impl Seat {
     /// The request is here: this is what the call waits for from now on.
     pub(super) fn wait_for(&self, kind: Kind) {
-        self.hub.state.lock().set_kind(self.id, kind);
+        let first_report = {
+            let mut state = self.hub.state.lock();
+            let before = state.reporting;
+            state.set_kind(self.id, kind);
+            before == 0 && state.reporting > 0
+        };
+        if first_report {
+            // What was sampled for the last one before says nothing of the time between.
+            for pool in &self.hub.pools {
+                pool.window.lock().clear();
+            }
+        }
     }
 }
 

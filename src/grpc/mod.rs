@@ -1,5 +1,35 @@
 //! Capacity over gRPC: a server that streams how busy pools are, and a client for it.
 //!
+//! ```no_run
+//! use worker_pool::grpc::CapacityServer;
+//! use worker_pool::{Job, Manager, Meter};
+//!
+//! let meter = Meter::new();
+//! let pool = Manager::<u64, u64>::builder().hook(meter.clone()).build()?;
+//! pool.add(|job: Job<u64>| Ok(job.into_payload() + 1))?;
+//!
+//! let server = CapacityServer::builder()
+//!     .pool("adders", meter)
+//!     .address("127.0.0.1:50051") // port 0 is a free one; server.local_addr() tells which
+//!     .start()?;
+//! assert_eq!(pool.submit(1)?, 2);
+//! pool.drain(); // clients get a last snapshot, and their streams end
+//! server.shutdown(); // joins its threads; dropping it does the same
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! ```no_run
+//! use worker_pool::grpc::{Backoff, CapacityClient};
+//!
+//! let client = CapacityClient::builder("127.0.0.1:50051")
+//!     .reconnect(Backoff::default()) // else it ends with the connection
+//!     .connect()?;
+//! for snapshot in client {
+//!     println!("{}", snapshot?); // 62 % busy, 5 of 8 workers, 0 jobs waiting
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # The server
 //!
 //! [`CapacityServer`] starts a server of its own; [`CapacityServices`] are the same services to be
@@ -28,6 +58,22 @@
 //! [`insecure_off_loopback`](CapacityBuilder::insecure_off_loopback). A bearer token is checked
 //! before anything of a call is read, for every service, unless
 //! [`health_without_token`](CapacityBuilder::health_without_token) opens the health service.
+//!
+#![cfg_attr(feature = "tls", doc = "```no_run")]
+#![cfg_attr(not(feature = "tls"), doc = "```ignore")]
+//! use worker_pool::Meter;
+//! use worker_pool::grpc::{CapacityServer, ServerTls};
+//!
+//! let tls = ServerTls::from_files("/etc/pool/cert.pem", "/etc/pool/key.pem")
+//!     .client_ca_file("/etc/pool/clients.pem");
+//! let server = CapacityServer::builder()
+//!     .pool("encoders", Meter::new())
+//!     .address("0.0.0.0:7700")
+//!     .tls(tls)
+//!     .token(std::env::var("POOL_TOKEN")?)
+//!     .start()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! The feature `tls` uses the BoringSSL that gRPC is made for. It is compiled from source and linked
 //! in statically: about twice the build time, but nothing is needed on the machine, neither to build
@@ -71,3 +117,31 @@ pub use server::CapacityServer;
 pub use services::CapacityServices;
 #[cfg(feature = "tls")]
 pub use tls::ServerTls;
+
+#[cfg(test)]
+mod tests {
+    /// The README's examples of this half cannot be tested there: the README is for the slim build
+    /// as well. They stand above once more, where they are.
+    #[test]
+    fn the_examples_in_the_readme_are_those_that_are_tested_here() {
+        let here = include_str!("mod.rs");
+        let here: Vec<&str> = here.lines().map_while(doc_line).collect();
+        let readme = include_str!("../../README.md");
+        let mut blocks = readme.split("```rust,ignore\n").skip(1);
+        let mut compared = 0;
+        while let Some((block, _)) = blocks.next().and_then(|rest| rest.split_once("```")) {
+            let lines: Vec<&str> = block.lines().collect();
+            let found = here.windows(lines.len()).any(|part| part == lines);
+            assert!(found, "not in src/grpc/mod.rs:\n{block}");
+            compared += 1;
+        }
+        assert_eq!(compared, 3);
+    }
+
+    fn doc_line(line: &str) -> Option<&str> {
+        match line.strip_prefix("//!") {
+            Some(text) => Some(text.strip_prefix(' ').unwrap_or(text)),
+            None => line.starts_with("#![").then_some(line),
+        }
+    }
+}

@@ -73,7 +73,7 @@ fn period(request: &OrcaLoadReportRequest, shortest: Duration) -> Duration {
 fn report(hub: &Hub) -> OrcaLoadReport {
     let mut report = OrcaLoadReport::new();
     for (number, pool) in hub.pools.iter().enumerate() {
-        let load = pool.load();
+        let load = pool.load(hub.timing.sampling());
         let (_, now) = pool.newest();
         if number == 0 {
             report.application_utilization = load.utilization;

@@ -88,7 +88,7 @@ impl CapacityServer {
 
     /// Stops: no new calls, a last snapshot and the status OK on every stream, every thread joined.
     ///
-    /// Blocks for milliseconds, or about a quarter of a second when a client does not read. Calling
+    /// Blocks for milliseconds, or about a quarter of a second when a client does not read; two seconds at the very most. Calling
     /// it again does nothing. From a thread of the server itself (a logger or a gauge that is called
     /// there) it only asks, and does not wait.
     pub fn shutdown(&self) {
@@ -228,6 +228,8 @@ fn build(
     let args = ChannelBuilder::new(Arc::clone(env))
         // Else a second server would share the port, and get half of the clients, silently.
         .reuse_port(false)
+        // Per connection; what the server allows in all is the hub's to count.
+        .max_concurrent_stream(i32::try_from(services.hub().max_calls()).unwrap_or(i32::MAX))
         .max_receive_message_len(i32::try_from(listen.max_message).unwrap_or(i32::MAX))
         .keepalive_time(ping)
         .keepalive_timeout(pong)

@@ -18,6 +18,8 @@ use crate::sync::{Arc, Mutex, thread};
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long aborted streams get to be gone.
 const ABORT: Duration = Duration::from_millis(250);
+/// And all in all, each, however many of them end one after the other.
+const AT_MOST: Duration = Duration::from_secs(1);
 
 /// Which services there are beside the streams.
 #[derive(Debug, Clone)]
@@ -164,9 +166,9 @@ impl CapacityServices {
 /// Asks all streams to end and waits for them; cuts off those that do not.
 pub(super) fn end_streams(hub: &Hub) {
     hub.close();
-    if !hub.wait_empty(LAST_WORDS) {
+    if !hub.wait_empty(LAST_WORDS, AT_MOST) {
         hub.abort();
-        if !hub.wait_empty(ABORT) {
+        if !hub.wait_empty(ABORT, AT_MOST) {
             log::warn!("{} gRPC calls did not end in time", hub.open_streams());
         }
     }

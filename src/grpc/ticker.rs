@@ -102,7 +102,15 @@ impl Ticker {
         self.look = now + self.hub.timing.spacing.map_or(LOOK, |s| s.min(LOOK));
         let mut states_changed = false;
         for number in 0..self.told.len() {
-            states_changed |= self.tell(number, ticks, now);
+            // One pool's gauge that panics keeps nothing from the others.
+            let tell = AssertUnwindSafe(|| self.tell(number, ticks, now));
+            match catch_unwind(tell) {
+                Ok(changed) => states_changed |= changed,
+                Err(panic) => {
+                    let message = panics::message(panic);
+                    log::error!("looking at a pool panicked: {message}");
+                }
+            }
         }
         if states_changed {
             self.hub.ring(Ring::Change, |kind| kind == Kind::Health);
@@ -148,8 +156,7 @@ impl Ticker {
         if self.sample > now {
             return;
         }
-        let every = self.hub.timing.window / 64;
-        self.sample = now + every.clamp(Duration::from_millis(1), Duration::from_millis(250));
+        self.sample = now + self.hub.timing.sampling();
         let reporting = self.hub.reporting();
         for pool in &self.hub.pools {
             if reporting {

@@ -15,6 +15,7 @@ use grpcio::{
 };
 
 use super::error::ServerError;
+use super::own;
 use crate::panics;
 use crate::sync::{Arc, Mutex, thread};
 
@@ -111,6 +112,10 @@ impl ServerTls {
     pub fn reload_every(mut self, interval: Duration) -> ServerTls {
         self.reload = interval;
         self
+    }
+
+    pub(super) fn reload_interval(&self) -> Duration {
+        self.reload
     }
 
     fn has_files(&self) -> bool {
@@ -254,6 +259,7 @@ fn reloader(
     let (quit, told) = mpsc::channel::<()>();
     let env = Arc::clone(env);
     let run = move || {
+        own::mark(());
         let mut seen = Ok(first);
         while let Err(mpsc::RecvTimeoutError::Timeout) = told.recv_timeout(tls.reload) {
             let look = || reload(&tls, &mut seen, &shelf, &env);
@@ -292,7 +298,17 @@ fn reload(
                 log::info!("the server's certificate was reloaded");
                 *shelf.fresh.lock() = Some(material.clone());
             }
-            Err(reason) => log::warn!("the old certificate stays: {reason}"),
+            Err(reason) => {
+                // Perhaps for a passing reason: it is tried again the next time.
+                let failed = Err(reason);
+                if *seen != failed
+                    && let Err(reason) = &failed
+                {
+                    log::warn!("the old certificate stays: {reason}");
+                }
+                *seen = failed;
+                return;
+            }
         },
         Err(reason) => log::warn!("the old certificate stays: {reason}"),
     }

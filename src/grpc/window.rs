@@ -34,6 +34,12 @@ impl Window {
         }
     }
 
+    /// Was the last sample taken longer ago than this, if ever?
+    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+        let last = self.samples.back();
+        last.is_none_or(|sample| sample.at.elapsed() >= age)
+    }
+
     pub(super) fn clear(&mut self) {
         self.samples.clear();
     }

@@ -1,5 +1,7 @@
 //! The example `checksum`, as a user meets it, beside the system's `sha256sum`.
 
+#[cfg(feature = "grpc")]
+mod serve;
 mod support;
 
 // The example's parts that need no pool: their unit tests run here, too.
@@ -167,6 +169,9 @@ fn bad_arguments_exit_with_2_and_say_how_it_goes() {
         &["f", "--nonsense"],
         &["-"],
         &["--"],
+        &["f", "--serve"],
+        #[cfg(not(feature = "grpc"))]
+        &["--serve", "127.0.0.1:0", "f"],
     ] {
         let output = scratch.run(bad);
         assert_eq!(output.status.code(), Some(2), "{bad:?}");
