@@ -110,6 +110,20 @@ fn health_can_be_opened_to_probes_and_nothing_else_with_it() {
 }
 
 #[test]
+fn strangers_who_watch_health_take_no_place_from_those_with_the_token() {
+    let server = Rig::of(1).serve(|b| b.token(TOKEN).health_without_token().max_streams(2));
+    let stranger = Peer::new(&server);
+    let mut watchers: Vec<_> = (0..2).map(|_| stranger.watch("nonsense")).collect();
+    for watcher in &mut watchers {
+        watcher.expect();
+    }
+    let refused = stranger.watch("nonsense").next().err();
+    assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
+    let friend = Peer::new(&server).authorization(&format!("Bearer {TOKEN}"));
+    assert_eq!(friend.capacity().expect().total, 1);
+}
+
+#[test]
 fn the_token_is_not_in_debug() {
     let rig = Rig::of(1);
     let builder = CapacityServer::builder()

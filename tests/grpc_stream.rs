@@ -282,8 +282,15 @@ fn streams_beyond_the_limit_are_refused_and_the_rest_is_served() {
     }
     let refused = peer.capacity().next().err();
     assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
+    // Watchers of health have as many places of their own.
+    let mut watchers: Vec<_> = (0..3).map(|_| peer.watch("")).collect();
+    for watcher in &mut watchers {
+        watcher.expect();
+    }
     let refused = peer.watch("").next().err();
     assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
+    drop(watchers);
+    eventually("their places are free", || server.open_streams() == 3);
     assert_eq!(peer.check(""), Ok(ServingStatus::SERVING));
     feeds.pop();
     eventually("a place is free", || server.open_streams() == 2);

@@ -125,7 +125,8 @@ impl CapacityBuilder {
     }
 
     /// The most streams that may be open, of all kinds together; a call beyond gets
-    /// RESOURCE_EXHAUSTED. 4,096 unless set. Health checks do not count.
+    /// RESOURCE_EXHAUSTED. 4,096 unless set. Those that watch health have as many places of their
+    /// own, so that neither crowds out the other; short health checks do not count.
     pub fn max_streams(mut self, streams: usize) -> Self {
         self.max_streams = streams;
         self
