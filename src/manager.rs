@@ -271,8 +271,8 @@ where
         shared.books.read(ended, shared.gate.blocked() as u64)
     }
 
-    /// From now on no job begins; those that run go on. Jobs are still accepted, up to the queue's
-    /// capacity. Does nothing once the pool is draining or closed.
+    /// From now on no job begins, but one that a worker is just taking; those that run go on. Jobs
+    /// are still accepted, up to the queue's capacity. Does nothing once the pool is draining or closed.
     ///
     /// [`drain`](Self::drain) resumes the pool, since it could not end otherwise;
     /// [`close`](Self::close) answers what waits as ever.
