@@ -11,6 +11,10 @@ use crate::sync::{
 /// The most jobs that are ever released ahead of the workers.
 pub(crate) const MAX_DEPTH: usize = 4096;
 
+/// From this depth on, jobs are so short that submitters fill the channel to its bound: some
+/// milliseconds of work at most.
+const DEEP: usize = MAX_DEPTH / 8;
+
 /// No worker takes a job any more.
 const SHUT: u64 = 1 << 40;
 /// No worker takes a job for now.
@@ -205,7 +209,8 @@ impl<T> Ready<T> {
     /// Is there room for one more on the short way?
     pub(crate) fn has_room(&self) -> bool {
         let depth = self.depth();
-        // When deep, the channel's own bound is enough, and asking it is not free.
-        depth >= MAX_DEPTH || self.released.1.len() < depth
+        // When deep, the channel's own bound is enough: to ask it, submitters would read what the
+        // workers write for each job, which cost a quarter of a detached job's time.
+        depth >= DEEP || self.released.1.len() < depth
     }
 }
