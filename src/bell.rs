@@ -124,7 +124,7 @@ impl Bell {
         self.call_if(HUNGRY);
     }
 
-    /// A worker took a job; `low` tells whether the ready channel is half empty.
+    /// A worker took a job; `low` tells whether few are left.
     #[inline]
     pub(crate) fn job_taken(&self, low: impl FnOnce() -> bool) {
         fence(SeqCst);

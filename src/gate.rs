@@ -16,7 +16,7 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering::SeqC
 const DRAINING: u64 = 1 << 40;
 /// No new jobs; those that have not begun are answered.
 const CLOSING: u64 = 1 << 41;
-/// The dispatcher has looked for the last time.
+/// Every job has its outcome and every worker is gone; what [`Gate::is_stopped`] tells the outside.
 const STOPPED: u64 = 1 << 42;
 /// No job goes straight to the workers, who take none for now.
 const PAUSED: u64 = 1 << 43;
@@ -153,7 +153,7 @@ impl Gate {
         self.shut_with(DRAINING | CLOSING)
     }
 
-    /// The dispatcher looks once more after this call, and then never again.
+    /// The pool is closed.
     pub(crate) fn stop(&self) {
         self.shut_with(DRAINING | CLOSING | STOPPED);
     }

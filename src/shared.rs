@@ -145,7 +145,7 @@ impl<P, O, E> Shared<P, O, E> {
         }
     }
 
-    /// Nothing waits, and a worker is idle or the released jobs are few: the job goes straight to
+    /// Nothing waits, and the released jobs are few: a normal job goes straight to
     /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
     #[inline]
     fn short_way(&self, ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
