@@ -1,0 +1,58 @@
+//! What a pool tells about itself.
+
+use crate::hook::{Gauge, PoolState};
+use crate::manager::Manager;
+use crate::stats::Stats;
+
+impl<P, O, E> Manager<P, O, E>
+where
+    P: Send + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// The pool's name.
+    pub fn name(&self) -> &str {
+        &self.owner.shared.name
+    }
+
+    /// Where the pool is in its life.
+    pub fn state(&self) -> PoolState {
+        self.owner.shared.state()
+    }
+
+    /// Jobs that are accepted and not yet released to the workers.
+    pub fn waiting(&self) -> usize {
+        self.owner.shared.gate.count()
+    }
+
+    /// The most jobs that may wait.
+    pub fn queue_capacity(&self) -> usize {
+        self.owner.shared.gate.capacity()
+    }
+
+    /// Failures of detached jobs that found no listener.
+    pub fn lost_errors(&self) -> u64 {
+        self.owner.shared.books.lost_errors()
+    }
+
+    /// What became of the jobs so far.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<u32>::new();
+    /// pool.add(|_: Job<u32>| Ok(()))?;
+    /// pool.submit(1)?;
+    /// pool.drain();
+    /// let stats = pool.stats();
+    /// assert_eq!((stats.accepted, stats.completed), (1, 1));
+    /// assert_eq!(stats.accepted, stats.ended());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stats(&self) -> Stats {
+        let shared = &self.owner.shared;
+        // What has ended first: it is never more than what was accepted.
+        let ended = shared.roster.ended();
+        shared.books.read(ended, shared.gate.blocked() as u64)
+    }
+}

@@ -1,0 +1,147 @@
+//! The [`Manager`]: the pool as its users hold it.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use crate::builder::Builder;
+use crate::close::{CloseSignal, Ending};
+use crate::hook::Gauge;
+use crate::shared::Shared;
+use crate::sync::channel::Receiver;
+use crate::sync::{Arc, Mutex, thread};
+
+mod asking;
+mod ending;
+mod submitting;
+mod weak;
+mod workers;
+
+pub use weak::WeakManager;
+
+/// A pool of stateful workers, each on its own OS thread: payloads of type `P` go in, outputs of
+/// type `O` or the workers' errors of type `E` come out.
+///
+/// Cheap to clone, to be shared between threads. Dropping the last clone closes the pool, as
+/// [`close`](Self::close) does.
+///
+/// Jobs of one submitter and one priority begin in the order in which they were submitted. A pool without workers
+/// keeps what it accepts until one is added: give jobs a deadline if that may be never.
+///
+/// ```
+/// use worker_pool::{Job, Manager};
+///
+/// let pool = Manager::<String, usize>::new();
+/// for _ in 0..2 {
+///     pool.add(|job: Job<String>| Ok(job.payload().len()))?;
+/// }
+/// assert_eq!(pool.submit("hello".to_owned())?, 5);
+/// pool.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Manager<P, O = (), E = Infallible> {
+    owner: Arc<Owner<P, O, E>>,
+}
+
+/// Shared by the clones of a manager, not by the pool's own threads: when the last is dropped, the
+/// pool closes.
+struct Owner<P, O, E> {
+    shared: Arc<Shared<P, O, E>>,
+    ending: Ending,
+}
+
+impl<P, O, E> Drop for Owner<P, O, E> {
+    fn drop(&mut self) {
+        self.shared.close(None);
+        self.ending.wait_on_drop(self.shared.place().is_some());
+    }
+}
+
+impl<P, O, E> Clone for Manager<P, O, E> {
+    fn clone(&self) -> Self {
+        Manager {
+            owner: Arc::clone(&self.owner),
+        }
+    }
+}
+
+impl<P, O, E> Manager<P, O, E>
+where
+    P: Send + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// A pool with the builder's defaults, and no worker yet.
+    ///
+    /// # Panics
+    /// If the dispatcher's thread cannot be started; [`Builder::build`] returns an error instead.
+    pub fn new() -> Self {
+        Builder::new()
+            .build()
+            .expect("the dispatcher's thread can be started")
+    }
+
+    /// A builder, for a pool with other settings than the defaults.
+    pub fn builder() -> Builder<P, O, E> {
+        Builder::new()
+    }
+
+    /// A handle that does not keep the pool open: for workers, hooks and payloads that submit to
+    /// their own pool. If they held a [`Manager`], the last one would never be dropped.
+    pub fn downgrade(&self) -> WeakManager<P, O, E> {
+        WeakManager {
+            owner: Arc::downgrade(&self.owner),
+        }
+    }
+
+    /// A signal of the pool's end, for any number of waiters; see [`CloseSignal`].
+    pub fn close_signal(&self) -> CloseSignal {
+        self.owner.ending.signal()
+    }
+
+    fn is_inside(&self) -> bool {
+        self.owner.shared.place().is_some()
+    }
+}
+
+impl<P, O, E> Manager<P, O, E> {
+    pub(crate) fn new_with(
+        shared: Arc<Shared<P, O, E>>,
+        dispatcher: Mutex<Option<thread::JoinHandle<()>>>,
+        ended: Receiver<Infallible>,
+    ) -> Self {
+        Manager {
+            owner: Arc::new(Owner {
+                shared,
+                ending: Ending::new(dispatcher, ended),
+            }),
+        }
+    }
+}
+
+impl<P, O, E> Default for Manager<P, O, E>
+where
+    P: Send + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn default() -> Self {
+        Manager::new()
+    }
+}
+
+impl<P, O, E> fmt::Debug for Manager<P, O, E>
+where
+    P: Send,
+    O: Send,
+    E: Send,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = &self.owner.shared;
+        f.debug_struct("Manager")
+            .field("name", &shared.name)
+            .field("state", &shared.state())
+            .field("workers", &shared.roster.ids().len())
+            .field("waiting", &shared.gate.count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,76 @@
+//! Adding and removing workers.
+
+use crate::context::{self, Place};
+use crate::error::{AddError, UnknownWorker};
+use crate::manager::Manager;
+use crate::runner;
+use crate::shared::Command;
+use crate::sync::channel::bounded;
+use crate::sync::{Arc, thread};
+use crate::worker::{Worker, WorkerId, WorkerInfo};
+
+impl<P, O, E> Manager<P, O, E>
+where
+    P: Send + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// Adds a worker, on a new thread of its own. When this returns, the hooks know of it and it
+    /// takes jobs.
+    ///
+    /// # Errors
+    /// The worker, if the pool is draining or closed, or its thread cannot be started.
+    pub fn add<W>(&self, worker: W) -> Result<WorkerId, AddError<W>>
+    where
+        W: Worker<P, O, E> + Send + 'static,
+    {
+        let shared = &self.owner.shared;
+        // The worker follows its thread, so that it is still here if there is none.
+        let (hand_over, receive) = bounded::<W>(1);
+        let start = |seat: Arc<crate::seat::Seat>| {
+            let shared = Arc::clone(shared);
+            let id = seat.id();
+            let mut thread = thread::Builder::new().name(format!("{}-{id}", shared.thread_prefix));
+            if let Some(bytes) = shared.stack_size {
+                thread = thread.stack_size(bytes);
+            }
+            thread.spawn(move || {
+                if let Ok(worker) = receive.recv() {
+                    runner::run(&shared, &seat, worker);
+                }
+            })
+        };
+        let told = |id| shared.command(Command::Added(id));
+        let seat = match shared.roster.add(start, told) {
+            Ok(seat) => seat,
+            Err(spawn) => return Err(AddError { worker, spawn }),
+        };
+        let id = seat.id();
+        {
+            // A hook that closes the pool must not wait for the worker that waits for the hook.
+            let _inside = context::enter(shared.key(), Place::Adder);
+            shared.hooks.each("worker_add", |hook| hook.worker_add(id));
+        }
+        let handed_over = hand_over.send(worker);
+        debug_assert!(handed_over.is_ok(), "the thread waits for its worker");
+        Ok(id)
+    }
+
+    /// Asks a worker to leave. It finishes the job in hand, takes no other, and closes; this returns
+    /// at once. The hooks are told when its thread is gone.
+    ///
+    /// # Errors
+    /// If the pool has no such worker (any more).
+    pub fn remove(&self, worker: WorkerId) -> Result<(), UnknownWorker> {
+        if self.owner.shared.roster.dismiss(worker) {
+            Ok(())
+        } else {
+            Err(UnknownWorker(worker))
+        }
+    }
+
+    /// The workers that have a thread, in the order in which they were added.
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.owner.shared.roster.workers()
+    }
+}
