@@ -81,6 +81,7 @@ mod handle;
 mod hook;
 mod idle;
 mod job;
+mod lent;
 mod manager;
 mod meter;
 mod pace;

@@ -7,6 +7,7 @@ use crate::context::{self, Place};
 use crate::dispatcher::{MANY, is_low};
 use crate::idle::Generation;
 use crate::job::{Job, Outcome};
+use crate::lent::Lent;
 use crate::panics;
 use crate::policy::AGE;
 use crate::ready::Taken;
@@ -49,6 +50,7 @@ where
     let mut well = contained(id, "start", || worker.start(&handle));
     // A worker's own, so that counting its owners is no other worker's business.
     let closing = shared.closing.child();
+    Lent::serve(&closing);
     while well && let Some(ticket) = seeker.next() {
         let generation = ticket.generation();
         well = run_job(&mut seeker, &mut worker, &closing, ticket);
@@ -99,7 +101,7 @@ where
     shared
         .hooks
         .each("job_start", |hook| hook.job_start(id, me));
-    let job = Job::new(id, payload, token, closing.clone());
+    let job = Job::new(id, payload, Lent::new(token, closing));
     let ran = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
         Ok(result) => Ran::Returned(result),
         Err(panic) => Ran::Panicked(panic),
