@@ -174,6 +174,28 @@ impl<T> Ready<T> {
         special & (SHUT | PAUSED) == 0 && (special != 0 || !self.released.1.is_empty())
     }
 
+    /// Takes no worker a job, for now or for good?
+    pub(crate) fn is_held(&self) -> bool {
+        self.special.word.load(SeqCst) & (SHUT | PAUSED) != 0
+    }
+
+    /// Is it shut for good?
+    pub(crate) fn is_shut(&self) -> bool {
+        self.special.word.load(SeqCst) & SHUT != 0
+    }
+
+    /// Do urgent jobs wait?
+    #[inline]
+    pub(crate) fn is_urgent(&self) -> bool {
+        !self.special.word.load(SeqCst).is_multiple_of(RETURNED)
+    }
+
+    /// Is there nothing but what was released?
+    #[inline]
+    pub(crate) fn is_usual(&self) -> bool {
+        self.special.word.load(SeqCst) == 0
+    }
+
     /// Jobs that the dispatcher or the short way put in, and that no worker has taken.
     pub(crate) fn released(&self) -> usize {
         self.released.1.len()
