@@ -95,6 +95,7 @@ mod runner;
 mod seat;
 mod shared;
 mod slot;
+mod spent;
 mod spin;
 mod stats;
 mod submit;
