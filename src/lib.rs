@@ -70,6 +70,7 @@ mod bell;
 mod builder;
 mod cancel;
 mod close;
+pub mod closures;
 mod context;
 mod crew;
 mod dispatcher;

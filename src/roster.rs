@@ -138,6 +138,12 @@ impl Roster {
             .collect()
     }
 
+    pub(crate) fn busy(&self) -> usize {
+        let list = self.list.lock();
+        let busy = list.members.values().filter(|one| one.seat.is_busy());
+        busy.count()
+    }
+
     /// Jobs that workers, also those that are gone, ran to their end, by outcome.
     pub(crate) fn ended(&self) -> [u64; 3] {
         let list = self.list.lock();

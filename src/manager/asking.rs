@@ -35,6 +35,16 @@ where
         self.owner.shared.books.lost_errors()
     }
 
+    /// Workers that run a job, also those that leave after it.
+    pub(crate) fn busy(&self) -> usize {
+        self.owner.shared.roster.busy()
+    }
+
+    /// How many jobs there were so far, accepted or not.
+    pub(crate) fn submissions(&self) -> u64 {
+        self.owner.shared.books.census.counted()
+    }
+
     /// What became of the jobs so far.
     ///
     /// ```

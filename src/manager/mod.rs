@@ -8,7 +8,7 @@ use crate::close::{CloseSignal, Ending};
 use crate::hook::Gauge;
 use crate::shared::Shared;
 use crate::sync::channel::Receiver;
-use crate::sync::{Arc, Mutex, thread};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, thread};
 
 mod asking;
 mod ending;
@@ -47,11 +47,17 @@ pub struct Manager<P, O = (), E = Infallible> {
 struct Owner<P, O, E> {
     shared: Arc<Shared<P, O, E>>,
     ending: Ending,
+    /// What was accepted shall run first.
+    drains: AtomicBool,
 }
 
 impl<P, O, E> Drop for Owner<P, O, E> {
     fn drop(&mut self) {
-        self.shared.close(None);
+        if self.drains.load(SeqCst) {
+            self.shared.drain();
+        } else {
+            self.shared.close(None);
+        }
         self.ending.wait_on_drop(self.shared.place().is_some());
     }
 }
@@ -98,6 +104,11 @@ where
         self.owner.ending.signal()
     }
 
+    /// From now on, dropping the last clone drains the pool.
+    pub(crate) fn drain_on_drop(&self) {
+        self.owner.drains.store(true, SeqCst);
+    }
+
     fn is_inside(&self) -> bool {
         self.owner.shared.place().is_some()
     }
@@ -113,6 +124,7 @@ impl<P, O, E> Manager<P, O, E> {
             owner: Arc::new(Owner {
                 shared,
                 ending: Ending::new(dispatcher, ended),
+                drains: AtomicBool::new(false),
             }),
         }
     }
