@@ -6,6 +6,7 @@ use crate::cancel::CancelToken;
 use crate::dispatcher;
 use crate::error::BuildError;
 use crate::gate::Gate;
+use crate::gauge::PoolGauge;
 use crate::hook::{Gauge, Hook, Hooks};
 use crate::manager::Manager;
 use crate::ready::Ready;
@@ -114,23 +115,28 @@ impl<P, O, E> Builder<P, O, E> {
         }
         let (control, commands) = unbounded();
         let (end, ended) = bounded(0);
-        let shared = Arc::new(Shared {
+        let gauge = Arc::new(PoolGauge {
             name: self.name,
+            gate: Arc::new(Gate::new(self.capacity)),
+            roster: Arc::new(Roster::new()),
+        });
+        let seen: Weak<dyn Gauge> = Arc::downgrade(&gauge) as Weak<dyn Gauge>;
+        let shared = Arc::new(Shared {
             thread_prefix,
             stack_size: self.stack_size,
             hooks: Hooks::new(self.hooks),
             jobs: bounded(self.capacity),
             low_jobs: unbounded(),
             control,
-            gate: Gate::new(self.capacity),
+            gate: Arc::clone(&gauge.gate),
             ready: Ready::new(),
             crew: Default::default(),
             bell: Arc::new(crate::bell::Bell::new()),
-            roster: Roster::new(),
+            roster: Arc::clone(&gauge.roster),
+            gauge,
             books: Books::default(),
             closing: CancelToken::new(),
         });
-        let gauge: Weak<dyn Gauge> = Arc::downgrade(&shared) as Weak<dyn Gauge>;
         let dispatcher = thread::Builder::new()
             .name(format!("{}-0", shared.thread_prefix))
             .spawn({
@@ -140,7 +146,7 @@ impl<P, O, E> Builder<P, O, E> {
             .map_err(BuildError::Spawn)?;
         shared
             .hooks
-            .each("pool_start", |hook| hook.pool_start(Weak::clone(&gauge)));
+            .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
         Ok(Manager::new_with(
             shared,
             Mutex::new(Some(dispatcher)),

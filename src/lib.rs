@@ -76,6 +76,7 @@ mod crew;
 mod dispatcher;
 mod error;
 mod gate;
+mod gauge;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 mod handle;

@@ -12,12 +12,12 @@ where
 {
     /// The pool's name.
     pub fn name(&self) -> &str {
-        &self.owner.shared.name
+        self.owner.shared.name()
     }
 
     /// Where the pool is in its life.
     pub fn state(&self) -> PoolState {
-        self.owner.shared.state()
+        self.owner.shared.gauge.state()
     }
 
     /// Jobs that are accepted and not yet released to the workers.

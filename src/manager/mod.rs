@@ -150,8 +150,8 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = &self.owner.shared;
         f.debug_struct("Manager")
-            .field("name", &shared.name)
-            .field("state", &shared.state())
+            .field("name", &shared.name())
+            .field("state", &shared.gauge.state())
             .field("workers", &shared.roster.ids().len())
             .field("waiting", &shared.gate.count())
             .finish_non_exhaustive()
