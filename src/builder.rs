@@ -12,9 +12,10 @@ use crate::manager::Manager;
 use crate::ready::Ready;
 use crate::roster::Roster;
 use crate::shared::Shared;
+use crate::spawn::{Free, Spawn};
 use crate::stats::Books;
 use crate::sync::channel::{bounded, unbounded};
-use crate::sync::{Arc, Mutex, Weak, thread};
+use crate::sync::{Arc, Weak, thread};
 
 /// Jobs that may wait, unless the builder says otherwise.
 const DEFAULT_CAPACITY: usize = 1024;
@@ -103,6 +104,19 @@ impl<P, O, E> Builder<P, O, E> {
         O: Send + 'static,
         E: Send + 'static,
     {
+        self.build_with(&Free)
+    }
+
+    /// As [`build`](Self::build), on threads that are started so.
+    pub(crate) fn build_with<'a>(
+        self,
+        spawn: &impl Spawn<'a>,
+    ) -> Result<Manager<P, O, E>, BuildError>
+    where
+        P: Send + 'a,
+        O: Send + 'a,
+        E: Send + 'a,
+    {
         if self.capacity == 0 {
             return Err(BuildError::ZeroCapacity);
         }
@@ -137,21 +151,16 @@ impl<P, O, E> Builder<P, O, E> {
             books: Books::default(),
             closing: CancelToken::new(),
         });
-        let dispatcher = thread::Builder::new()
-            .name(format!("{}-0", shared.thread_prefix))
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || dispatcher::run(shared, commands, end)
-            })
-            .map_err(BuildError::Spawn)?;
+        let settings = thread::Builder::new().name(format!("{}-0", shared.thread_prefix));
+        let dispatcher = spawn.spawn(settings, {
+            let shared = Arc::clone(&shared);
+            move || dispatcher::run(shared, commands, end)
+        });
+        let dispatcher = dispatcher.map_err(BuildError::Spawn)?;
         shared
             .hooks
             .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
-        Ok(Manager::new_with(
-            shared,
-            Mutex::new(Some(dispatcher)),
-            ended,
-        ))
+        Ok(Manager::new_with(shared, dispatcher, ended))
     }
 }
 

@@ -95,6 +95,7 @@ mod runner;
 mod seat;
 mod shared;
 mod slot;
+mod spawn;
 mod spin;
 mod stats;
 mod submit;

@@ -6,9 +6,9 @@ use crate::stats::Stats;
 
 impl<P, O, E> Manager<P, O, E>
 where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
+    P: Send,
+    O: Send,
+    E: Send,
 {
     /// The pool's name.
     pub fn name(&self) -> &str {

@@ -7,8 +7,9 @@ use crate::builder::Builder;
 use crate::close::{CloseSignal, Ending};
 use crate::hook::Gauge;
 use crate::shared::Shared;
+use crate::spawn::Joinable;
 use crate::sync::channel::Receiver;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, thread};
+use crate::sync::{Arc, AtomicBool, Ordering::SeqCst};
 
 mod asking;
 mod ending;
@@ -85,7 +86,14 @@ where
             .build()
             .expect("the dispatcher's thread can be started")
     }
+}
 
+impl<P, O, E> Manager<P, O, E>
+where
+    P: Send,
+    O: Send,
+    E: Send,
+{
     /// A builder, for a pool with other settings than the defaults.
     pub fn builder() -> Builder<P, O, E> {
         Builder::new()
@@ -117,7 +125,7 @@ where
 impl<P, O, E> Manager<P, O, E> {
     pub(crate) fn new_with(
         shared: Arc<Shared<P, O, E>>,
-        dispatcher: Mutex<Option<thread::JoinHandle<()>>>,
+        dispatcher: Joinable,
         ended: Receiver<Infallible>,
     ) -> Self {
         Manager {
