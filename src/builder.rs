@@ -8,7 +8,7 @@ use crate::error::BuildError;
 use crate::gate::Gate;
 use crate::gauge::PoolGauge;
 use crate::hook::{Gauge, Hook, Hooks};
-use crate::manager::Manager;
+use crate::manager::{Manager, OnDrop};
 use crate::ready::Ready;
 use crate::roster::Roster;
 use crate::shared::Shared;
@@ -43,6 +43,7 @@ pub struct Builder<P, O, E> {
     hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
+    on_drop: OnDrop,
     kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
 }
 
@@ -54,6 +55,7 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Vec::new(),
             thread_prefix: None,
             stack_size: None,
+            on_drop: OnDrop::Close,
             kind: std::marker::PhantomData,
         }
     }
@@ -90,6 +92,12 @@ impl<P, O, E> Builder<P, O, E> {
     /// The size of each worker's stack, in bytes; the system's default unless given.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// What becomes of the pool when its last handle is dropped.
+    pub(crate) fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.on_drop = on_drop;
         self
     }
 
@@ -160,7 +168,7 @@ impl<P, O, E> Builder<P, O, E> {
         shared
             .hooks
             .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
-        Ok(Manager::new_with(shared, dispatcher, ended))
+        Ok(Manager::new_with(shared, dispatcher, ended, self.on_drop))
     }
 }
 

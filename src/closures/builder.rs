@@ -6,7 +6,7 @@ use crate::builder::Builder;
 use crate::closures::{Closure, ClosurePanic, ThreadPool};
 use crate::error::{AddError, BuildError};
 use crate::hook::Hook;
-use crate::manager::Manager;
+use crate::manager::{Manager, OnDrop};
 use crate::sync::thread;
 
 type Below = Builder<Closure, (), ClosurePanic>;
@@ -36,7 +36,7 @@ impl ThreadPoolBuilder {
     pub(super) fn new() -> Self {
         ThreadPoolBuilder {
             threads: None,
-            below: Manager::builder(),
+            below: Manager::builder().on_drop(OnDrop::Drain),
         }
     }
 

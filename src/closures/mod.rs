@@ -109,7 +109,6 @@ impl ThreadPool {
         manager: Manager<Closure, (), ClosurePanic>,
         threads: usize,
     ) -> Result<Self, AddError<()>> {
-        manager.drain_on_drop();
         let inner = Inner {
             manager,
             nobody: bounded(0).0,

@@ -6,10 +6,11 @@ use std::fmt;
 use crate::builder::Builder;
 use crate::close::{CloseSignal, Ending};
 use crate::hook::Gauge;
+use crate::scope::Close;
 use crate::shared::Shared;
 use crate::spawn::Joinable;
 use crate::sync::channel::Receiver;
-use crate::sync::{Arc, AtomicBool, Ordering::SeqCst};
+use crate::sync::{Arc, Weak};
 
 mod asking;
 mod ending;
@@ -48,18 +49,29 @@ pub struct Manager<P, O = (), E = Infallible> {
 struct Owner<P, O, E> {
     shared: Arc<Shared<P, O, E>>,
     ending: Ending,
-    /// What was accepted shall run first.
-    drains: AtomicBool,
+    on_drop: OnDrop,
+}
+
+/// How a pool ends whose last owner is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnDrop {
+    /// It closes; the owner waits.
+    Close,
+    /// What was accepted runs first; the owner waits.
+    Drain,
+    /// It closes; somebody else waits.
+    AskToClose,
 }
 
 impl<P, O, E> Drop for Owner<P, O, E> {
     fn drop(&mut self) {
-        if self.drains.load(SeqCst) {
-            self.shared.drain();
-        } else {
-            self.shared.close(None);
+        match self.on_drop {
+            OnDrop::Close | OnDrop::AskToClose => self.shared.close(None),
+            OnDrop::Drain => self.shared.drain(),
         }
-        self.ending.wait_on_drop(self.shared.place().is_some());
+        if self.on_drop != OnDrop::AskToClose {
+            self.ending.wait_on_drop(self.shared.place().is_some());
+        }
     }
 }
 
@@ -112,9 +124,14 @@ where
         self.owner.ending.signal()
     }
 
-    /// From now on, dropping the last clone drains the pool.
-    pub(crate) fn drain_on_drop(&self) {
-        self.owner.drains.store(true, SeqCst);
+    /// For whoever closes the pool without a handle to it.
+    pub(crate) fn closer<'a>(&self) -> Weak<dyn Close + Send + Sync + 'a>
+    where
+        P: 'a,
+        O: 'a,
+        E: 'a,
+    {
+        Arc::downgrade(&self.owner.shared) as _
     }
 
     fn is_inside(&self) -> bool {
@@ -127,12 +144,13 @@ impl<P, O, E> Manager<P, O, E> {
         shared: Arc<Shared<P, O, E>>,
         dispatcher: Joinable,
         ended: Receiver<Infallible>,
+        on_drop: OnDrop,
     ) -> Self {
         Manager {
             owner: Arc::new(Owner {
                 shared,
                 ending: Ending::new(dispatcher, ended),
-                drains: AtomicBool::new(false),
+                on_drop,
             }),
         }
     }
