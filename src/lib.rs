@@ -27,6 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! For jobs that are plain closures there is [`closures::ThreadPool`]; for payloads and workers that
+//! borrow from the caller's stack there is [`scope`](scope()).
+//!
 //! # The way of a job
 //!
 //! ```text

@@ -29,6 +29,8 @@ pub use weak::WeakManager;
 /// Jobs of one submitter and one priority begin in the order in which they were submitted. A pool without workers
 /// keeps what it accepts until one is added: give jobs a deadline if that may be never.
 ///
+/// Payloads, outputs, errors and workers that borrow need a [`scope`](crate::scope()).
+///
 /// ```
 /// use worker_pool::{Job, Manager};
 ///
