@@ -40,7 +40,7 @@ where
     let id = seat.id();
     let _last_act = LastAct(shared, seat);
     context::enter_for_good(shared.key(), Place::Worker(id));
-    log::debug!("worker {id} of pool {:?} starts", shared.name);
+    log::debug!("worker {id} of pool {:?} starts", shared.name());
     let mut seeker = Seeker {
         shared,
         seat,
