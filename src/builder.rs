@@ -9,6 +9,7 @@ use crate::gate::Gate;
 use crate::hook::{Gauge, Hook, Hooks};
 use crate::manager::Manager;
 use crate::ready::Ready;
+use crate::restart::Restarts;
 use crate::roster::Roster;
 use crate::shared::Shared;
 use crate::stats::Books;
@@ -41,6 +42,7 @@ pub struct Builder<P, O, E> {
     hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
+    restarts: Restarts,
     kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
 }
 
@@ -52,6 +54,7 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Vec::new(),
             thread_prefix: None,
             stack_size: None,
+            restarts: Restarts::default(),
             kind: std::marker::PhantomData,
         }
     }
@@ -91,6 +94,13 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
+    /// How often a worker that has a factory is made anew, and after which pause; 5 times in 10
+    /// seconds unless given. See [`Restarts`].
+    pub fn restarts(mut self, restarts: Restarts) -> Self {
+        self.restarts = restarts;
+        self
+    }
+
     /// Starts the pool: its dispatcher's thread, and no worker yet.
     ///
     /// # Errors
@@ -119,6 +129,7 @@ impl<P, O, E> Builder<P, O, E> {
             thread_prefix,
             stack_size: self.stack_size,
             hooks: Hooks::new(self.hooks),
+            restarts: self.restarts,
             jobs: bounded(self.capacity),
             low_jobs: unbounded(),
             control,

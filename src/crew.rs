@@ -113,7 +113,7 @@ impl Crew {
             if !seat.asleep.load(SeqCst) {
                 return; // whoever took it off the stack counted it as searching
             }
-            if seat.dismissed() {
+            if seat.is_leaving() {
                 return self.get_up(seat);
             }
         }

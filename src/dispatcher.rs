@@ -279,13 +279,16 @@ impl<P, O, E> Dispatcher<P, O, E> {
     }
 
     fn reap(&mut self, id: WorkerId) {
-        if let Some(thread) = self.shared.roster.remove(id)
-            && let Err(panic) = thread.join()
-        {
+        let Some(leaver) = self.shared.roster.remove(id) else {
+            return; // it was never made, and who wanted to add it has joined it
+        };
+        if let Err(panic) = leaver.thread.join() {
             log::error!("worker {id}: thread panicked: {}", panics::message(panic));
         }
-        let hooks = &self.shared.hooks;
-        hooks.each("worker_remove", |hook| hook.worker_remove(id));
+        if leaver.is_counted {
+            let hooks = &self.shared.hooks;
+            hooks.each("worker_remove", |hook| hook.worker_remove(id));
+        }
         log::debug!("worker {id} has left pool {:?}", self.shared.name);
     }
 

@@ -5,6 +5,10 @@ use std::fmt;
 use crate::job::JobId;
 use crate::worker::WorkerId;
 
+mod factory;
+
+pub use factory::FactoryError;
+
 /// Why a job was turned away before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -81,6 +81,7 @@ mod handle;
 mod hook;
 mod idle;
 mod job;
+mod life;
 mod manager;
 mod meter;
 mod pace;
@@ -88,6 +89,7 @@ mod panics;
 mod park;
 mod policy;
 mod ready;
+mod restart;
 mod roster;
 mod runner;
 mod seat;
@@ -104,14 +106,15 @@ pub use builder::Builder;
 pub use cancel::CancelToken;
 pub use close::CloseSignal;
 pub use error::{
-    AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, JobError, Reason,
-    Rejected, SubmitError, UnknownWorker,
+    AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, FactoryError, JobError,
+    Reason, Rejected, SubmitError, UnknownWorker,
 };
 pub use handle::JobHandle;
 pub use hook::{Gauge, Hook, PoolState};
 pub use job::{Job, JobId, Outcome, Priority};
 pub use manager::{Manager, WeakManager};
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
+pub use restart::Restarts;
 pub use stats::Stats;
 pub use submit::Submission;
 pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};

@@ -10,6 +10,7 @@ use crate::hook::{Gauge, Hooks, PoolState};
 use crate::job::{JobId, Priority};
 use crate::park::{Parker, Wake};
 use crate::ready::Ready;
+use crate::restart::Restarts;
 use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
@@ -37,6 +38,7 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) thread_prefix: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) hooks: Hooks,
+    pub(crate) restarts: Restarts,
     /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.
     pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
     /// The same for low ones. The gate bounds both together.
@@ -360,6 +362,11 @@ impl<P, O, E> Shared<P, O, E> {
             self.command(Command::Close(told));
         }
         self.closing.cancel();
+    }
+
+    /// A factory has made this worker.
+    pub(crate) fn worker_is_there(&self, id: crate::WorkerId) {
+        self.roster.arrive(id);
     }
 
     pub(crate) fn command(&self, command: Command) {

@@ -12,6 +12,7 @@ use crate::sync::{Arc, Mutex, thread};
 
 mod asking;
 mod ending;
+mod factories;
 mod submitting;
 mod weak;
 mod workers;
