@@ -21,6 +21,40 @@ const DEFAULT_CAPACITY: usize = 1024;
 /// The queue's memory is taken at once: a gigabyte for so many.
 const MAX_CAPACITY: usize = 1 << 24;
 
+/// What becomes of the jobs of a pool whose last worker is gone for good: removed, finished or
+/// panicked, and not to be made anew; see [`Builder::no_workers`].
+///
+/// ```
+/// use worker_pool::{Job, Manager, NoWorkers};
+///
+/// let pool = Manager::<u32, u32>::builder()
+///     .no_workers(NoWorkers::Reject)
+///     .build()?;
+/// let only = pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
+/// assert_eq!(pool.submit(1)?, 2);
+/// pool.remove(only)?;
+/// while let Ok(lucky) = pool.submit(1) { assert_eq!(lucky, 2) } // until it is gone
+/// let error = pool.submit(1).unwrap_err();
+/// assert!(error.is_no_workers());
+/// assert_eq!(error.into_payload(), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum NoWorkers {
+    /// Jobs wait until a worker is added, and submitters block when the queue is full.
+    #[default]
+    Wait,
+    /// Whatever waits then is answered with [`Reason::NoWorkers`](crate::Reason::NoWorkers), of every
+    /// priority, also submitters that wait for room; and so is every submit until a worker is added.
+    ///
+    /// The rule comes into force when the last worker's thread has been joined and the hooks have
+    /// been told: a hook that adds a worker from [`worker_remove`](Hook::worker_remove) forestalls
+    /// it. A worker in a back-off is not gone. A pool that has not had a worker yet waits for its
+    /// first. A pool that drains or closes says "closed" instead.
+    Reject,
+}
+
 /// Builds a [`Manager`]; made by [`Manager::builder`].
 ///
 /// ```
@@ -43,6 +77,7 @@ pub struct Builder<P, O, E> {
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
     restarts: Restarts,
+    no_workers: NoWorkers,
     kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
 }
 
@@ -55,6 +90,7 @@ impl<P, O, E> Builder<P, O, E> {
             thread_prefix: None,
             stack_size: None,
             restarts: Restarts::default(),
+            no_workers: NoWorkers::default(),
             kind: std::marker::PhantomData,
         }
     }
@@ -101,6 +137,13 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
+    /// What becomes of jobs when the pool's last worker is gone for good; they wait unless given. See
+    /// [`NoWorkers`].
+    pub fn no_workers(mut self, rule: NoWorkers) -> Self {
+        self.no_workers = rule;
+        self
+    }
+
     /// Starts the pool: its dispatcher's thread, and no worker yet.
     ///
     /// # Errors
@@ -130,6 +173,7 @@ impl<P, O, E> Builder<P, O, E> {
             stack_size: self.stack_size,
             hooks: Hooks::new(self.hooks),
             restarts: self.restarts,
+            no_workers: self.no_workers,
             jobs: bounded(self.capacity),
             low_jobs: unbounded(),
             control,

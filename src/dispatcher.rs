@@ -82,6 +82,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 self.sweep();
                 busy = true;
             }
+            busy |= self.turn_away_abandoned();
             busy |= self.feed();
             if !busy && !self.settle() {
                 self.sleep();
@@ -289,7 +290,37 @@ impl<P, O, E> Dispatcher<P, O, E> {
             let hooks = &self.shared.hooks;
             hooks.each("worker_remove", |hook| hook.worker_remove(id));
         }
+        // Not before: a hook may add a worker in its place.
+        self.shared.worker_is_gone();
         log::debug!("worker {id} has left pool {:?}", self.shared.name);
+    }
+
+    /// If the last worker is gone, and the pool shall not keep what nobody runs: answers what waits,
+    /// also what comes late from submitters that found the gate open. Was there anything?
+    fn turn_away_abandoned(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let waits = || shared.gate.count() > 0 || shared.ready.len() > 0;
+        if !(shared.gate.is_deserted() && waits()) {
+            return false;
+        }
+        let abandoned = shared.abandoned();
+        if !abandoned.is_deserted {
+            return false;
+        }
+        let any = abandoned.waiting.len() + abandoned.released.len() + self.policy.in_hand() > 0;
+        let now = Instant::now();
+        for ticket in abandoned.waiting {
+            self.step(Event::Arrived(ticket), now);
+        }
+        self.step(Event::Deserted, now);
+        self.act_at_once();
+        for taken in abandoned.released {
+            taken.job.refuse(Reason::NoWorkers, &shared.books);
+            if taken.waited {
+                shared.gate.leave(1);
+            }
+        }
+        any
     }
 
     /// While draining: is everything at rest, so that the workers can be sent home?

@@ -17,6 +17,8 @@ pub enum Reason {
     Full,
     /// The pool is draining or closed.
     Closed,
+    /// The pool's last worker is gone for good; see [`NoWorkers`](crate::NoWorkers).
+    NoWorkers,
     /// Its token was cancelled.
     Cancelled,
     /// Its deadline passed.
@@ -31,6 +33,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Reason::Full => "the queue is full",
             Reason::Closed => "the pool is closed",
+            Reason::NoWorkers => "the pool has no workers any more",
             Reason::Cancelled => "it was cancelled",
             Reason::DeadlinePassed => "its deadline passed",
             Reason::WouldDeadlock => {
@@ -79,6 +82,9 @@ pub enum Cause<E> {
     DeadlinePassed,
     /// The pool closed before the job began.
     Closed,
+    /// The pool's last worker was gone for good before the job began; see
+    /// [`NoWorkers`](crate::NoWorkers).
+    NoWorkers,
 }
 
 /// An accepted job ended without an output.
@@ -119,6 +125,7 @@ impl<E: fmt::Display> fmt::Display for JobError<E> {
             Cause::Cancelled => f.write_str(" was cancelled"),
             Cause::DeadlinePassed => f.write_str(" missed its deadline"),
             Cause::Closed => f.write_str(" was not run: the pool is closed"),
+            Cause::NoWorkers => f.write_str(" was not run: the pool has no workers any more"),
         }
     }
 }
@@ -165,6 +172,11 @@ impl<P, E> SubmitError<P, E> {
     /// Was the pool closed before the job began?
     pub fn is_closed(&self) -> bool {
         self.is(Reason::Closed, |cause| matches!(cause, Cause::Closed))
+    }
+
+    /// Was the pool's last worker gone for good before the job began?
+    pub fn is_no_workers(&self) -> bool {
+        self.is(Reason::NoWorkers, |cause| matches!(cause, Cause::NoWorkers))
     }
 
     /// Was the job cancelled, before it began or while it ran?

@@ -102,7 +102,7 @@ mod sync;
 mod ticket;
 mod worker;
 
-pub use builder::Builder;
+pub use builder::{Builder, NoWorkers};
 pub use cancel::CancelToken;
 pub use close::CloseSignal;
 pub use error::{

@@ -18,6 +18,8 @@ struct List {
     /// Workers may be added.
     open: bool,
     next: u64,
+    /// There was a worker.
+    populated: bool,
     members: BTreeMap<WorkerId, Member>,
     /// Workers that block for their own pool.
     blocked: BTreeMap<WorkerId, Wait>,
@@ -85,6 +87,7 @@ impl Roster {
             list: Mutex::new(List {
                 open: true,
                 next: 1,
+                populated: false,
                 members: BTreeMap::new(),
                 blocked: BTreeMap::new(),
                 waits: 0,
@@ -121,6 +124,7 @@ impl Roster {
             arrived,
         };
         list.members.insert(seat.id(), member);
+        list.populated |= arrived;
         told(seat.id());
         Ok(seat)
     }
@@ -131,9 +135,23 @@ impl Roster {
     }
 
     /// A factory has made this worker.
-    pub(crate) fn arrive(&self, id: WorkerId) {
-        if let Some(member) = self.list.lock().members.get_mut(&id) {
+    pub(crate) fn arrive(&self, id: WorkerId, told: impl FnOnce()) {
+        let mut list = self.list.lock();
+        if let Some(member) = list.members.get_mut(&id) {
             member.arrived = true;
+            list.populated = true;
+            told();
+        }
+    }
+
+    /// Calls `then`, in one step against workers that come, if there is no worker and there was one.
+    /// Those that were never made do not count; those that are being made anew do. A closed roster
+    /// is not deserted: the pool's end has its own rules.
+    pub(crate) fn if_deserted(&self, then: impl FnOnce()) {
+        let list = self.list.lock();
+        let nobody = !list.members.values().any(|member| member.arrived);
+        if list.open && list.populated && nobody {
+            then();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a pool's handles, dispatcher and workers share, and the two ways in for a job.
 
 use crate::bell::Bell;
+use crate::builder::NoWorkers;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
 use crate::crew::Crew;
@@ -9,7 +10,7 @@ use crate::gate::{Gate, Refusal, Way};
 use crate::hook::{Gauge, Hooks, PoolState};
 use crate::job::{JobId, Priority};
 use crate::park::{Parker, Wake};
-use crate::ready::Ready;
+use crate::ready::{Ready, Taken};
 use crate::restart::Restarts;
 use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
@@ -39,6 +40,7 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) stack_size: Option<usize>,
     pub(crate) hooks: Hooks,
     pub(crate) restarts: Restarts,
+    pub(crate) no_workers: NoWorkers,
     /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.
     pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
     /// The same for low ones. The gate bounds both together.
@@ -52,6 +54,23 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) books: Books,
     /// Fires when the pool closes; the running jobs see it.
     pub(crate) closing: CancelToken,
+}
+
+/// What [`Shared::abandoned`] found.
+pub(crate) struct Abandoned<P, O, E> {
+    pub(crate) is_deserted: bool,
+    pub(crate) waiting: Vec<Ticket<P, O, E>>,
+    pub(crate) released: Vec<Taken<Ticket<P, O, E>>>,
+}
+
+impl<P, O, E> Default for Abandoned<P, O, E> {
+    fn default() -> Self {
+        Abandoned {
+            is_deserted: false,
+            waiting: Vec::new(),
+            released: Vec::new(),
+        }
+    }
 }
 
 /// How long a submitter waits for room.
@@ -94,9 +113,8 @@ impl<P, O, E> Shared<P, O, E> {
         };
         let refused = match (enter(), patience) {
             (Ok(_), _) => None,
-            (Err(Refusal::Shut), _) => Some(Reason::Closed),
-            (Err(Refusal::Full), Patience::None) => Some(Reason::Full),
             (Err(Refusal::Full), Patience::Until(token)) => self.wait_for_room(enter, token).err(),
+            (Err(refusal), _) => Some(refusal.into()),
         };
         let Some(ticket) = waiting else { return Ok(()) };
         match refused {
@@ -121,9 +139,8 @@ impl<P, O, E> Shared<P, O, E> {
                 self.ready.put_urgent(ticket);
                 fence(SeqCst);
                 self.crew.wake_one();
-                if self.gate.is_closing() {
-                    self.refuse_released(); // as on the short way
-                    self.bell.ring();
+                if self.gate.turns_away() {
+                    self.came_too_late();
                 }
             }
             priority => {
@@ -159,12 +176,21 @@ impl<P, O, E> Shared<P, O, E> {
         self.ready.put(ticket)?;
         fence(SeqCst);
         self.crew.wake_one();
-        if self.gate.is_closing() {
-            // The pool closed after the look at the gate. Either the dispatcher clears away the
-            // released jobs after this one came, or this look sees that it closes.
-            self.refuse_released();
+        if self.gate.turns_away() {
+            self.came_too_late();
         }
         Ok(())
+    }
+
+    /// The pool closed, or lost its last worker, after a submitter's look at the gate. Either the
+    /// dispatcher clears away the released jobs after this one came, or the submitter sees the flag
+    /// and comes here.
+    #[cold]
+    fn came_too_late(&self) {
+        if self.gate.is_closing() {
+            self.refuse_released();
+        }
+        self.bell.ring();
     }
 
     /// Turns away the jobs that were released and that no worker took. How many?
@@ -197,7 +223,7 @@ impl<P, O, E> Shared<P, O, E> {
         if self.bell.has_given_up() {
             self.bell.ask_sweep(); // their places are wanted now
         }
-        let entered = self.gate.wait_in_line(&parker, enter, || {
+        let waited = self.gate.wait_in_line(&parker, enter, || {
             if let Some(fired) = token.and_then(CancelToken::fired_by) {
                 return Err(fired.into());
             }
@@ -209,9 +235,7 @@ impl<P, O, E> Shared<P, O, E> {
                 None => Ok(()),
             }
         });
-        entered
-            .map(|_| ())
-            .map_err(|reason| reason.unwrap_or(Reason::Closed))
+        waited.map(|_| ())
     }
 
     /// Blocks for a job's result: until it is there, `token` fires, or `until` passes (then `None`).
@@ -366,7 +390,30 @@ impl<P, O, E> Shared<P, O, E> {
 
     /// A factory has made this worker.
     pub(crate) fn worker_is_there(&self, id: crate::WorkerId) {
-        self.roster.arrive(id);
+        self.roster.arrive(id, || self.gate.is_populated());
+    }
+
+    /// A worker is gone for good. If it was the last, those who wait are to be answered, unless the
+    /// builder said otherwise.
+    pub(crate) fn worker_is_gone(&self) {
+        if self.no_workers == NoWorkers::Reject {
+            self.roster.if_deserted(|| self.gate.desert());
+        }
+    }
+
+    /// If still no worker is there: the jobs that wait in the channels, and those that were released.
+    pub(crate) fn abandoned(&self) -> Abandoned<P, O, E> {
+        let mut abandoned = Abandoned::default();
+        // Under the lock, so that no job is among them that was submitted after a worker was added.
+        self.roster.if_deserted(|| {
+            let (jobs, low) = (&self.jobs.1, &self.low_jobs.1);
+            abandoned
+                .waiting
+                .extend(jobs.try_iter().chain(low.try_iter()));
+            abandoned.released = std::iter::from_fn(|| self.ready.drain_one()).collect();
+            abandoned.is_deserted = true;
+        });
+        abandoned
     }
 
     pub(crate) fn command(&self, command: Command) {

@@ -26,7 +26,7 @@ impl Books {
             // A caller that would have waited for ever withdrew its job.
             Reason::Cancelled | Reason::WouldDeadlock => &self.cancelled,
             Reason::DeadlinePassed => &self.expired,
-            Reason::Full | Reason::Closed => &self.closed,
+            Reason::Full | Reason::Closed | Reason::NoWorkers => &self.closed,
         };
         count.fetch_add(1, Relaxed);
     }
@@ -90,7 +90,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Jobs whose deadline passed before they began.
     pub expired: u64,
-    /// Jobs that the pool's end came before.
+    /// Jobs that the pool's end came before, or the end of its last worker (see
+    /// [`NoWorkers::Reject`](crate::NoWorkers::Reject)).
     pub closed: u64,
     /// Failures of detached jobs that found no listener (each also counted above).
     pub lost_errors: u64,

@@ -34,7 +34,10 @@ where
                 }
             })
         };
-        let told = |id| shared.command(Command::Added(id));
+        let told = |id| {
+            shared.gate.is_populated();
+            shared.command(Command::Added(id));
+        };
         let seat = match shared.roster.add(Recruit::Made, start, told) {
             Ok(seat) => seat,
             Err(NotAdded::Spawn(error)) => {
