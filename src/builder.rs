@@ -7,6 +7,7 @@ use crate::dispatcher;
 use crate::error::BuildError;
 use crate::gate::Gate;
 use crate::hook::{Gauge, Hook, Hooks};
+use crate::life::{self, Starter};
 use crate::manager::Manager;
 use crate::ready::Ready;
 use crate::restart::Restarts;
@@ -15,6 +16,7 @@ use crate::shared::Shared;
 use crate::stats::Books;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::{Arc, Mutex, Weak, thread};
+use crate::worker::{Worker, WorkerId};
 
 /// Jobs that may wait, unless the builder says otherwise.
 const DEFAULT_CAPACITY: usize = 1024;
@@ -76,9 +78,10 @@ pub struct Builder<P, O, E> {
     hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
+    factory: Option<Starter<P, O, E>>,
+    workers: usize,
     restarts: Restarts,
     no_workers: NoWorkers,
-    kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
 }
 
 impl<P, O, E> Builder<P, O, E> {
@@ -89,9 +92,10 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Vec::new(),
             thread_prefix: None,
             stack_size: None,
+            factory: None,
+            workers: 0,
             restarts: Restarts::default(),
             no_workers: NoWorkers::default(),
-            kind: std::marker::PhantomData,
         }
     }
 
@@ -130,6 +134,49 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
+    /// The pool's own factory: makes the [`workers`](Self::workers) that it begins with, and those that
+    /// [`resize`](Manager::resize) asks for, each on its own thread, and makes them anew as
+    /// [`restarts`](Self::restarts) says. The workers need not be `Send`. It may be called on several
+    /// threads at once.
+    ///
+    /// It lives as long as the pool: a [`Manager`] of this same pool inside it would keep the pool
+    /// open for ever.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<String, usize>::builder()
+    ///     .factory(|id| {
+    ///         let name = format!("counter {id}");
+    ///         Ok::<_, std::io::Error>(move |job: Job<String>| Ok(name.len() + job.payload().len()))
+    ///     })
+    ///     .workers(3)
+    ///     .build()?;
+    /// assert_eq!(pool.submit("abc".to_owned())?, 12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn factory<W, X>(
+        mut self,
+        factory: impl Fn(WorkerId) -> Result<W, X> + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: Send + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+        W: Worker<P, O, E> + 'static,
+        X: fmt::Display + 'static,
+    {
+        self.factory = Some(life::starter(factory));
+        self
+    }
+
+    /// How many workers the pool begins with, made by its [`factory`](Self::factory); none unless
+    /// given.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
     /// How often a worker that has a factory is made anew, and after which pause; 5 times in 10
     /// seconds unless given. See [`Restarts`].
     pub fn restarts(mut self, restarts: Restarts) -> Self {
@@ -144,11 +191,13 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
-    /// Starts the pool: its dispatcher's thread, and no worker yet.
+    /// Starts the pool: its dispatcher's thread, and the [`workers`](Self::workers) that it begins
+    /// with, one after the other; blocks until they are made.
     ///
     /// # Errors
-    /// A zero or absurd capacity, a NUL byte in the threads' names, or a thread that cannot be
-    /// started.
+    /// A zero or absurd capacity, a NUL byte in the threads' names, a thread that cannot be started,
+    /// workers without a factory, or a factory that fails. No thread is left then: the workers made
+    /// before have been closed.
     pub fn build(self) -> Result<Manager<P, O, E>, BuildError>
     where
         P: Send + 'static,
@@ -165,6 +214,9 @@ impl<P, O, E> Builder<P, O, E> {
         if thread_prefix.contains('\0') {
             return Err(BuildError::NulInName(thread_prefix));
         }
+        if self.workers > 0 && self.factory.is_none() {
+            return Err(BuildError::NoFactory);
+        }
         let (control, commands) = unbounded();
         let (end, ended) = bounded(0);
         let shared = Arc::new(Shared {
@@ -172,6 +224,7 @@ impl<P, O, E> Builder<P, O, E> {
             thread_prefix,
             stack_size: self.stack_size,
             hooks: Hooks::new(self.hooks),
+            factory: self.factory,
             restarts: self.restarts,
             no_workers: self.no_workers,
             jobs: bounded(self.capacity),
@@ -196,11 +249,14 @@ impl<P, O, E> Builder<P, O, E> {
         shared
             .hooks
             .each("pool_start", |hook| hook.pool_start(Weak::clone(&gauge)));
-        Ok(Manager::new_with(
-            shared,
-            Mutex::new(Some(dispatcher)),
-            ended,
-        ))
+        let dispatcher = Mutex::new(Some(dispatcher));
+        // From here on, an error drops it, which ends the pool.
+        let manager = Manager::new_with(Arc::clone(&shared), dispatcher, ended);
+        if let Some(factory) = &shared.factory {
+            let (_, filled) = life::fill_up(&shared, factory, self.workers);
+            filled.map_err(BuildError::Worker)?;
+        }
+        Ok(manager)
     }
 }
 

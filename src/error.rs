@@ -7,7 +7,7 @@ use crate::worker::WorkerId;
 
 mod factory;
 
-pub use factory::FactoryError;
+pub use factory::{FactoryError, ResizeError};
 
 /// Why a job was turned away before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -262,6 +262,11 @@ pub enum BuildError {
     NulInName(String),
     /// The dispatcher's thread could not be started.
     Spawn(std::io::Error),
+    /// Workers were to be started, and there is no factory to make them.
+    NoFactory,
+    /// One of the first workers could not be made; the factory's own error as text. Those before it
+    /// were closed.
+    Worker(FactoryError<String>),
 }
 
 impl fmt::Display for BuildError {
@@ -275,6 +280,8 @@ impl fmt::Display for BuildError {
             BuildError::Spawn(error) => {
                 write!(f, "the dispatcher's thread could not be started: {error}")
             }
+            BuildError::NoFactory => f.write_str("there is no factory for the workers"),
+            BuildError::Worker(error) => error.fmt(f),
         }
     }
 }
@@ -283,6 +290,7 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             BuildError::Spawn(error) => Some(error),
+            BuildError::Worker(error) => Some(error),
             _ => None,
         }
     }

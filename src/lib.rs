@@ -107,7 +107,7 @@ pub use cancel::CancelToken;
 pub use close::CloseSignal;
 pub use error::{
     AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, FactoryError, JobError,
-    Reason, Rejected, SubmitError, UnknownWorker,
+    Reason, Rejected, ResizeError, SubmitError, UnknownWorker,
 };
 pub use handle::JobHandle;
 pub use hook::{Gauge, Hook, PoolState};

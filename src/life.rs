@@ -33,10 +33,11 @@ use crate::context::{self, Place};
 use crate::error::FactoryError;
 use crate::panics;
 use crate::restart::Restarter;
+use crate::roster::{NotAdded, Recruit};
 use crate::runner;
 use crate::seat::Seat;
 use crate::shared::{Command, Shared};
-use crate::sync::channel::Sender;
+use crate::sync::channel::{Sender, bounded};
 use crate::sync::{Arc, thread};
 use crate::worker::{Worker, WorkerId};
 
@@ -64,6 +65,88 @@ where
         context::enter_for_good(shared.key(), Place::Worker(seat.id()));
         life(&shared, &seat);
     })
+}
+
+/// Starts the thread of a worker that the pool's own factory makes, as often as it is called.
+pub(crate) type Starter<P, O, E> = Box<
+    dyn Fn(
+            &Arc<Shared<P, O, E>>,
+            &Arc<Seat>,
+            Option<Told<String>>,
+        ) -> io::Result<thread::JoinHandle<()>>
+        + Send
+        + Sync,
+>;
+
+pub(crate) fn starter<P, O, E, W, X>(
+    factory: impl Fn(WorkerId) -> Result<W, X> + Send + Sync + 'static,
+) -> Starter<P, O, E>
+where
+    P: Send + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+    W: Worker<P, O, E>,
+    X: fmt::Display,
+{
+    let factory = Arc::new(factory);
+    Box::new(move |shared, seat, told| {
+        let factory = Arc::clone(&factory);
+        let make = move |id| factory(id).map_err(|error| error.to_string());
+        spawn(shared, seat, move |shared, seat| {
+            renewed(shared, seat, make, told);
+        })
+    })
+}
+
+/// Adds a worker that a factory makes, and blocks until it is made. `None` if there are enough.
+pub(crate) fn add<P, O, E, X>(
+    shared: &Arc<Shared<P, O, E>>,
+    recruit: Recruit,
+    start: impl FnOnce(&Arc<Seat>, Told<X>) -> io::Result<thread::JoinHandle<()>>,
+) -> Result<Option<WorkerId>, FactoryError<X>> {
+    let (told, answer) = bounded(1);
+    let entered = |id| shared.command(Command::Added(id));
+    let seat = match shared
+        .roster
+        .add(recruit, |seat| start(seat, told), entered)
+    {
+        Ok(seat) => seat,
+        Err(NotAdded::Enough) => return Ok(None),
+        Err(NotAdded::Closed) => return Err(FactoryError::Closed),
+        Err(NotAdded::Spawn(error)) => return Err(FactoryError::Spawn(error)),
+    };
+    let id = seat.id();
+    match answer.recv().unwrap_or(Err(FactoryError::Closed)) {
+        Ok(()) => Ok(Some(id)),
+        Err(error) => {
+            // Its thread has said so and is at its end.
+            if let Some(leaver) = shared.roster.remove(id) {
+                let _ = leaver.thread.join();
+            }
+            shared.command(Command::Gone(id));
+            Err(error)
+        }
+    }
+}
+
+/// The same with the pool's own factory, until there are so many workers, one after the other.
+/// Tells which were made, and what went wrong.
+pub(crate) fn fill_up<P, O, E>(
+    shared: &Arc<Shared<P, O, E>>,
+    factory: &Starter<P, O, E>,
+    workers: usize,
+) -> (Vec<WorkerId>, Result<(), FactoryError<String>>) {
+    let mut made = Vec::new();
+    // No more than that, also if they leave as soon as they are made.
+    while made.len() < workers {
+        let start = |seat: &_, told| factory(shared, seat, Some(told));
+        match add(shared, Recruit::Below(workers), start) {
+            Ok(Some(id)) => made.push(id),
+            Ok(None) => break,
+            Err(error) => return (made, Err(error)),
+        }
+    }
+    (made, Ok(()))
 }
 
 /// Tells the dispatcher that the thread is at its end, however it ends.

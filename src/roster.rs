@@ -174,6 +174,19 @@ impl Roster {
         member.inspect(|member| member.seat.dismiss()).is_some()
     }
 
+    /// Asks workers to leave until this many are there to stay: idle ones, or else the newest. `false`
+    /// if the roster is closed.
+    pub(crate) fn shrink(&self, most: usize) -> bool {
+        let list = self.list.lock();
+        let mut staying: Vec<_> = list.staying().collect();
+        // Those that stay first.
+        staying.sort_by_key(|seat| (!seat.is_busy(), seat.id()));
+        for seat in staying.into_iter().skip(most) {
+            seat.dismiss();
+        }
+        list.open
+    }
+
     pub(crate) fn dismiss_all(&self) {
         for member in self.list.lock().members.values() {
             member.seat.dismiss();

@@ -9,6 +9,7 @@ use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
 use crate::hook::{Gauge, Hooks, PoolState};
 use crate::job::{JobId, Priority};
+use crate::life::Starter;
 use crate::park::{Parker, Wake};
 use crate::ready::{Ready, Taken};
 use crate::restart::Restarts;
@@ -39,6 +40,8 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) thread_prefix: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) hooks: Hooks,
+    /// The pool's own, if it has one.
+    pub(crate) factory: Option<Starter<P, O, E>>,
     pub(crate) restarts: Restarts,
     pub(crate) no_workers: NoWorkers,
     /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::worker::WorkerId;
+
 /// A factory's worker was not added. No thread is left of it, no hook was told, and the counters are
 /// as before.
 #[derive(Debug)]
@@ -37,6 +39,45 @@ impl<X: fmt::Debug + fmt::Display> std::error::Error for FactoryError<X> {
         match self {
             FactoryError::Spawn(error) => Some(error),
             _ => None,
+        }
+    }
+}
+
+/// A pool could not be given the size that was asked for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ResizeError {
+    /// The pool has no factory of its own; see [`Builder::factory`](crate::Builder::factory).
+    NoFactory,
+    /// A worker could not be made.
+    Incomplete {
+        /// The workers that were made before, and stay.
+        made: Vec<WorkerId>,
+        /// Why there is not another; the factory's own error as text.
+        error: FactoryError<String>,
+    },
+}
+
+impl fmt::Display for ResizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResizeError::NoFactory => f.write_str("the pool has no factory for workers"),
+            ResizeError::Incomplete { made, error } => {
+                let made = made.len();
+                write!(
+                    f,
+                    "the pool was not resized, after {made} workers were made: {error}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ResizeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ResizeError::NoFactory => None,
+            ResizeError::Incomplete { error, .. } => Some(error),
         }
     }
 }

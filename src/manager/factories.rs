@@ -1,14 +1,11 @@
-//! Workers that a factory makes, and makes anew.
+//! Workers that a factory makes, and makes anew; and how many there shall be.
 
 use std::fmt;
 
-use crate::error::FactoryError;
+use crate::error::{FactoryError, ResizeError};
 use crate::life;
 use crate::manager::Manager;
-use crate::roster::{NotAdded, Recruit};
-use crate::shared::{Command, Shared};
-use crate::sync::Arc;
-use crate::sync::channel::bounded;
+use crate::roster::Recruit;
 use crate::worker::{Worker, WorkerId};
 
 impl<P, O, E> Manager<P, O, E>
@@ -61,31 +58,46 @@ where
         X: fmt::Display + Send + 'static,
     {
         let shared = &self.owner.shared;
-        let (told, answer) = bounded(1);
-        let start = |seat: &_| {
+        let added = life::add(shared, Recruit::ToBeMade, |seat, told| {
             life::spawn(shared, seat, move |shared, seat| {
                 life::renewed(shared, seat, factory, Some(told));
             })
-        };
-        let entered = |id| shared.command(Command::Added(id));
-        let seat = match shared.roster.add(Recruit::ToBeMade, start, entered) {
-            Ok(seat) => seat,
-            Err(NotAdded::Spawn(error)) => return Err(FactoryError::Spawn(error)),
-            Err(NotAdded::Closed | NotAdded::Enough) => return Err(FactoryError::Closed),
-        };
-        let id = seat.id();
-        let made = answer.recv().unwrap_or(Err(FactoryError::Closed));
-        if made.is_err() {
-            forget(shared, id);
-        }
-        made.map(|()| id)
+        });
+        added.and_then(|id| id.ok_or(FactoryError::Closed))
     }
-}
 
-/// A worker was not made: its thread, which has said so, is joined.
-fn forget<P, O, E>(shared: &Arc<Shared<P, O, E>>, id: WorkerId) {
-    if let Some(leaver) = shared.roster.remove(id) {
-        let _ = leaver.thread.join();
+    /// Sees to it that the pool has so many workers: more are made by the pool's own
+    /// [`factory`](crate::Builder::factory), one after the other, and this blocks until they are
+    /// made; if there are too many, idle ones are asked to leave first, then those that were added
+    /// last. This does not wait until they are gone.
+    ///
+    /// All workers count that are there to stay, also those that were added by other means, and those
+    /// in a back-off.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<u32, u32>::builder()
+    ///     .factory(|_| Ok::<_, String>(|job: Job<u32>| Ok(job.into_payload() + 1)))
+    ///     .workers(2)
+    ///     .build()?;
+    /// assert_eq!(pool.workers().len(), 2);
+    /// pool.resize(5)?;
+    /// assert_eq!(pool.workers().len(), 5);
+    /// pool.resize(1)?; // four leave as soon as they can
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The pool has no factory; or a worker could not be made, or the pool is draining or closed.
+    /// Workers that were made before stay; the error names them.
+    pub fn resize(&self, workers: usize) -> Result<(), ResizeError> {
+        let shared = &self.owner.shared;
+        let factory = shared.factory.as_ref().ok_or(ResizeError::NoFactory)?;
+        let (made, filled) = match shared.roster.shrink(workers) {
+            true => life::fill_up(shared, factory, workers),
+            false => (Vec::new(), Err(FactoryError::Closed)),
+        };
+        filled.map_err(|error| ResizeError::Incomplete { made, error })
     }
-    shared.command(Command::Gone(id));
 }
