@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::cancel::CancelToken;
 use crate::dispatcher;
+use crate::elastic::Elastic;
 use crate::error::BuildError;
 use crate::gate::Gate;
 use crate::hook::{Gauge, Hook, Hooks};
@@ -80,6 +81,7 @@ pub struct Builder<P, O, E> {
     stack_size: Option<usize>,
     factory: Option<Starter<P, O, E>>,
     workers: usize,
+    elastic: Option<Elastic>,
     restarts: Restarts,
     no_workers: NoWorkers,
 }
@@ -94,6 +96,7 @@ impl<P, O, E> Builder<P, O, E> {
             stack_size: None,
             factory: None,
             workers: 0,
+            elastic: None,
             restarts: Restarts::default(),
             no_workers: NoWorkers::default(),
         }
@@ -177,6 +180,17 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
+    /// The pool grows and shrinks with its load, by workers of its [`factory`](Self::factory); it does
+    /// not unless given. It begins with the least number, or with as many [`workers`](Self::workers)
+    /// as it is given. See [`Elastic`].
+    ///
+    /// A job that waits inside another for its own pool is no deadlock while the pool may grow.
+    /// Workers that came by other means count too, and may be asked to leave.
+    pub fn elastic(mut self, elastic: Elastic) -> Self {
+        self.elastic = Some(elastic);
+        self
+    }
+
     /// How often a worker that has a factory is made anew, and after which pause; 5 times in 10
     /// seconds unless given. See [`Restarts`].
     pub fn restarts(mut self, restarts: Restarts) -> Self {
@@ -196,7 +210,7 @@ impl<P, O, E> Builder<P, O, E> {
     ///
     /// # Errors
     /// A zero or absurd capacity, a NUL byte in the threads' names, a thread that cannot be started,
-    /// workers without a factory, or a factory that fails. No thread is left then: the workers made
+    /// bounds that make no sense, workers without a factory, or a factory that fails. No thread is left then: the workers made
     /// before have been closed.
     pub fn build(self) -> Result<Manager<P, O, E>, BuildError>
     where
@@ -214,8 +228,16 @@ impl<P, O, E> Builder<P, O, E> {
         if thread_prefix.contains('\0') {
             return Err(BuildError::NulInName(thread_prefix));
         }
-        if self.workers > 0 && self.factory.is_none() {
+        if (self.workers > 0 || self.elastic.is_some()) && self.factory.is_none() {
             return Err(BuildError::NoFactory);
+        }
+        let mut workers = self.workers;
+        if let Some(Elastic { least, most, .. }) = self.elastic {
+            workers = workers.max(least);
+            let stuck_at_none = least == 0 && self.no_workers == NoWorkers::Reject;
+            if most == 0 || workers > most || stuck_at_none {
+                return Err(BuildError::Elastic { least, most });
+            }
         }
         let (control, commands) = unbounded();
         let (end, ended) = bounded(0);
@@ -225,6 +247,7 @@ impl<P, O, E> Builder<P, O, E> {
             stack_size: self.stack_size,
             hooks: Hooks::new(self.hooks),
             factory: self.factory,
+            elastic: self.elastic,
             restarts: self.restarts,
             no_workers: self.no_workers,
             jobs: bounded(self.capacity),
@@ -253,7 +276,7 @@ impl<P, O, E> Builder<P, O, E> {
         // From here on, an error drops it, which ends the pool.
         let manager = Manager::new_with(Arc::clone(&shared), dispatcher, ended);
         if let Some(factory) = &shared.factory {
-            let (_, filled) = life::fill_up(&shared, factory, self.workers);
+            let (_, filled) = life::fill_up(&shared, factory, workers);
             filled.map_err(BuildError::Worker)?;
         }
         Ok(manager)

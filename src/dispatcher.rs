@@ -13,6 +13,7 @@ use crate::job::Priority;
 use crate::panics;
 use crate::policy::{Action, Event, Policy};
 use crate::shared::{Command, Shared};
+use crate::stretch::Stretch;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Fate, Fated, Ticket};
@@ -30,6 +31,7 @@ pub(crate) struct Dispatcher<P, O, E> {
     /// Jobs turned away since the pool began to close, and who wants to know.
     refused: usize,
     closers: Vec<Sender<usize>>,
+    stretch: Stretch,
 }
 
 /// From this depth on the released jobs are many.
@@ -50,6 +52,7 @@ pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Comm
             actions: Vec::new(),
             refused: 0,
             closers: Vec::new(),
+            stretch: Stretch::new(&shared),
         };
         dispatcher.run();
     });
@@ -78,6 +81,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
     fn run(mut self) {
         while !self.is_over() {
             let mut busy = self.obey();
+            self.stretch.turn(&self.shared, busy);
             if self.shared.bell.take_sweep() {
                 self.sweep();
                 busy = true;
@@ -111,6 +115,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             match command {
                 Command::Added(id) => self.step(Event::Added(id), now),
                 Command::Gone(id) => self.step(Event::Gone(id), now),
+                Command::Look => {}
                 Command::Drain => self.step(Event::Drain, now),
                 Command::Close(told) => {
                     self.step(Event::Close, now);
@@ -344,14 +349,17 @@ impl<P, O, E> Dispatcher<P, O, E> {
 
     fn sleep(&self) {
         let shared = &self.shared;
-        shared.roster.judge();
+        let next_look = self.stretch.next_look();
+        if !self.stretch.can_grow() {
+            shared.roster.judge(); // else another worker may come
+        }
         let empty = || shared.jobs.1.is_empty() && shared.low_jobs.1.is_empty();
         if self.policy.in_hand() > 0 || !empty() {
-            shared.bell.sleep(Until::LowWater, || {
+            shared.bell.sleep(Until::LowWater, next_look, || {
                 is_low(shared.ready.released(), shared.ready.depth())
             });
         } else {
-            shared.bell.sleep(Until::Job, || !empty());
+            shared.bell.sleep(Until::Job, next_look, || !empty());
         }
     }
 }

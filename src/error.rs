@@ -264,6 +264,15 @@ pub enum BuildError {
     Spawn(std::io::Error),
     /// Workers were to be started, and there is no factory to make them.
     NoFactory,
+    /// The size of an elastic pool: the most is zero, or below the least or the number to begin with;
+    /// or the least is zero, and a pool without workers turns its jobs away
+    /// ([`NoWorkers::Reject`](crate::NoWorkers::Reject)), so that it would never grow again.
+    Elastic {
+        /// The least number of workers.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
     /// One of the first workers could not be made; the factory's own error as text. Those before it
     /// were closed.
     Worker(FactoryError<String>),
@@ -281,6 +290,9 @@ impl fmt::Display for BuildError {
                 write!(f, "the dispatcher's thread could not be started: {error}")
             }
             BuildError::NoFactory => f.write_str("there is no factory for the workers"),
+            BuildError::Elastic { least, most } => {
+                write!(f, "a pool cannot have {least} to {most} workers")
+            }
             BuildError::Worker(error) => error.fmt(f),
         }
     }

@@ -73,6 +73,7 @@ mod close;
 mod context;
 mod crew;
 mod dispatcher;
+mod elastic;
 mod error;
 mod gate;
 #[cfg(feature = "grpc")]
@@ -97,6 +98,7 @@ mod shared;
 mod slot;
 mod spin;
 mod stats;
+mod stretch;
 mod submit;
 mod sync;
 mod ticket;
@@ -105,6 +107,7 @@ mod worker;
 pub use builder::{Builder, NoWorkers};
 pub use cancel::CancelToken;
 pub use close::CloseSignal;
+pub use elastic::Elastic;
 pub use error::{
     AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, FactoryError, JobError,
     Reason, Rejected, ResizeError, SubmitError, UnknownWorker,

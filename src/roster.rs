@@ -174,6 +174,13 @@ impl Roster {
         member.inspect(|member| member.seat.dismiss()).is_some()
     }
 
+    /// How many workers are there to stay; and is one of them made for the first time?
+    pub(crate) fn staying(&self) -> (usize, bool) {
+        let list = self.list.lock();
+        let making = list.members.values().any(|member| !member.arrived);
+        (list.staying().count(), making)
+    }
+
     /// Asks workers to leave until this many are there to stay: idle ones, or else the newest. `false`
     /// if the roster is closed.
     pub(crate) fn shrink(&self, most: usize) -> bool {

@@ -5,6 +5,7 @@ use crate::builder::NoWorkers;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
 use crate::crew::Crew;
+use crate::elastic::Elastic;
 use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
 use crate::hook::{Gauge, Hooks, PoolState};
@@ -27,6 +28,8 @@ use std::time::Instant;
 pub(crate) enum Command {
     Added(crate::WorkerId),
     Gone(crate::WorkerId),
+    /// To look at the pool's size.
+    Look,
     Drain,
     /// The sender is told how many jobs were turned away.
     Close(Option<Sender<usize>>),
@@ -42,6 +45,7 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) hooks: Hooks,
     /// The pool's own, if it has one.
     pub(crate) factory: Option<Starter<P, O, E>>,
+    pub(crate) elastic: Option<Elastic>,
     pub(crate) restarts: Restarts,
     pub(crate) no_workers: NoWorkers,
     /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.
@@ -156,6 +160,7 @@ impl<P, O, E> Shared<P, O, E> {
                 self.bell.job_arrived();
             }
         }
+        self.watch_size();
         // After the job is there: whoever looks for dead jobs from now on finds it.
         if let Some(token) = token {
             if let Some(at) = token.deadline() {
@@ -182,7 +187,23 @@ impl<P, O, E> Shared<P, O, E> {
         if self.gate.turns_away() {
             self.came_too_late();
         }
+        self.watch_size();
         Ok(())
+    }
+
+    /// A job was accepted. A sequentially consistent step lies between that and this call.
+    #[inline]
+    fn watch_size(&self) {
+        if self.elastic.is_some() {
+            self.bell.job_accepted();
+        }
+    }
+
+    /// Something changed on which the pool's size depends.
+    fn look_at_size(&self) {
+        if self.elastic.is_some() {
+            self.command(Command::Look);
+        }
     }
 
     /// The pool closed, or lost its last worker, after a submitter's look at the gate. Either the
@@ -368,6 +389,7 @@ impl<P, O, E> Shared<P, O, E> {
         if self.ready.has_work() {
             self.crew.wake_one();
         }
+        self.look_at_size();
     }
 
     /// No new jobs and no new workers, from this call on.
@@ -394,6 +416,7 @@ impl<P, O, E> Shared<P, O, E> {
     /// A factory has made this worker.
     pub(crate) fn worker_is_there(&self, id: crate::WorkerId) {
         self.roster.arrive(id, || self.gate.is_populated());
+        self.look_at_size();
     }
 
     /// A worker is gone for good. If it was the last, those who wait are to be answered, unless the

@@ -46,6 +46,12 @@ impl Books {
         }
     }
 
+    /// Jobs accepted so far, and those whose submitters wait for room.
+    pub(crate) fn accepted(&self) -> u64 {
+        let not_accepted = self.not_accepted.load(Relaxed);
+        self.census.counted().saturating_sub(not_accepted)
+    }
+
     pub(crate) fn lost_errors(&self) -> u64 {
         self.lost_errors.load(Relaxed)
     }
