@@ -79,6 +79,8 @@ pub struct Builder<P, O, E> {
     hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
+    #[cfg(feature = "affinity")]
+    pin_to_cores: bool,
     factory: Option<Starter<P, O, E>>,
     workers: usize,
     elastic: Option<Elastic>,
@@ -94,6 +96,8 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Vec::new(),
             thread_prefix: None,
             stack_size: None,
+            #[cfg(feature = "affinity")]
+            pin_to_cores: false,
             factory: None,
             workers: 0,
             elastic: None,
@@ -134,6 +138,22 @@ impl<P, O, E> Builder<P, O, E> {
     /// The size of each worker's stack, in bytes; the system's default unless given.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Pins each worker's thread to one core: worker N to the core number (N - 1) modulo the cores
+    /// that the process may use. One that cannot be pinned is logged and works all the same.
+    ///
+    /// For pools that have the machine to themselves: a pinned worker waits for its core though
+    /// another is idle.
+    ///
+    /// ```
+    /// let pool = worker_pool::Manager::<u32>::builder().pin_to_cores(true).build()?;
+    /// # Ok::<(), worker_pool::BuildError>(())
+    /// ```
+    #[cfg(feature = "affinity")]
+    pub fn pin_to_cores(mut self, pin: bool) -> Self {
+        self.pin_to_cores = pin;
         self
     }
 
@@ -245,6 +265,8 @@ impl<P, O, E> Builder<P, O, E> {
             name: self.name,
             thread_prefix,
             stack_size: self.stack_size,
+            #[cfg(feature = "affinity")]
+            pins: crate::pin::Pins::new(self.pin_to_cores),
             hooks: Hooks::new(self.hooks),
             factory: self.factory,
             elastic: self.elastic,

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 ///
 /// It grows by one worker when some job has waited for [`grow_after`](Self::grow_after) (seen after
 /// twice that at the latest), and not again while that worker is being made. It shrinks by one when
-/// for all of [`shrink_after`](Self::shrink_after) at least one worker had nothing to do.
+/// for all of [`shrink_after`](Self::shrink_after) at least one worker had nothing to do. It does
+/// neither while it is paused. A worker that is gone for good is replaced when jobs wait for it.
 ///
 /// ```
 /// use std::time::Duration;

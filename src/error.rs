@@ -74,7 +74,8 @@ impl<P> std::error::Error for Rejected<P> {}
 pub enum Cause<E> {
     /// The worker returned this error.
     Worker(E),
-    /// The worker panicked, with this message. It is gone; the pool and its other workers serve on.
+    /// The worker panicked, with this message. It is gone, or made anew by its factory; the pool and
+    /// its other workers serve on.
     Panicked(String),
     /// Its token was cancelled.
     Cancelled,

@@ -54,7 +54,8 @@
 //!
 //! - Every accepted job has exactly one outcome; payloads and outputs are dropped exactly once.
 //! - Jobs of one submitter and one priority begin in the order in which they were submitted.
-//! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told.
+//! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told. A worker
+//!   that has a factory comes back.
 //! - A caller returns when its token fires or its deadline passes, whatever the worker does.
 //! - `0 ≤ busy ≤ total` in every [`Snapshot`].
 //! - An idle pool uses no processor time.
@@ -64,7 +65,7 @@
 //! # Features
 //!
 //! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
-//! TLS to it. With `default-features = false` the pool has three small dependencies.
+//! TLS to it. `affinity` lets workers be pinned to cores. With `default-features = false` the pool has three small dependencies.
 
 mod bell;
 mod builder;
@@ -88,6 +89,8 @@ mod meter;
 mod pace;
 mod panics;
 mod park;
+#[cfg(feature = "affinity")]
+mod pin;
 mod policy;
 mod ready;
 mod restart;

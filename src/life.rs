@@ -63,6 +63,8 @@ where
     let (shared, seat) = (Arc::clone(shared), Arc::clone(seat));
     thread.spawn(move || {
         context::enter_for_good(shared.key(), Place::Worker(seat.id()));
+        #[cfg(feature = "affinity")]
+        shared.pins.pin(seat.id());
         life(&shared, &seat);
     })
 }

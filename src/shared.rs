@@ -42,6 +42,8 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) name: String,
     pub(crate) thread_prefix: String,
     pub(crate) stack_size: Option<usize>,
+    #[cfg(feature = "affinity")]
+    pub(crate) pins: crate::pin::Pins,
     pub(crate) hooks: Hooks,
     /// The pool's own, if it has one.
     pub(crate) factory: Option<Starter<P, O, E>>,
