@@ -15,6 +15,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cancel::earliest;
 use crate::park::{Parker, Wake};
 use crate::sync::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
@@ -43,6 +44,9 @@ pub(crate) struct Bell {
     given_up: AtomicUsize,
     /// When the next job that waits is late, in nanoseconds after `start`.
     alarm: AtomicU64,
+    /// The dispatcher needs not be told of a job that was accepted; see
+    /// [`Stretch`](crate::stretch::Stretch).
+    watching: AtomicBool,
     start: Instant,
     parker: Parker,
 }
@@ -57,6 +61,7 @@ impl Bell {
             sweep: AtomicBool::new(false),
             given_up: AtomicUsize::new(0),
             alarm: AtomicU64::new(NEVER),
+            watching: AtomicBool::new(true),
             start: Instant::now(),
             parker: Parker::new(),
         }
@@ -124,6 +129,22 @@ impl Bell {
         self.call_if(HUNGRY);
     }
 
+    /// A job was accepted by an elastic pool; a sequentially consistent step lies between that and this
+    /// call.
+    pub(crate) fn job_accepted(&self) {
+        if !self.watching.load(SeqCst) && !self.watching.swap(true, SeqCst) {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watching.load(SeqCst)
+    }
+
+    pub(crate) fn set_watching(&self, watching: bool) {
+        self.watching.store(watching, SeqCst);
+    }
+
     /// A worker took a job; `low` tells whether few are left.
     #[inline]
     pub(crate) fn job_taken(&self, low: impl FnOnce() -> bool) {
@@ -145,12 +166,17 @@ impl Bell {
         }
     }
 
-    /// The dispatcher sleeps, unless `stay` finds something to do after all.
-    pub(crate) fn sleep(&self, until: Until, stay: impl FnOnce() -> bool) {
+    /// The dispatcher sleeps, not beyond `at_most`, unless `stay` finds something to do after all.
+    pub(crate) fn sleep(
+        &self,
+        until: Until,
+        at_most: Option<Instant>,
+        stay: impl FnOnce() -> bool,
+    ) {
         self.mode.store(until as u8, SeqCst);
         fence(SeqCst);
         if !stay() {
-            self.parker.park(self.alarm());
+            self.parker.park(earliest(self.alarm(), at_most));
         }
         self.mode.store(AWAKE, SeqCst);
     }

@@ -5,23 +5,61 @@ use std::fmt;
 use crate::batch::Open;
 use crate::cancel::CancelToken;
 use crate::dispatcher;
+use crate::elastic::Elastic;
 use crate::error::BuildError;
 use crate::gate::Gate;
 use crate::gauge::PoolGauge;
 use crate::hook::{Gauge, Hook, Hooks};
+use crate::life::{self, Starter};
 use crate::manager::{Manager, OnDrop};
 use crate::ready::Ready;
+use crate::restart::Restarts;
 use crate::roster::Roster;
 use crate::shared::Shared;
 use crate::spawn::{Free, Spawn};
 use crate::stats::Books;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::{Arc, Weak, thread};
+use crate::worker::{Worker, WorkerId};
 
 /// Jobs that may wait, unless the builder says otherwise.
 const DEFAULT_CAPACITY: usize = 1024;
 /// The queue's memory is taken at once: a gigabyte for so many.
 const MAX_CAPACITY: usize = 1 << 24;
+
+/// What becomes of the jobs of a pool whose last worker is gone for good: removed, finished or
+/// panicked, and not to be made anew; see [`Builder::no_workers`].
+///
+/// ```
+/// use worker_pool::{Job, Manager, NoWorkers};
+///
+/// let pool = Manager::<u32, u32>::builder()
+///     .no_workers(NoWorkers::Reject)
+///     .build()?;
+/// let only = pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
+/// assert_eq!(pool.submit(1)?, 2);
+/// pool.remove(only)?;
+/// while let Ok(lucky) = pool.submit(1) { assert_eq!(lucky, 2) } // until it is gone
+/// let error = pool.submit(1).unwrap_err();
+/// assert!(error.is_no_workers());
+/// assert_eq!(error.into_payload(), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum NoWorkers {
+    /// Jobs wait until a worker is added, and submitters block when the queue is full.
+    #[default]
+    Wait,
+    /// Whatever waits then is answered with [`Reason::NoWorkers`](crate::Reason::NoWorkers), of every
+    /// priority, also submitters that wait for room; and so is every submit until a worker is added.
+    ///
+    /// The rule comes into force when the last worker's thread has been joined and the hooks have
+    /// been told: a hook that adds a worker from [`worker_remove`](Hook::worker_remove) forestalls
+    /// it. A worker in a back-off is not gone. A pool that has not had a worker yet waits for its
+    /// first. A pool that drains or closes says "closed" instead.
+    Reject,
+}
 
 /// Builds a [`Manager`]; made by [`Manager::builder`].
 ///
@@ -44,8 +82,14 @@ pub struct Builder<P, O, E> {
     hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
+    #[cfg(feature = "affinity")]
+    pin_to_cores: bool,
+    factory: Option<Starter<P, O, E>>,
+    workers: usize,
+    elastic: Option<Elastic>,
+    restarts: Restarts,
+    no_workers: NoWorkers,
     on_drop: OnDrop,
-    kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
 }
 
 impl<P, O, E> Builder<P, O, E> {
@@ -56,8 +100,14 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Vec::new(),
             thread_prefix: None,
             stack_size: None,
+            #[cfg(feature = "affinity")]
+            pin_to_cores: false,
+            factory: None,
+            workers: 0,
+            elastic: None,
+            restarts: Restarts::default(),
+            no_workers: NoWorkers::default(),
             on_drop: OnDrop::Close,
-            kind: std::marker::PhantomData,
         }
     }
 
@@ -102,11 +152,97 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
-    /// Starts the pool: its dispatcher's thread, and no worker yet.
+    /// Pins each worker's thread to one core: worker N to the core number (N - 1) modulo the cores
+    /// that the process may use. One that cannot be pinned is logged and works all the same.
+    ///
+    /// For pools that have the machine to themselves: a pinned worker waits for its core though
+    /// another is idle.
+    ///
+    /// ```
+    /// let pool = worker_pool::Manager::<u32>::builder().pin_to_cores(true).build()?;
+    /// # Ok::<(), worker_pool::BuildError>(())
+    /// ```
+    #[cfg(feature = "affinity")]
+    pub fn pin_to_cores(mut self, pin: bool) -> Self {
+        self.pin_to_cores = pin;
+        self
+    }
+
+    /// The pool's own factory: makes the [`workers`](Self::workers) that it begins with, and those that
+    /// [`resize`](Manager::resize) asks for, each on its own thread, and makes them anew as
+    /// [`restarts`](Self::restarts) says. The workers need not be `Send`. It may be called on several
+    /// threads at once.
+    ///
+    /// It lives as long as the pool: a [`Manager`] of this same pool inside it would keep the pool
+    /// open for ever.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<String, usize>::builder()
+    ///     .factory(|id| {
+    ///         let name = format!("counter {id}");
+    ///         Ok::<_, std::io::Error>(move |job: Job<String>| Ok(name.len() + job.payload().len()))
+    ///     })
+    ///     .workers(3)
+    ///     .build()?;
+    /// assert_eq!(pool.submit("abc".to_owned())?, 12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn factory<W, X>(
+        mut self,
+        factory: impl Fn(WorkerId) -> Result<W, X> + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: Send + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+        W: Worker<P, O, E> + 'static,
+        X: fmt::Display + 'static,
+    {
+        self.factory = Some(life::starter(factory));
+        self
+    }
+
+    /// How many workers the pool begins with, made by its [`factory`](Self::factory); none unless
+    /// given.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The pool grows and shrinks with its load, by workers of its [`factory`](Self::factory); it does
+    /// not unless given. It begins with the least number, or with as many [`workers`](Self::workers)
+    /// as it is given. See [`Elastic`].
+    ///
+    /// A job that waits inside another for its own pool is no deadlock while the pool may grow.
+    /// Workers that came by other means count too, and may be asked to leave.
+    pub fn elastic(mut self, elastic: Elastic) -> Self {
+        self.elastic = Some(elastic);
+        self
+    }
+
+    /// How often a worker that has a factory is made anew, and after which pause; 5 times in 10
+    /// seconds unless given. See [`Restarts`].
+    pub fn restarts(mut self, restarts: Restarts) -> Self {
+        self.restarts = restarts;
+        self
+    }
+
+    /// What becomes of jobs when the pool's last worker is gone for good; they wait unless given. See
+    /// [`NoWorkers`].
+    pub fn no_workers(mut self, rule: NoWorkers) -> Self {
+        self.no_workers = rule;
+        self
+    }
+
+    /// Starts the pool: its dispatcher's thread, and the [`workers`](Self::workers) that it begins
+    /// with, one after the other; blocks until they are made.
     ///
     /// # Errors
-    /// A zero or absurd capacity, a NUL byte in the threads' names, or a thread that cannot be
-    /// started.
+    /// A zero or absurd capacity, a NUL byte in the threads' names, a thread that cannot be started,
+    /// bounds that make no sense, workers without a factory, or a factory that fails. No thread is left then: the workers made
+    /// before have been closed.
     pub fn build(self) -> Result<Manager<P, O, E>, BuildError>
     where
         P: Send + 'static,
@@ -136,6 +272,17 @@ impl<P, O, E> Builder<P, O, E> {
         if thread_prefix.contains('\0') {
             return Err(BuildError::NulInName(thread_prefix));
         }
+        if (self.workers > 0 || self.elastic.is_some()) && self.factory.is_none() {
+            return Err(BuildError::NoFactory);
+        }
+        let mut workers = self.workers;
+        if let Some(Elastic { least, most, .. }) = self.elastic {
+            workers = workers.max(least);
+            let stuck_at_none = least == 0 && self.no_workers == NoWorkers::Reject;
+            if most == 0 || workers > most || stuck_at_none {
+                return Err(BuildError::Elastic { least, most });
+            }
+        }
         let (control, commands) = unbounded();
         let (end, ended) = bounded(0);
         let gauge = Arc::new(PoolGauge {
@@ -147,7 +294,13 @@ impl<P, O, E> Builder<P, O, E> {
         let shared = Arc::new(Shared {
             thread_prefix,
             stack_size: self.stack_size,
+            #[cfg(feature = "affinity")]
+            pins: crate::pin::Pins::new(self.pin_to_cores),
             hooks: Hooks::new(self.hooks),
+            factory: self.factory,
+            elastic: self.elastic,
+            restarts: self.restarts,
+            no_workers: self.no_workers,
             jobs: bounded(self.capacity),
             low_jobs: unbounded(),
             control,
@@ -170,7 +323,13 @@ impl<P, O, E> Builder<P, O, E> {
         shared
             .hooks
             .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
-        Ok(Manager::new_with(shared, dispatcher, ended, self.on_drop))
+        // From here on, an error drops it, which ends the pool.
+        let manager = Manager::new_with(Arc::clone(&shared), dispatcher, ended, self.on_drop);
+        if let Some(factory) = &shared.factory {
+            let (_, filled) = life::fill_up(&shared, factory, workers);
+            filled.map_err(BuildError::Worker)?;
+        }
+        Ok(manager)
     }
 }
 

@@ -27,6 +27,7 @@
 use crate::park::Wake;
 use crate::seat::Seat;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
+use crate::worker::WorkerId;
 
 const SEARCHING: u64 = 1 << 32;
 const SLEEPING: u64 = 1;
@@ -36,7 +37,24 @@ const SLEEPING: u64 = 1;
 pub(crate) struct Crew {
     /// `searching << 32 | sleeping`.
     word: Word,
-    sleepers: Mutex<Vec<Arc<Seat>>>,
+    sleepers: Mutex<Sleepers>,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    /// The last to lie down is on top.
+    stack: Vec<Arc<Seat>>,
+    /// So few were on it at some time since they were counted anew.
+    least: usize,
+}
+
+impl Sleepers {
+    /// Takes the one at this place off.
+    fn take(&mut self, place: usize) -> Arc<Seat> {
+        let seat = self.stack.remove(place);
+        self.least = self.least.min(self.stack.len());
+        seat
+    }
 }
 
 /// On a cache line of its own: every submitter reads it.
@@ -49,6 +67,23 @@ impl Crew {
     pub(crate) fn sleeping_quietly(&self) -> Option<usize> {
         let word = self.word.0.load(SeqCst);
         (word < SEARCHING).then_some(word as usize)
+    }
+
+    /// So many at least slept at every moment since the last call of
+    /// [`count_asleep_anew`](Self::count_asleep_anew).
+    pub(crate) fn least_asleep(&self) -> usize {
+        self.sleepers.lock().least
+    }
+
+    pub(crate) fn count_asleep_anew(&self) {
+        let mut sleepers = self.sleepers.lock();
+        sleepers.least = sleepers.stack.len();
+    }
+
+    /// The worker that has slept for the longest time.
+    pub(crate) fn longest_asleep(&self) -> Option<WorkerId> {
+        let sleepers = self.sleepers.lock();
+        sleepers.stack.first().map(|seat| seat.id())
     }
 
     /// The calling worker wants to search. `false`: somebody does already.
@@ -86,7 +121,10 @@ impl Crew {
             if self.word.0.load(SeqCst) >= SEARCHING {
                 return;
             }
-            let Some(seat) = sleepers.pop() else { return };
+            let Some(top) = sleepers.stack.len().checked_sub(1) else {
+                return;
+            };
+            let seat = sleepers.take(top);
             seat.asleep.store(false, SeqCst);
             self.word.0.fetch_add(SEARCHING - SLEEPING, SeqCst);
             seat
@@ -100,7 +138,7 @@ impl Crew {
     pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, work: impl Fn() -> bool) {
         {
             let mut sleepers = self.sleepers.lock();
-            sleepers.push(Arc::clone(seat));
+            sleepers.stack.push(Arc::clone(seat));
             seat.asleep.store(true, SeqCst);
             let change = if searching { SEARCHING } else { 0 };
             self.word.0.fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
@@ -113,7 +151,7 @@ impl Crew {
             if !seat.asleep.load(SeqCst) {
                 return; // whoever took it off the stack counted it as searching
             }
-            if seat.dismissed() {
+            if seat.is_leaving() {
                 return self.get_up(seat);
             }
         }
@@ -124,8 +162,9 @@ impl Crew {
         let mut sleepers = self.sleepers.lock();
         if seat.asleep.load(SeqCst) {
             // From the top: those who get up by themselves mostly lay down last.
-            let place = sleepers.iter().rposition(|other| Arc::ptr_eq(other, seat));
-            sleepers.remove(place.expect("a sleeper is on the stack"));
+            let stack = &sleepers.stack;
+            let place = stack.iter().rposition(|other| Arc::ptr_eq(other, seat));
+            sleepers.take(place.expect("a sleeper is on the stack"));
             seat.asleep.store(false, SeqCst);
             self.word.0.fetch_add(SEARCHING - SLEEPING, SeqCst);
         }

@@ -13,6 +13,7 @@ use crate::job::Priority;
 use crate::panics;
 use crate::policy::{Action, Event, Policy};
 use crate::shared::{Command, Shared};
+use crate::stretch::Stretch;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Fate, Fated, Ticket};
@@ -30,6 +31,7 @@ pub(crate) struct Dispatcher<P, O, E> {
     /// Jobs turned away since the pool began to close, and who wants to know.
     refused: usize,
     closers: Vec<Sender<usize>>,
+    stretch: Stretch,
 }
 
 /// From this depth on the released jobs are many.
@@ -50,6 +52,7 @@ pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Comm
             actions: Vec::new(),
             refused: 0,
             closers: Vec::new(),
+            stretch: Stretch::new(&shared),
         };
         dispatcher.run();
     });
@@ -78,10 +81,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
     fn run(mut self) {
         while !self.is_over() {
             let mut busy = self.obey();
+            self.stretch.turn(&self.shared, busy);
             if self.shared.bell.take_sweep() {
                 self.sweep();
                 busy = true;
             }
+            busy |= self.turn_away_abandoned();
             busy |= self.feed();
             if !busy && !self.settle() {
                 self.sleep();
@@ -110,6 +115,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             match command {
                 Command::Added(id) => self.step(Event::Added(id), now),
                 Command::Gone(id) => self.step(Event::Gone(id), now),
+                Command::Look => {}
                 Command::Drain => self.step(Event::Drain, now),
                 Command::Close(told) => {
                     self.step(Event::Close, now);
@@ -279,14 +285,47 @@ impl<P, O, E> Dispatcher<P, O, E> {
     }
 
     fn reap(&mut self, id: WorkerId) {
-        if let Some(thread) = self.shared.roster.remove(id)
-            && let Err(panic) = thread.join()
-        {
+        let Some(leaver) = self.shared.roster.remove(id) else {
+            return; // it was never made, and who wanted to add it has joined it
+        };
+        if let Err(panic) = leaver.thread.join() {
             log::error!("worker {id}: thread panicked: {}", panics::message(panic));
         }
-        let hooks = &self.shared.hooks;
-        hooks.each("worker_remove", |hook| hook.worker_remove(id));
+        if leaver.is_counted {
+            let hooks = &self.shared.hooks;
+            hooks.each("worker_remove", |hook| hook.worker_remove(id));
+        }
+        // Not before: a hook may add a worker in its place.
+        self.shared.worker_is_gone();
         log::debug!("worker {id} has left pool {:?}", self.shared.name());
+    }
+
+    /// If the last worker is gone, and the pool shall not keep what nobody runs: answers what waits,
+    /// also what comes late from submitters that found the gate open. Was there anything?
+    fn turn_away_abandoned(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let waits = || shared.gate.count() > 0 || shared.ready.len() > 0;
+        if !(shared.gate.is_deserted() && waits()) {
+            return false;
+        }
+        let abandoned = shared.abandoned();
+        if !abandoned.is_deserted {
+            return false;
+        }
+        let any = abandoned.waiting.len() + abandoned.released.len() + self.policy.in_hand() > 0;
+        let now = Instant::now();
+        for ticket in abandoned.waiting {
+            self.step(Event::Arrived(ticket), now);
+        }
+        self.step(Event::Deserted, now);
+        self.act_at_once();
+        for taken in abandoned.released {
+            taken.job.refuse(Reason::NoWorkers, &shared.books);
+            if taken.waited {
+                shared.gate.leave(1);
+            }
+        }
+        any
     }
 
     /// While draining: is everything at rest, so that the workers can be sent home?
@@ -310,14 +349,17 @@ impl<P, O, E> Dispatcher<P, O, E> {
 
     fn sleep(&self) {
         let shared = &self.shared;
-        shared.roster.judge();
+        let next_look = self.stretch.next_look();
+        if !self.stretch.can_grow() {
+            shared.roster.judge(); // else another worker may come
+        }
         let empty = || shared.jobs.1.is_empty() && shared.low_jobs.1.is_empty();
         if self.policy.in_hand() > 0 || !empty() {
-            shared.bell.sleep(Until::LowWater, || {
+            shared.bell.sleep(Until::LowWater, next_look, || {
                 is_low(shared.ready.released(), shared.ready.depth())
             });
         } else {
-            shared.bell.sleep(Until::Job, || !empty());
+            shared.bell.sleep(Until::Job, next_look, || !empty());
         }
     }
 }

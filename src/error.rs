@@ -5,6 +5,10 @@ use std::fmt;
 use crate::job::JobId;
 use crate::worker::WorkerId;
 
+mod factory;
+
+pub use factory::{FactoryError, ResizeError};
+
 /// Why a job was turned away before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -13,6 +17,8 @@ pub enum Reason {
     Full,
     /// The pool is draining or closed.
     Closed,
+    /// The pool's last worker is gone for good; see [`NoWorkers`](crate::NoWorkers).
+    NoWorkers,
     /// Its token was cancelled.
     Cancelled,
     /// Its deadline passed.
@@ -27,6 +33,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Reason::Full => "the queue is full",
             Reason::Closed => "the pool is closed",
+            Reason::NoWorkers => "the pool has no workers any more",
             Reason::Cancelled => "it was cancelled",
             Reason::DeadlinePassed => "its deadline passed",
             Reason::WouldDeadlock => {
@@ -67,7 +74,8 @@ impl<P> std::error::Error for Rejected<P> {}
 pub enum Cause<E> {
     /// The worker returned this error.
     Worker(E),
-    /// The worker panicked, with this message. It is gone; the pool and its other workers serve on.
+    /// The worker panicked, with this message. It is gone, or made anew by its factory; the pool and
+    /// its other workers serve on.
     Panicked(String),
     /// Its token was cancelled.
     Cancelled,
@@ -75,6 +83,9 @@ pub enum Cause<E> {
     DeadlinePassed,
     /// The pool closed before the job began.
     Closed,
+    /// The pool's last worker was gone for good before the job began; see
+    /// [`NoWorkers`](crate::NoWorkers).
+    NoWorkers,
 }
 
 /// An accepted job ended without an output.
@@ -115,6 +126,7 @@ impl<E: fmt::Display> fmt::Display for JobError<E> {
             Cause::Cancelled => f.write_str(" was cancelled"),
             Cause::DeadlinePassed => f.write_str(" missed its deadline"),
             Cause::Closed => f.write_str(" was not run: the pool is closed"),
+            Cause::NoWorkers => f.write_str(" was not run: the pool has no workers any more"),
         }
     }
 }
@@ -161,6 +173,11 @@ impl<P, E> SubmitError<P, E> {
     /// Was the pool closed before the job began?
     pub fn is_closed(&self) -> bool {
         self.is(Reason::Closed, |cause| matches!(cause, Cause::Closed))
+    }
+
+    /// Was the pool's last worker gone for good before the job began?
+    pub fn is_no_workers(&self) -> bool {
+        self.is(Reason::NoWorkers, |cause| matches!(cause, Cause::NoWorkers))
     }
 
     /// Was the job cancelled, before it began or while it ran?
@@ -248,6 +265,20 @@ pub enum BuildError {
     NulInName(String),
     /// The dispatcher's thread could not be started.
     Spawn(std::io::Error),
+    /// Workers were to be started, and there is no factory to make them.
+    NoFactory,
+    /// The size of an elastic pool: the most is zero, or below the least or the number to begin with;
+    /// or the least is zero, and a pool without workers turns its jobs away
+    /// ([`NoWorkers::Reject`](crate::NoWorkers::Reject)), so that it would never grow again.
+    Elastic {
+        /// The least number of workers.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
+    /// One of the first workers could not be made; the factory's own error as text. Those before it
+    /// were closed.
+    Worker(FactoryError<String>),
 }
 
 impl fmt::Display for BuildError {
@@ -262,6 +293,11 @@ impl fmt::Display for BuildError {
             BuildError::Spawn(error) => {
                 write!(f, "the dispatcher's thread could not be started: {error}")
             }
+            BuildError::NoFactory => f.write_str("there is no factory for the workers"),
+            BuildError::Elastic { least, most } => {
+                write!(f, "a pool cannot have {least} to {most} workers")
+            }
+            BuildError::Worker(error) => error.fmt(f),
         }
     }
 }
@@ -270,6 +306,7 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             BuildError::Spawn(error) => Some(error),
+            BuildError::Worker(error) => Some(error),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use crate::error::Reason;
 use crate::park::{Parker, Wake};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering::SeqCst};
 
@@ -22,6 +23,9 @@ const STOPPED: u64 = 1 << 42;
 const PAUSED: u64 = 1 << 43;
 /// The dispatcher moves jobs to the workers: they wait no more, and none may overtake them.
 const MOVING: u64 = 1 << 44;
+/// The last worker is gone for good, and the pool shall turn away what nobody is there to run. Set
+/// and cleared under the roster's lock, so that whoever has added a worker finds it cleared.
+const DESERTED: u64 = 1 << 45;
 const COUNT: u64 = (1 << 40) - 1;
 
 /// Why a job may not enter now.
@@ -29,6 +33,17 @@ const COUNT: u64 = (1 << 40) - 1;
 pub(crate) enum Refusal {
     Full,
     Shut,
+    Deserted,
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full => Reason::Full,
+            Refusal::Shut => Reason::Closed,
+            Refusal::Deserted => Reason::NoWorkers,
+        }
+    }
 }
 
 /// How a job got in.
@@ -82,6 +97,9 @@ impl Gate {
         loop {
             if word & DRAINING != 0 {
                 return Err(Refusal::Shut);
+            }
+            if word & DESERTED != 0 {
+                return Err(Refusal::Deserted);
             }
             if (word & COUNT) as usize >= self.capacity {
                 return Err(Refusal::Full);
@@ -166,6 +184,28 @@ impl Gate {
         self.word.0.load(SeqCst) & CLOSING != 0
     }
 
+    /// The last worker is gone: jobs are turned away until [`is_populated`](Self::is_populated).
+    pub(crate) fn desert(&self) {
+        self.shut_with(DESERTED);
+    }
+
+    /// There is a worker (again).
+    pub(crate) fn is_populated(&self) {
+        if self.is_deserted() {
+            self.word.0.fetch_and(!DESERTED, SeqCst);
+        }
+    }
+
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.word.0.load(SeqCst) & DESERTED != 0
+    }
+
+    /// Does somebody turn away what is released and not taken?
+    #[inline]
+    pub(crate) fn turns_away(&self) -> bool {
+        self.word.0.load(SeqCst) & (CLOSING | DESERTED) != 0
+    }
+
     pub(crate) fn pause(&self) {
         self.word.0.fetch_or(PAUSED, SeqCst);
     }
@@ -190,15 +230,12 @@ impl Gate {
 
     /// Blocks until `enter` lets the job in. `wait` blocks the thread until it is woken or has its
     /// own reason to give up.
-    ///
-    /// # Errors
-    /// `None` when the gate is shut, else the reason of `wait`.
-    pub(crate) fn wait_in_line<R>(
+    pub(crate) fn wait_in_line(
         &self,
         parker: &Arc<Parker>,
         mut enter: impl FnMut() -> Result<Way, Refusal>,
-        mut wait: impl FnMut() -> Result<(), R>,
-    ) -> Result<Way, Option<R>> {
+        mut wait: impl FnMut() -> Result<(), Reason>,
+    ) -> Result<Way, Reason> {
         let place = Arc::new(Place {
             parker: Arc::clone(parker),
             called: AtomicBool::new(false),
@@ -207,8 +244,8 @@ impl Gate {
             self.stand_in_line(&place);
             let outcome = match enter() {
                 Ok(way) => Some(Ok(way)),
-                Err(Refusal::Shut) => Some(Err(None)),
-                Err(Refusal::Full) => wait().err().map(|reason| Err(Some(reason))),
+                Err(Refusal::Full) => wait().err().map(Err),
+                Err(refusal) => Some(Err(refusal.into())),
             };
             let called = self.leave_line(&place);
             if let Some(outcome) = outcome {
@@ -224,8 +261,8 @@ impl Gate {
                     }
                     return Ok(way);
                 }
-                Err(Refusal::Shut) => return Err(None),
                 Err(Refusal::Full) => {} // another was faster
+                Err(refusal) => return Err(refusal.into()),
             }
         }
     }

@@ -54,7 +54,8 @@ pub trait Gauge: Send + Sync {
 /// Per job, [`job_start`](Hook::job_start) and [`job_finish`](Hook::job_finish) come in pairs, on
 /// the worker's own thread, around [`Worker::run`](crate::Worker::run); the caller gets its result
 /// only after `job_finish` has returned. Per worker, [`worker_add`](Hook::worker_add) and
-/// [`worker_remove`](Hook::worker_remove) come in pairs, around everything else of that worker.
+/// [`worker_remove`](Hook::worker_remove) come in pairs, around everything else of that worker; a
+/// worker that is made anew has a pair each time.
 ///
 /// Methods run on several threads **at the same time**, and while they run the worker (or the
 /// dispatcher) waits: be quick. A method that panics is logged and harms nothing; the other hooks
@@ -91,11 +92,12 @@ pub trait Hook: Send + Sync {
     fn job_finish(&self, job: JobId, worker: WorkerId, outcome: Outcome) {
         let _ = (job, worker, outcome);
     }
-    /// A worker has its thread and is about to take jobs.
+    /// A worker has its thread and is about to take jobs; also one that was made anew.
     fn worker_add(&self, worker: WorkerId) {
         let _ = worker;
     }
-    /// A worker's thread is gone.
+    /// A worker's thread is gone; or the worker is, and its factory is to make it anew on that thread.
+    /// It does not take jobs until it is added again.
     fn worker_remove(&self, worker: WorkerId) {
         let _ = worker;
     }

@@ -57,7 +57,8 @@
 //!
 //! - Every accepted job has exactly one outcome; payloads and outputs are dropped exactly once.
 //! - Jobs of one submitter and one priority begin in the order in which they were submitted.
-//! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told.
+//! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told. A worker
+//!   that has a factory comes back.
 //! - A caller returns when its token fires or its deadline passes, whatever the worker does.
 //! - `0 ≤ busy ≤ total` in every [`Snapshot`].
 //! - An idle pool uses no processor time.
@@ -67,7 +68,7 @@
 //! # Features
 //!
 //! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
-//! TLS to it. With `default-features = false` the pool has three small dependencies.
+//! TLS to it. `affinity` lets workers be pinned to cores. With `default-features = false` the pool has three small dependencies.
 
 mod batch;
 mod bell;
@@ -78,6 +79,7 @@ pub mod closures;
 mod context;
 mod crew;
 mod dispatcher;
+mod elastic;
 mod error;
 mod gate;
 mod gauge;
@@ -88,13 +90,17 @@ mod hook;
 mod idle;
 mod job;
 mod lent;
+mod life;
 mod manager;
 mod meter;
 mod pace;
 mod panics;
 mod park;
+#[cfg(feature = "affinity")]
+mod pin;
 mod policy;
 mod ready;
+mod restart;
 mod roster;
 mod runner;
 mod scope;
@@ -105,24 +111,27 @@ mod spawn;
 mod spent;
 mod spin;
 mod stats;
+mod stretch;
 mod submit;
 mod sync;
 mod ticket;
 mod worker;
 
 pub use batch::{Batch, BatchError, Map, MapUnordered};
-pub use builder::Builder;
+pub use builder::{Builder, NoWorkers};
 pub use cancel::CancelToken;
 pub use close::CloseSignal;
+pub use elastic::Elastic;
 pub use error::{
-    AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, JobError, Reason,
-    Rejected, SubmitError, UnknownWorker,
+    AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, FactoryError, JobError,
+    Reason, Rejected, ResizeError, SubmitError, UnknownWorker,
 };
 pub use handle::JobHandle;
 pub use hook::{Gauge, Hook, PoolState};
 pub use job::{Job, JobId, Outcome, Priority};
 pub use manager::{Manager, WeakManager};
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
+pub use restart::Restarts;
 pub use scope::{Scope, ScopedManager, scope};
 pub use stats::Stats;
 pub use submit::Submission;

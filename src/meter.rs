@@ -27,7 +27,7 @@ const TOTAL: u64 = 1 << 32;
 pub struct Snapshot {
     /// Workers that are running a job.
     pub busy: u32,
-    /// Workers that have a thread.
+    /// Workers that have a thread; without those that are just being made (anew) by their factory.
     pub total: u32,
     /// Jobs accepted and not yet released to the workers.
     pub waiting: u64,

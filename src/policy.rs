@@ -44,6 +44,8 @@ pub(crate) enum Event<J> {
     Added(WorkerId),
     /// A worker's thread is at its end.
     Gone(WorkerId),
+    /// The last worker is gone for good: turn away all that is in hand.
+    Deserted,
     /// No new jobs; run those accepted.
     Drain,
     /// Nothing waits, nothing is released, and every worker is asleep.
@@ -150,6 +152,7 @@ impl<J: Fated> Policy<J> {
                 }
                 self.close_if_nobody_is_left(actions);
             }
+            Event::Deserted => self.turn_away(Reason::NoWorkers, actions),
             Event::Drain => {
                 self.drain(actions);
                 self.close_if_nobody_is_left(actions);
@@ -221,12 +224,13 @@ impl<J: Fated> Policy<J> {
 
     /// Releases what there is room for; while closing, turns everything away.
     fn move_on(&mut self, actions: &mut Vec<Action<J>>) {
+        if self.phase == Phase::Closing {
+            return self.turn_away(Reason::Closed, actions);
+        }
         while let Some(job) = self.pick() {
-            let closing = self.phase == Phase::Closing;
             actions.push(match job.fate() {
                 Fate::Gone => Action::Forget(job),
                 Fate::Dead(reason) => Action::Refuse(job, reason),
-                Fate::Live if closing => Action::Refuse(job, Reason::Closed),
                 Fate::Live => {
                     self.ready += 1;
                     if job.priority() == Priority::Low {
@@ -238,11 +242,20 @@ impl<J: Fated> Policy<J> {
         }
     }
 
+    /// Turns away all that is in hand.
+    fn turn_away(&mut self, reason: Reason, actions: &mut Vec<Action<J>>) {
+        for job in self.normal.drain(..).chain(self.low.drain(..)) {
+            actions.push(match job.fate() {
+                Fate::Gone => Action::Forget(job),
+                Fate::Dead(its_own) => Action::Refuse(job, its_own),
+                Fate::Live => Action::Refuse(job, reason),
+            });
+        }
+        self.ahead_of_low = 0;
+    }
+
     /// The next job to go, if there is room for it.
     fn pick(&mut self) -> Option<J> {
-        if self.phase == Phase::Closing {
-            return self.normal.pop_front().or_else(|| self.low.pop_front());
-        }
         let aged = self.ahead_of_low >= AGE && self.room() > 0;
         if !self.low.is_empty() && (aged || (self.normal.is_empty() && self.low_room() > 0)) {
             return self.low.pop_front();

@@ -55,6 +55,8 @@ struct World {
     dismissed: bool,
     drained: bool,
     closed: bool,
+    /// What is turned away is turned away for want of workers.
+    deserted: bool,
     announced: u32,
     fates: Vec<Rc<RefCell<Fate>>>,
 }
@@ -75,6 +77,7 @@ impl World {
             dismissed: false,
             drained: false,
             closed: false,
+            deserted: false,
             announced: 0,
             fates: Vec::new(),
         }
@@ -103,6 +106,7 @@ impl World {
                 }
                 Action::Refuse(job, reason) => {
                     match job.fate() {
+                        Fate::Live if self.deserted => assert_eq!(reason, Reason::NoWorkers),
                         Fate::Live => assert!(self.closed && reason == Reason::Closed),
                         fate => assert_eq!(fate, Fate::Dead(reason)),
                     }
@@ -229,6 +233,12 @@ impl World {
                     self.closed |= self.policy.in_hand() == 0;
                     self.step(Event::Settled);
                 }
+            }
+            99 if self.workers.is_empty() && !self.drained => {
+                self.deserted = true;
+                self.step(Event::Deserted);
+                assert_eq!(self.policy.in_hand(), 0, "nobody is there to run it");
+                self.deserted = false;
             }
             _ => {}
         }

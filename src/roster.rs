@@ -19,6 +19,8 @@ struct List {
     /// Workers may be added.
     open: bool,
     next: u64,
+    /// There was a worker.
+    populated: bool,
     members: BTreeMap<WorkerId, Member>,
     /// Workers that block for their own pool.
     blocked: BTreeMap<WorkerId, Wait>,
@@ -47,6 +49,37 @@ struct Wait {
 struct Member {
     seat: Arc<Seat>,
     thread: Joinable,
+    /// It was there at least once; `false` while a factory makes it for the first time.
+    arrived: bool,
+}
+
+/// Who is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recruit {
+    /// A worker that is there.
+    Made,
+    /// One that a factory will make, on its thread.
+    ToBeMade,
+    /// The same, unless this many workers are there to stay.
+    Below(usize),
+}
+
+/// Why nobody was added.
+#[derive(Debug)]
+pub(crate) enum NotAdded {
+    /// The roster is closed.
+    Closed,
+    /// There are enough.
+    Enough,
+    /// What the system said when the thread was to be started.
+    Spawn(io::Error),
+}
+
+/// A worker whose thread is at its end.
+pub(crate) struct Leaver {
+    pub(crate) thread: Joinable,
+    /// The hooks know of it, and not yet of its end.
+    pub(crate) is_counted: bool,
 }
 
 impl Roster {
@@ -55,6 +88,7 @@ impl Roster {
             list: Mutex::new(List {
                 open: true,
                 next: 1,
+                populated: false,
                 members: BTreeMap::new(),
                 blocked: BTreeMap::new(),
                 waits: 0,
@@ -66,26 +100,32 @@ impl Roster {
 
     /// Starts a worker's thread and enters it, in one step against [`close`](Self::close). `told` is
     /// called before anybody can see the roster closed.
-    ///
-    /// # Errors
-    /// `None` when the roster is closed, else what the system said.
     pub(crate) fn add(
         &self,
-        start: impl FnOnce(Arc<Seat>) -> io::Result<Joinable>,
+        recruit: Recruit,
+        start: impl FnOnce(&Arc<Seat>) -> io::Result<Joinable>,
         told: impl FnOnce(WorkerId),
-    ) -> Result<Arc<Seat>, Option<io::Error>> {
+    ) -> Result<Arc<Seat>, NotAdded> {
         let mut list = self.list.lock();
         if !list.open {
-            return Err(None);
+            return Err(NotAdded::Closed);
         }
-        let seat = Arc::new(Seat::new(WorkerId::new(list.next)));
-        let thread = start(Arc::clone(&seat)).map_err(Some)?;
+        if let Recruit::Below(enough) = recruit
+            && list.staying().count() >= enough
+        {
+            return Err(NotAdded::Enough);
+        }
+        let arrived = recruit == Recruit::Made;
+        let seat = Arc::new(Seat::new(WorkerId::new(list.next), !arrived));
+        let thread = start(&seat).map_err(NotAdded::Spawn)?;
         list.next += 1;
         let member = Member {
             seat: Arc::clone(&seat),
             thread,
+            arrived,
         };
         list.members.insert(seat.id(), member);
+        list.populated |= arrived;
         told(seat.id());
         Ok(seat)
     }
@@ -95,13 +135,37 @@ impl Roster {
         self.list.lock().open = false;
     }
 
+    /// A factory has made this worker.
+    pub(crate) fn arrive(&self, id: WorkerId, told: impl FnOnce()) {
+        let mut list = self.list.lock();
+        if let Some(member) = list.members.get_mut(&id) {
+            member.arrived = true;
+            list.populated = true;
+            told();
+        }
+    }
+
+    /// Calls `then`, in one step against workers that come, if there is no worker and there was one.
+    /// Those that were never made do not count; those that are being made anew do. A closed roster
+    /// is not deserted: the pool's end has its own rules.
+    pub(crate) fn if_deserted(&self, then: impl FnOnce()) {
+        let list = self.list.lock();
+        let nobody = !list.members.values().any(|member| member.arrived);
+        if list.open && list.populated && nobody {
+            then();
+        }
+    }
+
     /// Takes a worker that ran its last job off the roster: its thread, to be joined.
-    pub(crate) fn remove(&self, id: WorkerId) -> Option<Joinable> {
+    pub(crate) fn remove(&self, id: WorkerId) -> Option<Leaver> {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
         add(&mut list.retired, member.seat.ended());
         add(&mut list.retired_settled, member.seat.settled());
-        Some(member.thread)
+        Some(Leaver {
+            thread: member.thread,
+            is_counted: !member.seat.is_absent(),
+        })
     }
 
     /// Asks one worker to leave. Is there such a worker?
@@ -109,6 +173,26 @@ impl Roster {
         let list = self.list.lock();
         let member = list.members.get(&id);
         member.inspect(|member| member.seat.dismiss()).is_some()
+    }
+
+    /// How many workers are there to stay; and is one of them made for the first time?
+    pub(crate) fn staying(&self) -> (usize, bool) {
+        let list = self.list.lock();
+        let making = list.members.values().any(|member| !member.arrived);
+        (list.staying().count(), making)
+    }
+
+    /// Asks workers to leave until this many are there to stay: idle ones, or else the newest. `false`
+    /// if the roster is closed.
+    pub(crate) fn shrink(&self, most: usize) -> bool {
+        let list = self.list.lock();
+        let mut staying: Vec<_> = list.staying().collect();
+        // Those that stay first.
+        staying.sort_by_key(|seat| (!seat.is_busy(), seat.id()));
+        for seat in staying.into_iter().skip(most) {
+            seat.dismiss();
+        }
+        list.open
     }
 
     pub(crate) fn dismiss_all(&self) {
@@ -126,11 +210,20 @@ impl Roster {
         self.list.lock().members.len()
     }
 
-    /// How many workers there are, if none of them is on its way out.
+    /// How many workers there are, if none of them is on its way out. Those that are absent hold no
+    /// job and do not count.
     pub(crate) fn all_serving(&self) -> Option<usize> {
         let list = self.list.lock();
-        let serving = list.members.values().all(|one| !one.seat.dismissed());
-        serving.then_some(list.members.len())
+        let mut present = 0;
+        for seat in list.members.values().map(|member| &member.seat) {
+            if !seat.is_absent() {
+                if seat.is_leaving() {
+                    return None;
+                }
+                present += 1;
+            }
+        }
+        Some(present)
     }
 
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
@@ -213,6 +306,14 @@ impl Roster {
             wait.in_vain = true;
             wait.parker.wake();
         }
+    }
+}
+
+impl List {
+    /// The workers that are there to stay, or will be made (anew).
+    fn staying(&self) -> impl Iterator<Item = &Arc<Seat>> {
+        let seats = self.members.values().map(|member| &member.seat);
+        seats.filter(|seat| seat.stays())
     }
 }
 

@@ -1,10 +1,9 @@
-//! A worker's thread: its loop reads like the lifecycle in the docs of [`Worker`].
+//! A worker at work: the loop reads like the lifecycle in the docs of [`Worker`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::batch;
 use crate::cancel::CancelToken;
-use crate::context::{self, Place};
 use crate::dispatcher::{MANY, is_low};
 use crate::idle::Generation;
 use crate::job::{Job, Outcome};
@@ -13,7 +12,7 @@ use crate::panics;
 use crate::policy::AGE;
 use crate::ready::Taken;
 use crate::seat::Seat;
-use crate::shared::{Command, Shared};
+use crate::shared::Shared;
 use crate::spent::Spent;
 use crate::spin::Spin;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
@@ -23,23 +22,12 @@ use crate::worker::{Worker, WorkerHandle};
 /// When the released jobs are many, a worker looks at the low-water mark once in so many jobs.
 const LOOK_EVERY: u32 = 8;
 
-/// Tells the dispatcher that the thread is at its end, however it ends.
-struct LastAct<'a, P, O, E>(&'a Shared<P, O, E>, &'a Seat);
-
-impl<P, O, E> Drop for LastAct<'_, P, O, E> {
-    fn drop(&mut self) {
-        self.0.command(Command::Gone(self.1.id()));
-    }
-}
-
-/// The thread of one worker.
+/// One worker from its start to its drop, on the calling thread.
 pub(crate) fn run<P, O, E, W>(shared: &Shared<P, O, E>, seat: &Arc<Seat>, mut worker: W)
 where
     W: Worker<P, O, E>,
 {
     let id = seat.id();
-    let _last_act = LastAct(shared, seat);
-    context::enter_for_good(shared.key(), Place::Worker(id));
     log::debug!("worker {id} of pool {:?} starts", shared.name());
     let mut seeker = Seeker {
         shared,
@@ -59,7 +47,7 @@ where
         well = run_job(&mut seeker, &mut worker, &closing, ticket);
         seeker.ended = Some(generation);
     }
-    seat.dismiss();
+    seat.finish_now();
     seeker.stop_search();
     fence(SeqCst);
     seeker.report_ended(None);
@@ -146,9 +134,9 @@ where
         .hooks
         .each("job_finish", |hook| hook.job_finish(id, me, outcome));
     if outcome == Outcome::Panicked {
-        log::error!("worker {me} panicked in job {id} and leaves the pool");
+        log::error!("worker {me} panicked in job {id} and ends");
         // Before the reply: who hears of the panic finds the worker on its way out.
-        seat.dismiss();
+        seat.finish_now();
     }
     ran
 }
@@ -172,7 +160,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         // That there is nothing to do is told once; searching may have begun before.
         let mut told = false;
         loop {
-            if self.seat.dismissed() {
+            if self.seat.is_leaving() {
                 return None;
             }
             let others_first = self.taken.is_multiple_of(AGE);
@@ -188,7 +176,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                     self.shared.gate.leave(1);
                 }
                 self.look_at_low_water();
-                if self.seat.dismissed() {
+                if self.seat.is_leaving() {
                     // Finished between the look and the take: the job goes back to the others.
                     ready.put_back(ticket.number(), ticket);
                     fence(SeqCst);
@@ -239,7 +227,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             if shared.gate.is_shut() {
                 shared.bell.ring(); // the dispatcher waits for all to be at rest
             }
-            shared.has_work() || self.seat.dismissed()
+            shared.has_work() || self.seat.is_leaving()
         };
         shared.crew.sleep(self.seat, self.searching, work);
         self.searching = true;

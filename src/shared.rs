@@ -2,16 +2,20 @@
 
 use crate::batch::Open;
 use crate::bell::Bell;
+use crate::builder::NoWorkers;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
 use crate::crew::Crew;
+use crate::elastic::Elastic;
 use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
 use crate::gauge::PoolGauge;
 use crate::hook::Hooks;
 use crate::job::{JobId, Priority};
+use crate::life::Starter;
 use crate::park::{Parker, Wake};
-use crate::ready::Ready;
+use crate::ready::{Ready, Taken};
+use crate::restart::Restarts;
 use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
@@ -26,6 +30,8 @@ use std::time::Instant;
 pub(crate) enum Command {
     Added(crate::WorkerId),
     Gone(crate::WorkerId),
+    /// To look at the pool's size.
+    Look,
     Drain,
     /// The sender is told how many jobs were turned away.
     Close(Option<Sender<usize>>),
@@ -39,7 +45,14 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) gauge: Arc<PoolGauge>,
     pub(crate) thread_prefix: String,
     pub(crate) stack_size: Option<usize>,
+    #[cfg(feature = "affinity")]
+    pub(crate) pins: crate::pin::Pins,
     pub(crate) hooks: Hooks,
+    /// The pool's own, if it has one.
+    pub(crate) factory: Option<Starter<P, O, E>>,
+    pub(crate) elastic: Option<Elastic>,
+    pub(crate) restarts: Restarts,
+    pub(crate) no_workers: NoWorkers,
     /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.
     pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
     /// The same for low ones. The gate bounds both together.
@@ -55,6 +68,23 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) books: Books,
     /// Fires when the pool closes; the running jobs see it.
     pub(crate) closing: CancelToken,
+}
+
+/// What [`Shared::abandoned`] found.
+pub(crate) struct Abandoned<P, O, E> {
+    pub(crate) is_deserted: bool,
+    pub(crate) waiting: Vec<Ticket<P, O, E>>,
+    pub(crate) released: Vec<Taken<Ticket<P, O, E>>>,
+}
+
+impl<P, O, E> Default for Abandoned<P, O, E> {
+    fn default() -> Self {
+        Abandoned {
+            is_deserted: false,
+            waiting: Vec::new(),
+            released: Vec::new(),
+        }
+    }
 }
 
 /// How long a submitter waits for room.
@@ -117,9 +147,8 @@ impl<P, O, E> Shared<P, O, E> {
         };
         let refused = match (enter(), patience) {
             (Ok(_), _) => None,
-            (Err(Refusal::Shut), _) => Some(Reason::Closed),
-            (Err(Refusal::Full), Patience::None) => Some(Reason::Full),
             (Err(Refusal::Full), Patience::Until(token)) => self.wait_for_room(enter, token).err(),
+            (Err(refusal), _) => Some(refusal.into()),
         };
         match (waiting, refused) {
             (None, _) => Ok(()),
@@ -140,9 +169,8 @@ impl<P, O, E> Shared<P, O, E> {
                 self.ready.put_urgent(ticket);
                 fence(SeqCst);
                 self.crew.wake_one();
-                if self.gate.is_closing() {
-                    self.refuse_released(); // as on the short way
-                    self.bell.ring();
+                if self.gate.turns_away() {
+                    self.came_too_late();
                 }
             }
             priority => {
@@ -155,6 +183,7 @@ impl<P, O, E> Shared<P, O, E> {
                 self.bell.job_arrived();
             }
         }
+        self.watch_size();
         // After the job is there: whoever looks for dead jobs from now on finds it.
         if let Some(token) = token {
             if let Some(at) = token.deadline() {
@@ -178,12 +207,37 @@ impl<P, O, E> Shared<P, O, E> {
         self.ready.put(ticket)?;
         fence(SeqCst);
         self.crew.wake_one();
+        if self.gate.turns_away() {
+            self.came_too_late();
+        }
+        self.watch_size();
+        Ok(())
+    }
+
+    /// A job was accepted. A sequentially consistent step lies between that and this call.
+    #[inline]
+    fn watch_size(&self) {
+        if self.elastic.is_some() {
+            self.bell.job_accepted();
+        }
+    }
+
+    /// Something changed on which the pool's size depends.
+    fn look_at_size(&self) {
+        if self.elastic.is_some() {
+            self.command(Command::Look);
+        }
+    }
+
+    /// The pool closed, or lost its last worker, after a submitter's look at the gate. Either the
+    /// dispatcher clears away the released jobs after this one came, or the submitter sees the flag
+    /// and comes here.
+    #[cold]
+    fn came_too_late(&self) {
         if self.gate.is_closing() {
-            // The pool closed after the look at the gate. Either the dispatcher clears away the
-            // released jobs after this one came, or this look sees that it closes.
             self.refuse_released();
         }
-        Ok(())
+        self.bell.ring();
     }
 
     /// Is there something that a worker may do?
@@ -221,7 +275,7 @@ impl<P, O, E> Shared<P, O, E> {
         if self.bell.has_given_up() {
             self.bell.ask_sweep(); // their places are wanted now
         }
-        let entered = self.gate.wait_in_line(&parker, enter, || {
+        let waited = self.gate.wait_in_line(&parker, enter, || {
             if let Some(fired) = token.and_then(CancelToken::fired_by) {
                 return Err(fired.into());
             }
@@ -233,9 +287,7 @@ impl<P, O, E> Shared<P, O, E> {
                 None => Ok(()),
             }
         });
-        entered
-            .map(|_| ())
-            .map_err(|reason| reason.unwrap_or(Reason::Closed))
+        waited.map(|_| ())
     }
 
     /// Blocks for a job's result: until it is there, `token` fires, or `until` passes (then `None`).
@@ -370,6 +422,7 @@ impl<P, O, E> Shared<P, O, E> {
         if self.ready.has_work() {
             self.crew.wake_one();
         }
+        self.look_at_size();
     }
 
     /// No new jobs and no new workers, from this call on.
@@ -391,6 +444,35 @@ impl<P, O, E> Shared<P, O, E> {
             self.command(Command::Close(told));
         }
         self.closing.cancel();
+    }
+
+    /// A factory has made this worker.
+    pub(crate) fn worker_is_there(&self, id: crate::WorkerId) {
+        self.roster.arrive(id, || self.gate.is_populated());
+        self.look_at_size();
+    }
+
+    /// A worker is gone for good. If it was the last, those who wait are to be answered, unless the
+    /// builder said otherwise.
+    pub(crate) fn worker_is_gone(&self) {
+        if self.no_workers == NoWorkers::Reject {
+            self.roster.if_deserted(|| self.gate.desert());
+        }
+    }
+
+    /// If still no worker is there: the jobs that wait in the channels, and those that were released.
+    pub(crate) fn abandoned(&self) -> Abandoned<P, O, E> {
+        let mut abandoned = Abandoned::default();
+        // Under the lock, so that no job is among them that was submitted after a worker was added.
+        self.roster.if_deserted(|| {
+            let (jobs, low) = (&self.jobs.1, &self.low_jobs.1);
+            abandoned
+                .waiting
+                .extend(jobs.try_iter().chain(low.try_iter()));
+            abandoned.released = std::iter::from_fn(|| self.ready.drain_one()).collect();
+            abandoned.is_deserted = true;
+        });
+        abandoned
     }
 
     pub(crate) fn command(&self, command: Command) {

@@ -26,7 +26,7 @@ impl Books {
             // A caller that would have waited for ever withdrew its job.
             Reason::Cancelled | Reason::WouldDeadlock => &self.cancelled,
             Reason::DeadlinePassed => &self.expired,
-            Reason::Full | Reason::Closed => &self.closed,
+            Reason::Full | Reason::Closed | Reason::NoWorkers => &self.closed,
         };
         count.fetch_add(1, Relaxed);
     }
@@ -44,6 +44,12 @@ impl Books {
         if lost.is_power_of_two() {
             log::warn!("the error of detached job {id} found no listener; {lost} lost so far");
         }
+    }
+
+    /// Jobs accepted so far, and those whose submitters wait for room.
+    pub(crate) fn accepted(&self) -> u64 {
+        let not_accepted = self.not_accepted.load(Relaxed);
+        self.census.counted().saturating_sub(not_accepted)
     }
 
     pub(crate) fn lost_errors(&self) -> u64 {
@@ -90,7 +96,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Jobs whose deadline passed before they began.
     pub expired: u64,
-    /// Jobs that the pool's end came before.
+    /// Jobs that the pool's end came before, or the end of its last worker (see
+    /// [`NoWorkers::Reject`](crate::NoWorkers::Reject)).
     pub closed: u64,
     /// Failures of detached jobs that found no listener (each also counted above).
     pub lost_errors: u64,

@@ -129,6 +129,7 @@ pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
     match reason {
         Reason::Cancelled => Cause::Cancelled,
         Reason::DeadlinePassed => Cause::DeadlinePassed,
+        Reason::NoWorkers => Cause::NoWorkers,
         Reason::Full | Reason::Closed | Reason::WouldDeadlock => Cause::Closed,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::job::Job;
-use crate::seat::Seat;
+use crate::seat::{Incarnation, Seat};
 use crate::sync::Arc;
 
 /// Names a worker; unique for the pool's life.
@@ -31,10 +31,18 @@ impl fmt::Display for WorkerId {
 ///
 /// ```text
 ///  add ──▶ start ──▶ idle ──▶ run ──▶ idle … ──▶ close ──▶ dropped, thread joined
-///                     │        │ panic             ▲
-///                     └────────┴───────────────────┘
-///                      removed, finished, pool closed
+///            ▲        │        │ panic             ▲  │
+///            │        └────────┴───────────────────┘  │
+///            │         removed, finished, pool closed │
+///            │                                        │
+///            └───── factory ◀── back-off ◀────────────┘
+///                               panicked or finished, and has a factory
 /// ```
+///
+/// A worker that was added by [`add_factory`](crate::Manager::add_factory) (or by the pool's own
+/// factory) comes back after a panic and after [`finish`](WorkerHandle::finish): the old one is
+/// closed and dropped, and after a short back-off the factory makes the next, on the same thread and
+/// under the same id; see [`Restarts`](crate::Restarts). Removal and the pool's end are final.
 ///
 /// All three methods are called on the worker's thread, one at a time. Whatever ends the worker,
 /// `close` runs exactly once, also after a panic, and then the worker is dropped there. A panic in
@@ -100,11 +108,15 @@ where
 #[derive(Clone)]
 pub struct WorkerHandle {
     seat: Arc<Seat>,
+    /// A worker made anew on the same seat is none of this handle's business.
+    incarnation: Incarnation,
 }
 
 impl WorkerHandle {
+    /// Of the worker that is there now.
     pub(crate) fn new(seat: Arc<Seat>) -> Self {
-        WorkerHandle { seat }
+        let incarnation = seat.incarnation();
+        WorkerHandle { seat, incarnation }
     }
 
     /// The worker's id in its pool.
@@ -113,15 +125,19 @@ impl WorkerHandle {
     }
 
     /// Says that the worker is finished: it ends the job in hand, takes no other, and leaves the
-    /// pool. Returns at once; again: harmless. A job that it had taken and not begun goes back to
-    /// the others.
+    /// pool, or is made anew by its factory if it has one. Returns at once; again: harmless. A job
+    /// that it had taken and not begun goes back to the others.
+    ///
+    /// The handle is that of one worker object: kept for longer, it does nothing to the worker that
+    /// the factory made after it.
     pub fn finish(&self) {
-        self.seat.dismiss();
+        self.seat.finish(self.incarnation);
     }
 
-    /// Is the worker on its way out, because it is finished, was removed, or the pool is closing?
+    /// Is the worker gone or on its way out, because it is finished, panicked, was removed, or the
+    /// pool is closing?
     pub fn is_finishing(&self) -> bool {
-        self.seat.dismissed()
+        self.seat.has_ended(self.incarnation)
     }
 }
 
@@ -144,6 +160,9 @@ pub enum WorkerState {
     Busy,
     /// It was removed or is finished, and leaves after the job in hand.
     Leaving,
+    /// Its factory makes it, for the first time or anew, or is waited for in a back-off. Meanwhile
+    /// it does not count among the pool's workers in hooks and meters.
+    Starting,
 }
 
 /// One line of [`Manager::workers`](crate::Manager::workers).

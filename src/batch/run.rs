@@ -147,12 +147,9 @@ impl<P, O, E> At<'_, P, O, E> {
         self.seat.set_busy(false);
         if let Err(panic) = ran {
             let me = self.seat.id();
-            log::error!(
-                "worker {me} panicked in job {} and leaves the pool",
-                claim.job()
-            );
+            log::error!("worker {me} panicked in job {} and ends", claim.job());
             self.seat.count(Outcome::Panicked);
-            self.seat.dismiss();
+            self.seat.finish_now();
             self.settle(&mut claim, Err(Cause::Panicked(panics::message(panic))));
             return false;
         }
@@ -183,7 +180,7 @@ impl<P, O, E> At<'_, P, O, E> {
     fn look_up(&mut self) {
         let token = self.chunk.label().token.as_ref();
         if self.chunk.is_halted()
-            || self.seat.dismissed()
+            || self.seat.is_leaving()
             || !self.shared.ready.is_usual()
             || token.is_some()
         {
@@ -206,7 +203,7 @@ impl<P, O, E> At<'_, P, O, E> {
         }
         // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs.
         let urgent = self.ran > 0 && ready.is_urgent();
-        (self.seat.dismissed() || ready.is_held() || urgent).then_some(Stop::Leave)
+        (self.seat.is_leaving() || ready.is_held() || urgent).then_some(Stop::Leave)
     }
 }
 

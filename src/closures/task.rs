@@ -139,6 +139,7 @@ impl From<SubmitError<Closure, ClosurePanic>> for TaskError {
                 Cause::Worker(panic) => TaskError::Panicked(panic.message),
                 Cause::Panicked(message) => TaskError::Panicked(message),
                 Cause::Closed => TaskError::NotRun(Reason::Closed),
+                Cause::NoWorkers => TaskError::NotRun(Reason::NoWorkers),
                 Cause::Cancelled | Cause::DeadlinePassed => TaskError::Cancelled,
             },
         }

@@ -15,6 +15,7 @@ use crate::sync::{Arc, Weak};
 mod asking;
 mod batches;
 mod ending;
+mod factories;
 mod submitting;
 mod weak;
 mod workers;
@@ -28,7 +29,8 @@ pub use weak::WeakManager;
 /// [`close`](Self::close) does.
 ///
 /// Jobs of one submitter and one priority begin in the order in which they were submitted. A pool without workers
-/// keeps what it accepts until one is added: give jobs a deadline if that may be never.
+/// keeps what it accepts until one is added, unless it was told to turn jobs away when the last is
+/// gone ([`NoWorkers`](crate::NoWorkers)): give jobs a deadline if that may be never.
 ///
 /// Payloads, outputs, errors and workers that borrow need a [`scope`](crate::scope()).
 ///

@@ -2,12 +2,12 @@
 
 use crate::context::{self, Place};
 use crate::error::{AddError, UnknownWorker};
+use crate::life;
 use crate::manager::Manager;
-use crate::runner;
+use crate::roster::{NotAdded, Recruit};
 use crate::shared::Command;
 use crate::spawn::{Free, Spawn};
 use crate::sync::channel::bounded;
-use crate::sync::{Arc, thread};
 use crate::worker::{Worker, WorkerId, WorkerInfo};
 
 impl<P, O, E> Manager<P, O, E>
@@ -46,24 +46,27 @@ where
         let shared = &self.owner.shared;
         // The worker follows its thread, so that it is still here if there is none.
         let (hand_over, receive) = bounded::<W>(1);
-        let start = |seat: Arc<crate::seat::Seat>| {
-            let shared = Arc::clone(shared);
-            let id = seat.id();
-            let name = format!("{}-{id}", shared.thread_prefix);
-            let mut settings = thread::Builder::new().name(name);
-            if let Some(bytes) = shared.stack_size {
-                settings = settings.stack_size(bytes);
-            }
-            spawn.spawn(settings, move || {
+        let start = |seat: &_| {
+            life::spawn(spawn, shared, seat, move |shared, seat| {
                 if let Ok(worker) = receive.recv() {
-                    runner::run(&shared, &seat, worker);
+                    life::single(shared, seat, worker);
                 }
             })
         };
-        let told = |id| shared.command(Command::Added(id));
-        let seat = match shared.roster.add(start, told) {
+        let told = |id| {
+            shared.gate.is_populated();
+            shared.command(Command::Added(id));
+        };
+        let seat = match shared.roster.add(Recruit::Made, start, told) {
             Ok(seat) => seat,
-            Err(spawn) => return Err(AddError { worker, spawn }),
+            Err(NotAdded::Spawn(error)) => {
+                let spawn = Some(error);
+                return Err(AddError { worker, spawn });
+            }
+            Err(NotAdded::Closed | NotAdded::Enough) => {
+                let spawn = None;
+                return Err(AddError { worker, spawn });
+            }
         };
         let id = seat.id();
         {
@@ -76,7 +79,7 @@ where
         Ok(id)
     }
 
-    /// Asks a worker to leave. It finishes the job in hand, takes no other, and closes; this returns
+    /// Asks a worker to leave for good, also if it has a factory. It finishes the job in hand, takes no other, and closes; this returns
     /// at once. The hooks are told when its thread is gone.
     ///
     /// # Errors

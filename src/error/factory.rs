@@ -1,0 +1,83 @@
+//! What can go wrong as a worker is made by its factory.
+
+use std::fmt;
+
+use crate::worker::WorkerId;
+
+/// A factory's worker was not added. No thread is left of it, no hook was told, and the counters are
+/// as before.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FactoryError<X> {
+    /// The pool is draining or closed.
+    Closed,
+    /// The worker's thread could not be started.
+    Spawn(std::io::Error),
+    /// The factory returned this error.
+    Failed(X),
+    /// The factory panicked, with this message.
+    Panicked(String),
+}
+
+impl<X: fmt::Display> fmt::Display for FactoryError<X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FactoryError::Closed => f.write_str("the worker was not added: the pool is closed"),
+            FactoryError::Spawn(error) => {
+                write!(f, "the worker's thread could not be started: {error}")
+            }
+            FactoryError::Failed(error) => write!(f, "the worker could not be made: {error}"),
+            FactoryError::Panicked(message) => {
+                write!(f, "the worker's factory panicked: {message}")
+            }
+        }
+    }
+}
+
+impl<X: fmt::Debug + fmt::Display> std::error::Error for FactoryError<X> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FactoryError::Spawn(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A pool could not be given the size that was asked for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ResizeError {
+    /// The pool has no factory of its own; see [`Builder::factory`](crate::Builder::factory).
+    NoFactory,
+    /// A worker could not be made.
+    Incomplete {
+        /// The workers that were made before, and stay.
+        made: Vec<WorkerId>,
+        /// Why there is not another; the factory's own error as text.
+        error: FactoryError<String>,
+    },
+}
+
+impl fmt::Display for ResizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResizeError::NoFactory => f.write_str("the pool has no factory for workers"),
+            ResizeError::Incomplete { made, error } => {
+                let made = made.len();
+                write!(
+                    f,
+                    "the pool was not resized, after {made} workers were made: {error}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ResizeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ResizeError::NoFactory => None,
+            ResizeError::Incomplete { error, .. } => Some(error),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Pins workers to cores.
+
+use core_affinity::CoreId;
+
+use crate::worker::WorkerId;
+
+/// The cores that this process may use, if workers are to be pinned to them.
+#[derive(Default)]
+pub(crate) struct Pins {
+    cores: Vec<CoreId>,
+}
+
+impl Pins {
+    /// Asked where nothing is pinned yet: a pinned thread sees its own core only.
+    pub(crate) fn new(wanted: bool) -> Self {
+        if !wanted {
+            return Pins::default();
+        }
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        if cores.is_empty() {
+            log::warn!("workers are not pinned: the system does not tell which cores there are");
+        }
+        Pins { cores }
+    }
+
+    /// The calling thread is this worker's: it shall run on the core that is its turn.
+    pub(crate) fn pin(&self, worker: WorkerId) {
+        if self.cores.is_empty() {
+            return;
+        }
+        let core = self.cores[(worker.get() - 1) as usize % self.cores.len()];
+        if core_affinity::set_for_current(core) {
+            log::debug!("worker {worker} is pinned to core {}", core.id);
+        } else {
+            log::warn!("worker {worker} could not be pinned to core {}", core.id);
+        }
+    }
+}
