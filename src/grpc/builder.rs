@@ -110,8 +110,9 @@ impl CapacityBuilder {
     /// The smallest time between two snapshots that are due to changes. 100 ms unless set.
     ///
     /// After a quiet time a change is sent within 50 ms. When changes are many, only the newest is
-    /// sent, once per spacing; with hundreds of streams further apart (0.75 ms per stream, up to
-    /// 750 ms), so that telling of jobs does not slow them.
+    /// sent, once per spacing. With more streams than 2,500 per second allow they are sent further
+    /// apart, so that telling of jobs does not slow them: the spacing is then 1 s for every 2,500
+    /// streams (400 ms for 1,000), but no more than 500 ms unless you set more.
     pub fn change_spacing(mut self, spacing: Duration) -> Self {
         self.timing.spacing = Some(spacing);
         self

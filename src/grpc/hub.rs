@@ -278,10 +278,11 @@ impl Hub {
         })
     }
 
-    /// Rings the bells of these streams.
-    pub(super) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) {
+    /// Rings the bells of these streams; how many were they?
+    pub(super) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) -> usize {
         let bells = self.state.lock().bells(wanted);
         wake(&bells, ring);
+        bells.len()
     }
 
     /// Rings what is due by its own time: reports, and requests that did not come.
