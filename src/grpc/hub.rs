@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::bell::{Bell, Ring};
-use super::window::{Load, Window};
+use super::pool::Pool;
 use crate::hook::PoolState;
-use crate::meter::{Meter, Snapshot};
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Short calls (health checks) that may be open at once, apart from the streams: a server that is
@@ -20,6 +19,10 @@ pub(super) const MAX_SHORT_CALLS: usize = 256;
 /// Refusals that may be on their way at once. A stranger that reads none of them gets no more.
 const MAX_REFUSALS: usize = 256;
 
+/// How long a stream gets to send what is last; those that end together, counted from the last one
+/// that did.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(250);
+
 /// When things are sent.
 #[derive(Debug, Clone)]
 pub(super) struct Timing {
@@ -27,7 +30,7 @@ pub(super) struct Timing {
     pub(super) interval: Duration,
     /// The smallest time between two sends that are due to changes; `None`: only ticks.
     pub(super) spacing: Option<Duration>,
-    /// How long a client may take from opening a call to its request.
+    /// How long a client may take from opening a call to its request, and from one to the next.
     pub(super) opening: Duration,
     /// What ORCA's means are taken over.
     pub(super) window: Duration,
@@ -40,72 +43,19 @@ impl Timing {
     }
 }
 
-/// One pool, by name.
-pub(super) struct Pool {
-    pub(super) name: String,
-    meter: Meter,
-    /// The newest snapshot, and how often it has changed in what clients see.
-    newest: Mutex<(u64, Snapshot)>,
-    pub(super) window: Mutex<Window>,
-}
-
-impl Pool {
-    pub(super) fn new(name: String, meter: Meter, window: Duration) -> Pool {
-        let newest = Mutex::new((1, meter.snapshot()));
-        Pool {
-            name,
-            meter,
-            newest,
-            window: Mutex::new(Window::new(window)),
-        }
-    }
-
-    /// Asks the meter. Whoever asks, the answers form one order: the lock spans asking and noting,
-    /// so no stream can be shown an older snapshot after a newer one.
-    pub(super) fn refresh(&self) -> (u64, Snapshot) {
-        let mut newest = self.newest.lock();
-        let now = self.meter.snapshot();
-        let shown = |s: &Snapshot| (s.busy, s.total, s.waiting, s.state);
-        if shown(&now) != shown(&newest.1) {
-            newest.0 += 1;
-        }
-        newest.1 = now;
-        *newest
-    }
-
-    /// What was noted last.
-    pub(super) fn newest(&self) -> (u64, Snapshot) {
-        *self.newest.lock()
-    }
-
-    /// Notes a sample for [`load`](Self::load).
-    pub(super) fn sample(&self) {
-        let (_, snapshot) = self.refresh();
-        self.window.lock().push(Instant::now(), &snapshot);
-    }
-
-    /// Mean load over the window that ends about now: many reports share one sample.
-    pub(super) fn load(&self, step: Duration) -> Load {
-        if self.window.lock().is_older_than(step) {
-            self.sample();
-        }
-        self.window.lock().load()
-    }
-}
-
 /// What a stream waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Its request. Ended at this time.
-    Opening(Instant),
+    /// A request, until this time: then it is told that it is late.
+    Request(Instant),
+    /// It was told, and has until this time to end.
+    Late(Instant),
     /// Snapshots of the pool with this number.
     Capacity(usize),
     /// A change of some pool's state.
     Health,
     /// Its next load report.
     Orca { period: Duration, due: Instant },
-    /// Nothing but the end.
-    Quiet,
 }
 
 /// Which limit a call counts against.
@@ -162,7 +112,7 @@ struct State {
 
 impl Kind {
     fn is_timed(self) -> bool {
-        matches!(self, Kind::Opening(_) | Kind::Orca { .. })
+        matches!(self, Kind::Request(_) | Kind::Late(_) | Kind::Orca { .. })
     }
 
     fn is_report(self) -> bool {
@@ -228,6 +178,11 @@ impl Hub {
         }
     }
 
+    /// Until when a client may keep a call waiting for its request.
+    pub(super) fn request_deadline(&self) -> Instant {
+        Instant::now() + self.timing.opening
+    }
+
     /// Lets a call in.
     pub(super) fn enter(self: &Arc<Self>, class: Class) -> Result<Seat, Refusal> {
         let bell = Arc::new(Bell::new());
@@ -244,7 +199,7 @@ impl Hub {
         }
         let id = state.insert(Entry {
             bell: Arc::clone(&bell),
-            kind: Kind::Opening(Instant::now() + self.timing.opening),
+            kind: Kind::Request(self.request_deadline()),
             class,
         });
         if state.entries.len() == 1 {
@@ -287,24 +242,28 @@ impl Hub {
 
     /// Rings what is due by its own time: reports, and requests that did not come.
     pub(super) fn ring_due(&self, now: Instant) {
-        let (mut reports, mut late) = (Vec::new(), Vec::new());
+        let (mut due, mut overdue) = (Vec::new(), Vec::new());
         let mut state = self.state.lock();
         if state.timed == 0 {
             return;
         }
         for entry in state.entries.values_mut() {
             match &mut entry.kind {
-                Kind::Opening(until) if *until <= now => late.push(Arc::clone(&entry.bell)),
-                Kind::Orca { period, due } if *due <= now => {
-                    *due = next_tick(*due, now, *period);
-                    reports.push(Arc::clone(&entry.bell));
+                Kind::Request(until) if *until <= now => {
+                    entry.kind = Kind::Late(now + LAST_WORDS);
+                    due.push(Arc::clone(&entry.bell));
+                }
+                Kind::Late(until) if *until <= now => overdue.push(Arc::clone(&entry.bell)),
+                Kind::Orca { period, due: next } if *next <= now => {
+                    *next = next_tick(*next, now, *period);
+                    due.push(Arc::clone(&entry.bell));
                 }
                 _ => {}
             }
         }
         drop(state);
-        wake(&reports, Ring::Tick);
-        wake(&late, Ring::Abort);
+        wake(&due, Ring::Tick);
+        wake(&overdue, Ring::Abort);
     }
 
     /// Blocks the ticker: until `due`, or, while there is no stream, for as long as it takes.
@@ -454,6 +413,8 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::Meter;
+    use std::task::{Context, Poll, Waker};
 
     #[test]
     fn ticks_do_not_drift() {
@@ -492,5 +453,108 @@ mod tests {
         assert!(again.is_ok());
         hub.close();
         assert_eq!(hub.enter(Class::Short).err(), Some(Refusal::Closing));
+    }
+
+    #[test]
+    fn refusals_on_their_way_are_limited_and_come_back() {
+        let hub = hub(1);
+        let mut on_their_way: Vec<_> = (0..MAX_REFUSALS).filter_map(|_| hub.refusing()).collect();
+        assert_eq!(on_their_way.len(), MAX_REFUSALS);
+        assert!(hub.refusing().is_none());
+        on_their_way.pop();
+        let again = hub.refusing();
+        assert!(again.is_some());
+        assert!(hub.refusing().is_none());
+        assert!(hub.enter(Class::Stream).is_ok(), "a call is no refusal");
+    }
+
+    /// Calls that end one after the other keep nobody waiting for ever.
+    #[test]
+    fn waiting_for_the_last_call_has_an_end() {
+        let hub = hub(10_000);
+        let seats: Vec<_> = (0..10_000)
+            .map_while(|_| hub.enter(Class::Stream).ok())
+            .collect();
+        let (quit, told) = std::sync::mpsc::channel::<()>();
+        let leaving = std::thread::spawn(move || {
+            for _seat in seats {
+                let pause = Duration::from_millis(2);
+                if told.recv_timeout(pause) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        // More patience than there is between two of them, but not for all of them.
+        let patience = Duration::from_secs(5);
+        let empty = hub.wait_empty(patience, Duration::from_millis(100));
+        drop(quit);
+        assert!(!empty, "it waited for 10,000 calls");
+        leaving.join().unwrap();
+        assert!(hub.wait_empty(patience, patience), "all are gone");
+    }
+
+    #[test]
+    fn a_call_that_is_late_is_told_and_then_aborted() {
+        let hub = hub(1);
+        let seat = hub.enter(Class::Stream).ok().unwrap();
+        let heard = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            match seat.bell.poll(&mut cx, Ring::Change) {
+                Poll::Ready(ring) => ring,
+                Poll::Pending => Ring::Silence,
+            }
+        };
+        let deadline = hub.request_deadline();
+        hub.ring_due(Instant::now());
+        assert_eq!(heard(), Ring::Silence);
+        hub.ring_due(deadline);
+        assert_eq!(heard(), Ring::Tick);
+        hub.ring_due(deadline);
+        assert_eq!(heard(), Ring::Silence, "it may say so now");
+        hub.ring_due(deadline + LAST_WORDS);
+        assert_eq!(heard(), Ring::Abort);
+    }
+
+    #[test]
+    fn load_reports_after_a_pause_forget_what_was_before() {
+        let hub = hub(3);
+        let pool = &hub.pools[0];
+        let samples = || pool.window.lock().len();
+        let report = |seat: &Seat| {
+            let period = Duration::from_secs(1);
+            let due = Instant::now() + period;
+            seat.wait_for(Kind::Orca { period, due });
+        };
+        pool.sample();
+        assert_eq!(samples(), 1);
+        let first = hub.enter(Class::Stream).ok().unwrap();
+        report(&first);
+        assert_eq!(samples(), 0, "from before the first who asks");
+        pool.sample();
+        let second = hub.enter(Class::Stream).ok().unwrap();
+        report(&second);
+        assert_eq!(samples(), 1, "the first asks still");
+        drop((first, second));
+        report(&hub.enter(Class::Stream).ok().unwrap());
+        assert_eq!(samples(), 0);
+    }
+
+    #[test]
+    fn load_reports_share_a_sample_for_a_sixty_fourth_of_the_window() {
+        let hub = hub(1);
+        assert_eq!(hub.timing.sampling(), Duration::from_secs(10) / 64);
+        let pool = &hub.pools[0];
+        let samples = || pool.window.lock().len();
+        let hour = Duration::from_secs(3600);
+        for _ in 0..1000 {
+            pool.load(hour);
+        }
+        assert_eq!(
+            samples(),
+            1,
+            "a report brings no sample while there is a new one"
+        );
+        pool.load(Duration::ZERO);
+        assert_eq!(samples(), 2);
     }
 }

@@ -97,6 +97,7 @@ mod health;
 mod hub;
 mod orca;
 mod own;
+mod pool;
 mod proto;
 mod reflection;
 mod server;
