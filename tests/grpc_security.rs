@@ -191,6 +191,25 @@ fn unknown_methods_are_unimplemented() {
 }
 
 #[test]
+fn refusals_are_said_in_words_however_many_there_were() {
+    let server = Rig::of(1).serve(|b| b.token(TOKEN));
+    let stranger = Peer::new(&server);
+    for call in 0..1000 {
+        let refused = stranger.capacity().next().err();
+        let refusal = Some(RpcStatusCode::UNAUTHENTICATED);
+        assert_eq!(refused, refusal, "call {call}");
+    }
+}
+
+#[test]
+fn one_connection_may_open_what_the_server_allows_and_no_more() {
+    let server = Rig::of(1).serve(|b| b.max_streams(10));
+    let allowed = Raw::connect(server.local_addr()).allowed_streams(PATIENCE);
+    // Ten streams and ten that watch health; 256 health checks; 256 refusals.
+    assert_eq!(allowed, Some(532));
+}
+
+#[test]
 fn a_handshake_that_never_starts_is_given_up() {
     // Keepalive would end the connection, too.
     let server = Rig::of(1).serve(|b| {

@@ -168,7 +168,7 @@ fn clients_that_are_killed_during_a_send_harm_nobody() {
     let server = rig.serve(|b| b.interval(Duration::from_millis(1)).max_streams(10_000));
     let mut healthy = Peer::new(&server).capacity();
     for round in 0..20 {
-        // Room for two messages: the third is stuck in its send.
+        // Room for a few messages: the next is stuck in its send.
         let mut raw = Raw::with_window(server.local_addr(), 40);
         for stream in 0..20 {
             raw.capacity(2 * stream + 1);

@@ -199,6 +199,21 @@ fn what_cannot_be_used_is_an_error_at_the_start() {
     }
 }
 
+#[test]
+fn files_cannot_be_looked_at_all_the_time() {
+    let ours = Authority::new("ours");
+    for interval in [Duration::ZERO, Duration::MAX] {
+        let tls = ours.identity(NAME).server().reload_every(interval);
+        let builder = CapacityServer::builder().pool("pool", Rig::of(1).meter);
+        let error = builder.tls(tls).start().err();
+        let setting = "reload_every";
+        assert!(
+            matches!(&error, Some(ServerError::Setting { name, .. }) if *name == setting),
+            "{error:?}"
+        );
+    }
+}
+
 // Certificates that change.
 
 /// Everything that was logged in this process.
