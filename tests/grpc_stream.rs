@@ -67,6 +67,38 @@ fn many_changes_are_told_as_one_and_the_spacing_is_kept() {
 }
 
 #[test]
+fn with_many_streams_changes_are_told_further_apart() {
+    let rig = Rig::of(1);
+    let server = rig.serve(|b| b.change_spacing(Duration::from_millis(1)));
+    let peers: Vec<_> = (0..10).map(|_| Peer::new(&server)).collect();
+    let mut feeds: Vec<_> = (0..1250).map(|n| peers[n % 10].capacity()).collect();
+    for feed in &mut feeds {
+        feed.expect();
+    }
+    // Read as they come, so that none is replaced before it is sent.
+    let mut first = feeds.swap_remove(0);
+    let reading = thread::spawn(move || {
+        let mut messages = 0;
+        first.until(|m| {
+            messages += 1;
+            m.total() == 1001
+        });
+        messages
+    });
+    let since = Instant::now();
+    for _ in 0..1000 {
+        rig.add();
+        thread::sleep(Duration::from_millis(2));
+    }
+    let messages = reading.join().unwrap();
+    let rounds = since.elapsed().as_millis() / 500;
+    assert!(
+        messages <= rounds + 2,
+        "{messages} in {rounds} half seconds"
+    );
+}
+
+#[test]
 fn without_changes_only_ticks_are_sent() {
     let rig = Rig::of(1);
     let server = rig.serve(|b| b.without_changes());

@@ -103,13 +103,20 @@ fn only_clients_that_speak_tls_and_trust_us_get_through() {
 #[test]
 fn a_wrong_name_or_an_old_certificate_is_the_clients_to_refuse() {
     let ours = Authority::new("ours");
-    let misnamed = ours.identity("other.test");
-    let expired = ours.sign(NAME, |params| {
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(2001, 1, 1);
-    });
+    let until = |name, year| {
+        ours.sign(name, |params| {
+            params.not_before = date_time_ymd(2000, 1, 1);
+            params.not_after = date_time_ymd(year, 1, 1);
+        })
+    };
+    // They differ from the good one in what is wrong with them, and in nothing else.
+    let good = until(NAME, 4000);
+    let misnamed = until("other.test", 4000);
+    let expired = until(NAME, 2001);
+    let serve = |identity: Identity| Rig::of(1).serve(|b| b.tls(identity.server()));
+    is_served(&client(&serve(good), &ours, None));
     for identity in [misnamed, expired] {
-        let server = Rig::of(1).serve(|b| b.tls(identity.server()));
+        let server = serve(identity);
         is_not_served(&client(&server, &ours, None));
         assert_eq!(server.open_streams(), 0);
     }
