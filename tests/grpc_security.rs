@@ -183,7 +183,11 @@ fn a_message_that_is_too_large_fails_its_call() {
     let peer = Peer::new(&server);
     let refused = peer.check(&"x".repeat(2000)).err();
     assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
-    assert_eq!(peer.check(""), Ok(ServingStatus::SERVING));
+    // Field 1 with a length of two bytes: 1,000 in all, and it is read.
+    let unknown = peer.check(&"x".repeat(1000 - 3)).err();
+    assert_eq!(unknown, Some(RpcStatusCode::NOT_FOUND));
+    let refused = peer.check(&"x".repeat(1001 - 3)).err();
+    assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
 }
 
 #[test]

@@ -232,6 +232,8 @@ fn reflection_tells_what_can_be_called() {
             panic!("{:?}", answers[1]);
         };
         let file = FileDescriptorProto::parse_from_bytes(&files.file_descriptor_proto[0]).unwrap();
+        assert_eq!(file.name(), "solpipe.proto");
+        assert_eq!(file.service[0].name(), "WorkerStatus");
         assert_eq!(file.service[0].method[0].name(), "OnStatus");
         assert!(file.service[0].method[0].server_streaming());
         let Answer::ErrorResponse(error) = &answers[2] else {
