@@ -112,9 +112,9 @@ impl CapacityBuilder {
     /// The smallest time between two snapshots that are due to changes. 100 ms unless set.
     ///
     /// After a quiet time a change is sent within 50 ms. When changes are many, only the newest is
-    /// sent, once per spacing. With more streams than 2,500 per second allow they are sent further
-    /// apart, so that telling of jobs does not slow them: the spacing is then 1 s for every 2,500
-    /// streams (400 ms for 1,000), but no more than 500 ms unless you set more.
+    /// sent, once per spacing. With many streams the spacing grows, so that telling of jobs does not
+    /// slow them: to the number of streams divided by 2,500 per second (400 ms for 1,000 streams), but
+    /// to no more than 500 ms. A larger one that you set stays as it is.
     pub fn change_spacing(mut self, spacing: Duration) -> Self {
         self.timing.spacing = Some(spacing);
         self
