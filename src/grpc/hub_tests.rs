@@ -3,6 +3,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use super::*;
+use crate::grpc::services;
 use crate::meter::Meter;
 
 #[test]
@@ -57,29 +58,55 @@ fn refusals_on_their_way_are_limited_and_come_back() {
     assert!(hub.enter(Class::Stream).is_ok(), "a call is no refusal");
 }
 
-/// Calls that end one after the other keep nobody waiting for ever.
+/// Calls that end one after the other, for at least 20 seconds or until this is stopped.
+struct Leaving {
+    quit: mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Leaving {
+    fn start(hub: &Arc<Hub>) -> Leaving {
+        let enter = || hub.enter(Class::Stream).ok();
+        let seats: Vec<_> = (0..10_000).map_while(|_| enter()).collect();
+        assert_eq!(seats.len(), 10_000);
+        let (quit, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            for _seat in seats {
+                let pause = Duration::from_millis(2);
+                if told.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Leaving { quit, thread }
+    }
+
+    fn stop(self) {
+        drop(self.quit);
+        self.thread.join().unwrap();
+    }
+}
+
 #[test]
 fn waiting_for_the_last_call_has_an_end() {
     let hub = hub(10_000);
-    let seats: Vec<_> = (0..10_000)
-        .map_while(|_| hub.enter(Class::Stream).ok())
-        .collect();
-    let (quit, told) = mpsc::channel::<()>();
-    let leaving = thread::spawn(move || {
-        for _seat in seats {
-            let pause = Duration::from_millis(2);
-            if told.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-                return;
-            }
-        }
-    });
+    let leaving = Leaving::start(&hub);
     // More patience than there is between two of them, but not for all of them.
     let patience = Duration::from_secs(5);
     let empty = hub.wait_empty(patience, Duration::from_millis(100));
-    drop(quit);
+    leaving.stop();
     assert!(!empty, "it waited for 10,000 calls");
-    leaving.join().unwrap();
     assert!(hub.wait_empty(patience, patience), "all are gone");
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_all_calls_that_end_one_after_the_other() {
+    let hub = hub(10_000);
+    let leaving = Leaving::start(&hub);
+    services::finish(&hub);
+    let open = hub.open_streams();
+    leaving.stop();
+    assert!(open > 0, "it waited for 10,000 calls");
 }
 
 #[test]
