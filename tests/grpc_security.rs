@@ -120,7 +120,7 @@ fn strangers_who_watch_health_take_no_place_from_those_with_the_token() {
     let refused = stranger.watch("nonsense").next().err();
     assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
     let friend = Peer::new(&server).authorization(&format!("Bearer {TOKEN}"));
-    assert_eq!(friend.capacity().expect().total, 1);
+    assert_eq!(friend.capacity().expect().total(), 1);
 }
 
 #[test]
@@ -137,7 +137,12 @@ fn the_token_is_not_in_debug() {
 #[test]
 fn garbage_ends_its_connection_and_nothing_else() {
     let before = panics();
-    let server = Rig::of(1).serve(|b| b);
+    let rig = Rig::of(1);
+    // So slow to lose patience that it is the garbage that ends the connection.
+    let server = rig.serve(|b| {
+        b.handshake_timeout(600 * SECOND)
+            .keepalive(600 * SECOND, 600 * SECOND)
+    });
     let mut feed = Peer::new(&server).capacity();
     feed.expect();
     for garbage in [
@@ -149,12 +154,14 @@ fn garbage_ends_its_connection_and_nothing_else() {
         let mut socket = TcpStream::connect(server.local_addr()).unwrap();
         let _ = socket.write_all(garbage);
         let mut raw = Raw::over(socket);
-        assert!(raw.dismissed_within(PATIENCE));
+        assert!(raw.dismissed_within(PATIENCE), "{garbage:?}");
     }
     let peer = Peer::new(&server);
     let mut another = peer.capacity();
-    assert_eq!(another.expect().total, 1);
-    assert_eq!(server.open_streams(), 2); // the feed from before is among them
+    assert_eq!(another.expect().total(), 1);
+    assert_eq!(server.open_streams(), 2);
+    rig.add();
+    feed.until(|m| m.total() == 2); // the one from before goes on
     assert_eq!(panics(), before);
 }
 
@@ -176,18 +183,48 @@ fn a_message_that_is_too_large_fails_its_call() {
     let peer = Peer::new(&server);
     let refused = peer.check(&"x".repeat(2000)).err();
     assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
-    assert_eq!(peer.check(""), Ok(ServingStatus::SERVING));
+    // Field 1 with a length of two bytes: 1,000 in all, and it is read.
+    let unknown = peer.check(&"x".repeat(1000 - 3)).err();
+    assert_eq!(unknown, Some(RpcStatusCode::NOT_FOUND));
+    let refused = peer.check(&"x".repeat(1001 - 3)).err();
+    assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
 }
 
 #[test]
 fn unknown_methods_are_unimplemented() {
     let server = Rig::of(1).serve(|b| b);
     let peer = Peer::new(&server);
-    for path in ["/solpipe.WorkerStatus/Nothing", "/", "/a.B/c"] {
+    for path in [
+        "/solpipe.WorkerStatus/Nothing",
+        "/solpipe.WorkerStatus/onStatus",
+        "/WorkerStatus/OnStatus",
+        "/",
+        "/a.B/c",
+    ] {
         let answer: Result<CapacityResponse, _> = peer.unary(path, &Empty::new());
         assert_eq!(answer.err(), Some(RpcStatusCode::UNIMPLEMENTED), "{path}");
     }
-    peer.capacity().expect();
+    peer.capacity().expect(); // over the same connection
+    assert_eq!(server.open_streams(), 1);
+}
+
+#[test]
+fn refusals_are_said_in_words_however_many_there_were() {
+    let server = Rig::of(1).serve(|b| b.token(TOKEN));
+    let stranger = Peer::new(&server);
+    for call in 0..1000 {
+        let refused = stranger.capacity().next().err();
+        let refusal = Some(RpcStatusCode::UNAUTHENTICATED);
+        assert_eq!(refused, refusal, "call {call}");
+    }
+}
+
+#[test]
+fn one_connection_may_open_what_the_server_allows_and_no_more() {
+    let server = Rig::of(1).serve(|b| b.max_streams(10));
+    let allowed = Raw::connect(server.local_addr()).allowed_streams(PATIENCE);
+    // Ten streams and ten that watch health; 256 health checks; 256 refusals.
+    assert_eq!(allowed, Some(532));
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn a_server_can_say_goodbye_before_its_pool_drains() {
     assert_eq!(watched.expect().status.unwrap(), NOT_SERVING);
     assert_eq!(peer.check(""), Ok(NOT_SERVING));
     rig.add(); // the streams go on
-    assert_eq!(feed.expect().total, 2);
+    assert_eq!(feed.expect().total(), 2);
 }
 
 #[test]
@@ -232,6 +232,8 @@ fn reflection_tells_what_can_be_called() {
             panic!("{:?}", answers[1]);
         };
         let file = FileDescriptorProto::parse_from_bytes(&files.file_descriptor_proto[0]).unwrap();
+        assert_eq!(file.name(), "solpipe.proto");
+        assert_eq!(file.service[0].name(), "WorkerStatus");
         assert_eq!(file.service[0].method[0].name(), "OnStatus");
         assert!(file.service[0].method[0].server_streaming());
         let Answer::ErrorResponse(error) = &answers[2] else {
@@ -259,12 +261,41 @@ fn an_open_conversation_does_not_hold_up_the_shutdown() {
     assert!(wait(answers.next()).is_none(), "a clean end");
 }
 
+#[test]
+fn a_conversation_that_asks_nothing_gives_its_place_back() {
+    let server = Rig::of(1).serve(|b| b.request_timeout(SECOND).max_streams(1));
+    let peer = Peer::new(&server);
+    let method = method::<ServerReflectionRequest, ServerReflectionResponse>(
+        MethodType::Duplex,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    );
+    let client = Client::new(peer.channel.clone());
+    for questions in [0, 2] {
+        let (mut sink, mut answers) = client
+            .duplex_streaming(&method, CallOption::default())
+            .unwrap();
+        for _ in 0..questions {
+            let question = ServerReflectionRequest::new(); // one that makes no sense
+            wait(sink.send((question, WriteFlags::default()))).unwrap();
+            wait(answers.next()).expect("an answer").expect("no error");
+        }
+        let end = wait(answers.next()).expect("a status");
+        let status = end.map_err(|error| code(&error)).err();
+        assert_eq!(status, Some(RpcStatusCode::DEADLINE_EXCEEDED));
+        eventually("its place is free", || server.open_streams() == 0);
+    }
+    peer.capacity().expect();
+}
+
 // Switches.
 
 #[test]
 fn what_is_switched_off_is_not_there() {
     let rig = Rig::of(1);
-    let server = rig.serve(|b| b.health(false).reflection(false).orca(false));
+    let server = rig.serve(|b| {
+        let b = b.health(false).reflection(false).orca(false);
+        b.orca_min_interval(SECOND) // this alone does not switch it on again
+    });
     let peer = Peer::new(&server);
     let gone = Some(RpcStatusCode::UNIMPLEMENTED);
     assert_eq!(peer.check("").err(), gone);
@@ -296,6 +327,8 @@ fn mistakes_are_errors_of_the_builder() {
         pool().token(""),
         pool().token("two words"),
         pool().orca_window(Duration::ZERO),
+        pool().orca_min_interval(Duration::ZERO),
+        pool().request_timeout(Duration::ZERO),
     ] {
         let error = start(builder);
         assert!(
@@ -339,13 +372,13 @@ fn the_services_work_on_a_server_of_ones_own() {
     assert_eq!(stranger, Some(RpcStatusCode::UNAUTHENTICATED));
     let peer = Peer::to(&address).authorization("Bearer secret");
     let mut feed = peer.capacity();
-    assert_eq!(feed.expect().total, 2);
+    assert_eq!(feed.expect().total(), 2);
     assert_eq!(peer.check("pool"), Ok(SERVING));
     rig.add();
-    assert_eq!(feed.expect().total, 3);
+    assert_eq!(feed.expect().total(), 3);
     services.close();
     let (last, code) = feed.end();
-    assert_eq!((last.unwrap().total, code), (3, RpcStatusCode::OK));
+    assert_eq!((last.unwrap().total(), code), (3, RpcStatusCode::OK));
     let late = peer.capacity().next().err();
     assert_eq!(late, Some(RpcStatusCode::UNAVAILABLE));
     // Nothing of ours is left that could hold up the server's own shutdown.
@@ -390,4 +423,38 @@ fn a_stalled_client_does_not_hold_up_the_end_of_the_services() {
     server.cancel_all_calls(); // also drops a connection whose client does not answer the goodbye
     let done = wait_for(done, SECOND);
     assert!(matches!(done, Some(Ok(()))));
+}
+
+#[test]
+fn services_closed_on_their_own_thread_cut_off_stalled_clients_too() {
+    let rig = Rig::of(1);
+    let services = CapacityServices::builder()
+        .pool("pool", rig.meter.clone())
+        .interval(Duration::from_millis(5))
+        .services()
+        .unwrap();
+    let services = Arc::new(services);
+    let (server, address) = own_server(&services);
+    let mut stalled = raw::Raw::with_window(address.parse().unwrap(), 20);
+    stalled.capacity(1);
+    eventually("the stream is open", || services.open_streams() == 1);
+    let mut feed = Peer::to(&address).capacity();
+    for _ in 0..20 {
+        feed.expect();
+    }
+    // All streams are open: only the ticker asks the gauge now.
+    let closing = Arc::clone(&services);
+    let (closed, told) = std::sync::mpsc::channel();
+    *rig.pool.ambush.lock().unwrap() = Some(Box::new(move || {
+        closing.close();
+        let on = std::thread::current().name().map(str::to_owned);
+        closed.send(on).unwrap();
+    }));
+    let on = told.recv_timeout(PATIENCE).expect("close returns");
+    assert_eq!(on.as_deref(), Some("capacity-ticker"));
+    assert_eq!(feed.end().1, RpcStatusCode::OK);
+    eventually("the stalled one is cut off", || {
+        services.open_streams() == 0
+    });
+    drop(server);
 }

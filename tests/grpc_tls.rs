@@ -79,7 +79,7 @@ fn client(server: &CapacityServer, trusts: &Authority, shows: Option<&Identity>)
 
 #[track_caller]
 fn is_served(peer: &Peer) {
-    assert_eq!(peer.capacity().expect().total, 1);
+    assert_eq!(peer.capacity().expect().total(), 1);
 }
 
 #[track_caller]
@@ -103,13 +103,20 @@ fn only_clients_that_speak_tls_and_trust_us_get_through() {
 #[test]
 fn a_wrong_name_or_an_old_certificate_is_the_clients_to_refuse() {
     let ours = Authority::new("ours");
-    let misnamed = ours.identity("other.test");
-    let expired = ours.sign(NAME, |params| {
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(2001, 1, 1);
-    });
+    let until = |name, year| {
+        ours.sign(name, |params| {
+            params.not_before = date_time_ymd(2000, 1, 1);
+            params.not_after = date_time_ymd(year, 1, 1);
+        })
+    };
+    // They differ from the good one in what is wrong with them, and in nothing else.
+    let good = until(NAME, 4000);
+    let misnamed = until("other.test", 4000);
+    let expired = until(NAME, 2001);
+    let serve = |identity: Identity| Rig::of(1).serve(|b| b.tls(identity.server()));
+    is_served(&client(&serve(good), &ours, None));
     for identity in [misnamed, expired] {
-        let server = Rig::of(1).serve(|b| b.tls(identity.server()));
+        let server = serve(identity);
         is_not_served(&client(&server, &ours, None));
         assert_eq!(server.open_streams(), 0);
     }
@@ -195,6 +202,21 @@ fn what_cannot_be_used_is_an_error_at_the_start() {
         assert!(
             matches!(error, Some(ServerError::Tls(_))),
             "{shown}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn files_cannot_be_looked_at_all_the_time() {
+    let ours = Authority::new("ours");
+    for interval in [Duration::ZERO, Duration::MAX] {
+        let tls = ours.identity(NAME).server().reload_every(interval);
+        let builder = CapacityServer::builder().pool("pool", Rig::of(1).meter);
+        let error = builder.tls(tls).start().err();
+        let setting = "reload_every";
+        assert!(
+            matches!(&error, Some(ServerError::Setting { name, .. }) if *name == setting),
+            "{error:?}"
         );
     }
 }
@@ -301,7 +323,7 @@ fn certificates_are_reloaded_and_bad_ones_are_not_taken() {
     is_not_served(&client(&server, &old, None));
     // Connections from before live on.
     rig.add();
-    assert_eq!(open.expect().total, 2);
+    assert_eq!(open.expect().total(), 2);
 
     server.shutdown();
     let key_lines = fresh.key.lines().filter(|line| line.len() > 40);

@@ -2,7 +2,7 @@
 //!
 //! | trap | test |
 //! |---|---|
-//! | a panic on a queue's thread ends it, and every later call hangs | `a_panic_in_a_handler_…`, `a_panic_in_the_ticker_…` |
+//! | a panic on a queue's thread ends it, and every later call hangs | `a_panic_in_a_handler_…`, `a_panic_in_the_ticker_…`, `a_pool_whose_gauge_panics_…` |
 //! | closing a sink after a failed send panics | `clients_that_are_killed_during_a_send_…` in `grpc_stream.rs` |
 //! | a dropped sink reads as CANCELLED | `shutdown_with_idle_streams_…` in `grpc_stream.rs` |
 //! | shutdown does not finish while a stream is open | `shutdown_with_idle_streams_…`, and `shutdown_with_stalled_clients_…` |
@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 
 use common_grpc::raw::Raw;
 use common_grpc::*;
+use futures_util::StreamExt;
+use grpcio::{CallOption, Client, MethodType, RpcStatusCode};
+use worker_pool::PoolState;
 use worker_pool::grpc::{CapacityServer, ServerError};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,7 +45,7 @@ fn a_panic_in_a_handler_fails_that_call_alone() {
         assert!(peer.check("").is_err());
     }
     rig.pool.panics.store(false, SeqCst);
-    assert_eq!(peer.capacity().expect().total, 1);
+    assert_eq!(peer.capacity().expect().total(), 1);
     assert_eq!(peer.check(""), Ok(ServingStatus::SERVING));
 }
 
@@ -57,7 +60,7 @@ fn a_panic_in_the_ticker_does_not_end_it() {
     eventually("the ticker panics", || panics() > before);
     rig.pool.panics.store(false, SeqCst);
     rig.add();
-    assert_eq!(feed.expect().total, 2);
+    assert_eq!(feed.expect().total(), 2);
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn shutdown_with_stalled_clients_is_quick() {
     server.shutdown();
     let took = since.elapsed();
     assert!(took < SECOND, "{took:?}");
-    assert_eq!(healthy.end().1, grpcio::RpcStatusCode::OK);
+    assert_eq!(healthy.end().1, RpcStatusCode::OK);
     assert_eq!(server.open_streams(), 0);
 }
 
@@ -110,9 +113,40 @@ fn calls_without_a_request_do_not_block_others() {
     eventually("all wait for their requests", || {
         server.open_streams() == 90
     });
-    assert_eq!(Peer::new(&server).capacity().expect().total, 1);
+    assert_eq!(Peer::new(&server).capacity().expect().total(), 1);
     // And they do not wait for ever.
     eventually("they are given up", || server.open_streams() == 0);
+}
+
+#[test]
+fn a_call_whose_request_is_late_is_told_so() {
+    let server = Rig::of(1).serve(|b| b.request_timeout(SECOND / 10));
+    let peer = Peer::new(&server);
+    let method = method::<Empty, CapacityResponse>(
+        MethodType::Duplex, // as far as this client knows
+        "/solpipe.WorkerStatus/OnStatus",
+    );
+    let client = Client::new(peer.channel.clone());
+    let (_sink, mut messages) = client
+        .duplex_streaming(&method, CallOption::default())
+        .unwrap();
+    let error = wait(messages.next()).expect("a status").expect_err("late");
+    assert_eq!(code(&error), RpcStatusCode::DEADLINE_EXCEEDED);
+    eventually("its place is free", || server.open_streams() == 0);
+}
+
+#[test]
+fn a_pool_whose_gauge_panics_keeps_nothing_from_the_others() {
+    let (first, second) = (Rig::of(1), Rig::of(1));
+    let server = first.serve(|b| b.pool("second", second.meter.clone()));
+    let mut watched = Peer::new(&server).watch("second");
+    let serving = |m: HealthCheckResponse| m.status.unwrap() == ServingStatus::SERVING;
+    assert!(serving(watched.expect()));
+    let before = panics();
+    first.pool.panics.store(true, SeqCst);
+    eventually("the ticker panics", || panics() > before);
+    second.enter(PoolState::Draining);
+    assert!(!serving(watched.expect()));
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(super) enum Request<Q> {
     Message(Q),
     /// The client will send no more.
     End,
+    /// The time for it is over.
+    Late,
     /// The server closes.
     Closing,
 }
@@ -83,16 +85,18 @@ impl<Q, R> Call<Q, R> {
         let status = match self.request().await? {
             Request::Message(request) => return Ok(request),
             Request::End => (RpcStatusCode::INVALID_ARGUMENT, "no request message"),
+            Request::Late => (RpcStatusCode::DEADLINE_EXCEEDED, "no request in time"),
             Request::Closing => (RpcStatusCode::UNAVAILABLE, "the server is closing"),
         };
         self.fail(status.0, status.1).await;
         Err(Gone)
     }
 
-    /// The next message.
+    /// The next message. Calls that wait for one have the kind [`Kind::Request`].
     pub(super) async fn request(&mut self) -> Result<Request<Q>, Gone> {
         let next = poll_fn(|cx| {
-            match self.seat.bell.poll(cx, Ring::Closing) {
+            match self.seat.bell.poll(cx, Ring::Tick) {
+                Poll::Ready(Ring::Tick) => return Poll::Ready(Ok(Some(Request::Late))),
                 Poll::Ready(Ring::Closing) => return Poll::Ready(Ok(Some(Request::Closing))),
                 Poll::Ready(_) => return Poll::Ready(Err(Gone)),
                 Poll::Pending => {}

@@ -13,7 +13,8 @@ use std::io;
 pub enum ServerError {
     /// No pool was named: there is nothing to tell.
     NoPool,
-    /// A pool's name is empty, used twice, or that of one of the server's own services.
+    /// A pool's name is empty, used twice, or `solpipe.WorkerStatus` or `relay.Capacity`: the health
+    /// service would not know whether the pool or the stream is meant.
     PoolName(String),
     /// A setting makes no sense.
     Setting {

@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::bell::{Bell, Ring};
-use super::window::{Load, Window};
+use super::pool::Pool;
 use crate::hook::PoolState;
-use crate::meter::{Meter, Snapshot};
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Short calls (health checks) that may be open at once, apart from the streams: a server that is
@@ -20,6 +19,10 @@ pub(super) const MAX_SHORT_CALLS: usize = 256;
 /// Refusals that may be on their way at once. A stranger that reads none of them gets no more.
 const MAX_REFUSALS: usize = 256;
 
+/// How long a stream gets to send what is last; those that end together, counted from the last one
+/// that did.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(250);
+
 /// When things are sent.
 #[derive(Debug, Clone)]
 pub(super) struct Timing {
@@ -27,7 +30,7 @@ pub(super) struct Timing {
     pub(super) interval: Duration,
     /// The smallest time between two sends that are due to changes; `None`: only ticks.
     pub(super) spacing: Option<Duration>,
-    /// How long a client may take from opening a call to its request.
+    /// How long a client may take from opening a call to its request, and from one to the next.
     pub(super) opening: Duration,
     /// What ORCA's means are taken over.
     pub(super) window: Duration,
@@ -40,72 +43,19 @@ impl Timing {
     }
 }
 
-/// One pool, by name.
-pub(super) struct Pool {
-    pub(super) name: String,
-    meter: Meter,
-    /// The newest snapshot, and how often it has changed in what clients see.
-    newest: Mutex<(u64, Snapshot)>,
-    pub(super) window: Mutex<Window>,
-}
-
-impl Pool {
-    pub(super) fn new(name: String, meter: Meter, window: Duration) -> Pool {
-        let newest = Mutex::new((1, meter.snapshot()));
-        Pool {
-            name,
-            meter,
-            newest,
-            window: Mutex::new(Window::new(window)),
-        }
-    }
-
-    /// Asks the meter. Whoever asks, the answers form one order: the lock spans asking and noting,
-    /// so no stream can be shown an older snapshot after a newer one.
-    pub(super) fn refresh(&self) -> (u64, Snapshot) {
-        let mut newest = self.newest.lock();
-        let now = self.meter.snapshot();
-        let shown = |s: &Snapshot| (s.busy, s.total, s.waiting, s.state);
-        if shown(&now) != shown(&newest.1) {
-            newest.0 += 1;
-        }
-        newest.1 = now;
-        *newest
-    }
-
-    /// What was noted last.
-    pub(super) fn newest(&self) -> (u64, Snapshot) {
-        *self.newest.lock()
-    }
-
-    /// Notes a sample for [`load`](Self::load).
-    pub(super) fn sample(&self) {
-        let (_, snapshot) = self.refresh();
-        self.window.lock().push(Instant::now(), &snapshot);
-    }
-
-    /// Mean load over the window that ends about now: many reports share one sample.
-    pub(super) fn load(&self, step: Duration) -> Load {
-        if self.window.lock().is_older_than(step) {
-            self.sample();
-        }
-        self.window.lock().load()
-    }
-}
-
 /// What a stream waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Its request. Ended at this time.
-    Opening(Instant),
+    /// A request, until this time: then it is told that it is late.
+    Request(Instant),
+    /// It was told, and has until this time to end.
+    Late(Instant),
     /// Snapshots of the pool with this number.
     Capacity(usize),
     /// A change of some pool's state.
     Health,
     /// Its next load report.
     Orca { period: Duration, due: Instant },
-    /// Nothing but the end.
-    Quiet,
 }
 
 /// Which limit a call counts against.
@@ -162,7 +112,7 @@ struct State {
 
 impl Kind {
     fn is_timed(self) -> bool {
-        matches!(self, Kind::Opening(_) | Kind::Orca { .. })
+        matches!(self, Kind::Request(_) | Kind::Late(_) | Kind::Orca { .. })
     }
 
     fn is_report(self) -> bool {
@@ -228,6 +178,11 @@ impl Hub {
         }
     }
 
+    /// Until when a client may keep a call waiting for its request.
+    pub(super) fn request_deadline(&self) -> Instant {
+        Instant::now() + self.timing.opening
+    }
+
     /// Lets a call in.
     pub(super) fn enter(self: &Arc<Self>, class: Class) -> Result<Seat, Refusal> {
         let bell = Arc::new(Bell::new());
@@ -244,7 +199,7 @@ impl Hub {
         }
         let id = state.insert(Entry {
             bell: Arc::clone(&bell),
-            kind: Kind::Opening(Instant::now() + self.timing.opening),
+            kind: Kind::Request(self.request_deadline()),
             class,
         });
         if state.entries.len() == 1 {
@@ -278,32 +233,37 @@ impl Hub {
         })
     }
 
-    /// Rings the bells of these streams.
-    pub(super) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) {
+    /// Rings the bells of these streams; how many were they?
+    pub(super) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) -> usize {
         let bells = self.state.lock().bells(wanted);
         wake(&bells, ring);
+        bells.len()
     }
 
     /// Rings what is due by its own time: reports, and requests that did not come.
     pub(super) fn ring_due(&self, now: Instant) {
-        let (mut reports, mut late) = (Vec::new(), Vec::new());
+        let (mut due, mut overdue) = (Vec::new(), Vec::new());
         let mut state = self.state.lock();
         if state.timed == 0 {
             return;
         }
         for entry in state.entries.values_mut() {
             match &mut entry.kind {
-                Kind::Opening(until) if *until <= now => late.push(Arc::clone(&entry.bell)),
-                Kind::Orca { period, due } if *due <= now => {
-                    *due = next_tick(*due, now, *period);
-                    reports.push(Arc::clone(&entry.bell));
+                Kind::Request(until) if *until <= now => {
+                    entry.kind = Kind::Late(now + LAST_WORDS);
+                    due.push(Arc::clone(&entry.bell));
+                }
+                Kind::Late(until) if *until <= now => overdue.push(Arc::clone(&entry.bell)),
+                Kind::Orca { period, due: next } if *next <= now => {
+                    *next = next_tick(*next, now, *period);
+                    due.push(Arc::clone(&entry.bell));
                 }
                 _ => {}
             }
         }
         drop(state);
-        wake(&reports, Ring::Tick);
-        wake(&late, Ring::Abort);
+        wake(&due, Ring::Tick);
+        wake(&overdue, Ring::Abort);
     }
 
     /// Blocks the ticker: until `due`, or, while there is no stream, for as long as it takes.
@@ -451,45 +411,5 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_do_not_drift() {
-        let start = Instant::now();
-        let ms = |n| start + Duration::from_millis(n);
-        let period = Duration::from_millis(10);
-        assert_eq!(next_tick(ms(10), ms(10), period), ms(20));
-        assert_eq!(next_tick(ms(10), ms(13), period), ms(20)); // late by 3, and no later
-        assert_eq!(next_tick(ms(10), ms(47), period), ms(50)); // missed three
-        assert_eq!(next_tick(ms(10), ms(5), period), ms(10));
-    }
-
-    fn hub(max_streams: usize) -> Arc<Hub> {
-        let timing = Timing {
-            interval: Duration::from_secs(30),
-            spacing: None,
-            opening: Duration::from_secs(10),
-            window: Duration::from_secs(10),
-        };
-        let pool = Pool::new("p".into(), Meter::new(), timing.window);
-        Arc::new(Hub::new(vec![pool], timing, max_streams))
-    }
-
-    #[test]
-    fn seats_are_limited_and_come_back() {
-        let hub = hub(2);
-        let first = hub.enter(Class::Stream).ok();
-        let _second = hub.enter(Class::Stream).ok();
-        assert_eq!(hub.enter(Class::Stream).err(), Some(Refusal::Full));
-        let short = hub.enter(Class::Short).ok();
-        assert!(short.is_some(), "a full server still answers health checks");
-        assert_eq!(hub.open_streams(), 2);
-        drop(first);
-        assert_eq!(hub.open_streams(), 1);
-        let again = hub.enter(Class::Stream);
-        assert!(again.is_ok());
-        hub.close();
-        assert_eq!(hub.enter(Class::Short).err(), Some(Refusal::Closing));
-    }
-}
+#[path = "hub_tests.rs"]
+mod tests;

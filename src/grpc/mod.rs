@@ -43,8 +43,15 @@
 //! | `grpc.reflection.v1` and `v1alpha` | what can be called |
 //!
 //! A client that reads slowly misses intermediate values, never the newest; it delays no job and no
-//! other client. When a pool closes, its streams get a last snapshot and end with OK; when the server
-//! shuts down, all do.
+//! other client. Nor does it take memory here: one value waits for it, the newest, behind what is on
+//! the way to it. How much that may be is the client's own choice, the window of its HTTP/2 stream. It
+//! is 64 KiB unless the client sets another, and a snapshot is some 12 to 20 bytes: so whoever stops
+//! reading for many minutes, and then goes on, may find thousands of older snapshots before the
+//! newest. No setting of a server shortens that. (`CapacityClient` always reads, whether it is asked
+//! for snapshots or not.)
+//!
+//! When a pool closes, its streams get a last snapshot and end with OK; when the server shuts down,
+//! all do.
 //!
 //! # Threads
 //!
@@ -97,6 +104,7 @@ mod health;
 mod hub;
 mod orca;
 mod own;
+mod pool;
 mod proto;
 mod reflection;
 mod server;

@@ -55,14 +55,19 @@ async fn converse(
     mut call: Call<ServerReflectionRequest, ServerReflectionResponse>,
     catalog: Arc<Catalog>,
 ) {
-    call.wait_for(Kind::Quiet);
     // One answer is out before the next question is read: nothing piles up.
     loop {
         match call.request().await {
             Ok(Request::Message(question)) => {
+                // Whoever does not read the answer in time is late as well.
+                call.wait_for(Kind::Request(call.seat.hub.request_deadline()));
                 if call.send(catalog.answer(question)).await.is_err() {
                     return;
                 }
+            }
+            Ok(Request::Late) => {
+                let text = "no question in time";
+                return call.fail(RpcStatusCode::DEADLINE_EXCEEDED, text).await;
             }
             Ok(Request::End | Request::Closing) => return call.finish().await,
             Err(_) => return,

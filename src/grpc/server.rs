@@ -13,9 +13,8 @@ use grpcio::{ChannelBuilder, EnvBuilder, Environment, Server, ServerBuilder, Ser
 
 use super::builder::{CapacityBuilder, Listen};
 use super::error::ServerError;
-use super::hub::Hub;
 use super::own;
-use super::services::{CapacityServices, end_streams};
+use super::services::{self, CapacityServices};
 use crate::panics;
 use crate::sync::{Arc, Mutex, thread};
 
@@ -88,19 +87,21 @@ impl CapacityServer {
 
     /// Stops: no new calls, a last snapshot and the status OK on every stream, every thread joined.
     ///
-    /// Blocks for milliseconds, or about a quarter of a second when a client does not read; two seconds at the very most. Calling
-    /// it again does nothing. From a thread of the server itself (a logger or a gauge that is called
-    /// there) it only asks, and does not wait.
+    /// Blocks for milliseconds, or about a quarter of a second when a client does not read; two
+    /// seconds at the very most. Calling it again does nothing. From a thread of the server itself (a
+    /// logger or a gauge that is called there) it only asks, and does not wait.
     pub fn shutdown(&self) {
         if own::is_own_thread() {
-            self.services.close();
             // Not waited for: who holds it is stopping already, and may wait for this thread.
             let running = self
                 .running
                 .try_lock()
                 .and_then(|mut running| running.take());
             if let Some(running) = running {
-                stop_elsewhere(running, Arc::clone(self.services.hub()));
+                self.services.begin_close();
+                // grpcio deadlocks when a server is dropped on its own queue's thread.
+                let hub = Arc::clone(self.services.hub());
+                services::elsewhere(move || running.stop(&|| services::finish(&hub)));
             }
             return;
         }
@@ -136,23 +137,6 @@ impl Running {
             }
         }
         drop(self.queue);
-    }
-}
-
-/// grpcio deadlocks when a server is dropped on its own queue's thread.
-fn stop_elsewhere(running: Running, hub: Arc<Hub>) {
-    let running = Arc::new(Mutex::new(Some(running)));
-    let theirs = Arc::clone(&running);
-    let spawned = thread::Builder::new()
-        .name("capacity-shutdown".to_owned())
-        .spawn(move || {
-            if let Some(running) = theirs.lock().take() {
-                running.stop(&|| end_streams(&hub));
-            }
-        });
-    if let Err(error) = spawned {
-        log::error!("no thread to stop the server, it is leaked: {error}");
-        std::mem::forget(running);
     }
 }
 

@@ -10,12 +10,10 @@ use super::auth::Token;
 use super::builder::CapacityBuilder;
 use super::error::ServerError;
 use super::front::Front;
-use super::hub::Hub;
+use super::hub::{Hub, LAST_WORDS};
 use super::{capacity, health, orca, own, proto, reflection, ticker};
 use crate::sync::{Arc, Mutex, thread};
 
-/// How long streams get to send what is last, counted from the last that did.
-const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long aborted streams get to be gone.
 const ABORT: Duration = Duration::from_millis(250);
 /// And all in all, each, however many of them end one after the other.
@@ -28,8 +26,9 @@ pub(super) struct Extras {
     /// Health needs no token.
     pub(super) open_health: bool,
     pub(super) reflection: bool,
-    /// ORCA, with the shortest time between reports.
-    pub(super) orca: Option<Duration>,
+    pub(super) orca: bool,
+    /// The shortest time between ORCA's reports.
+    pub(super) orca_shortest: Duration,
 }
 
 /// The capacity services for a grpcio server of your own, for instance the one whose calls the pool
@@ -110,8 +109,8 @@ impl CapacityServices {
             services = health::add(services, &front);
             files.push(proto::health::file_descriptor());
         }
-        if let Some(shortest) = self.extras.orca {
-            services = orca::add(services, &self.front, shortest);
+        if self.extras.orca {
+            services = orca::add(services, &self.front, self.extras.orca_shortest);
             files.push(proto::orca::file_descriptor());
         }
         if self.extras.reflection {
@@ -140,22 +139,32 @@ impl CapacityServices {
     ///
     /// Blocks until the streams are gone and the ticker's thread is joined: for milliseconds, or about
     /// a quarter of a second when clients do not read; with thousands of streams a little longer.
-    /// Calling it again does nothing. Dropping this does the same.
+    /// Calling it again does nothing. From a thread of ours (a gauge or a logger that is called there)
+    /// it does not wait: a thread that it starts does the rest. Dropping this does the same.
+    ///
+    /// Do not call it on a queue's thread of your own server: the streams need that thread to end, so
+    /// it would wait in vain, for half a second, and they would be cut off.
     pub fn close(&self) {
-        let hub = &self.front.hub;
-        let ticker = self.ticker.lock().take();
         if own::is_own_thread() {
-            // Streams end on the queue's thread: if that is this one, waiting would only delay
-            // them; and the ticker cannot join itself.
-            hub.close();
-            hub.stop();
+            if self.begin_close() {
+                let hub = Arc::clone(&self.front.hub);
+                elsewhere(move || finish(&hub));
+            }
             return;
         }
-        end_streams(hub);
-        hub.stop();
+        let ticker = self.ticker.lock().take();
+        finish(&self.front.hub);
         if let Some(ticker) = ticker {
             let _ = ticker.join();
         }
+    }
+
+    /// Lets nobody in any more and asks the streams to end. True for the first who closes: it is the
+    /// caller's then to see that all is [finished](finish), on a thread that may wait.
+    pub(super) fn begin_close(&self) -> bool {
+        self.front.hub.close();
+        // Not joined: this may be the ticker itself.
+        self.ticker.lock().take().is_some()
     }
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
@@ -163,14 +172,34 @@ impl CapacityServices {
     }
 }
 
-/// Asks all streams to end and waits for them; cuts off those that do not.
-pub(super) fn end_streams(hub: &Hub) {
+/// Asks all streams to end and waits for them; cuts off those that do not. Then the ticker goes.
+pub(super) fn finish(hub: &Hub) {
     hub.close();
     if !hub.wait_empty(LAST_WORDS, AT_MOST) {
         hub.abort();
         if !hub.wait_empty(ABORT, AT_MOST) {
             log::warn!("{} gRPC calls did not end in time", hub.open_streams());
         }
+    }
+    hub.stop();
+}
+
+/// Runs this on a thread of its own, for a thread that must not wait.
+pub(super) fn elsewhere(run: impl FnOnce() + Send + 'static) {
+    // In a slot, so that it can be kept from being dropped here when there is no thread for it.
+    let slot = Arc::new(Mutex::new(Some(run)));
+    let theirs = Arc::clone(&slot);
+    let spawned = thread::Builder::new()
+        .name("capacity-shutdown".to_owned())
+        .spawn(move || {
+            let run = theirs.lock().take();
+            if let Some(run) = run {
+                run();
+            }
+        });
+    if let Err(error) = spawned {
+        log::error!("no thread to stop the server, it is leaked: {error}");
+        std::mem::forget(slot);
     }
 }
 

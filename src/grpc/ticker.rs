@@ -18,11 +18,12 @@ use crate::sync::{Arc, thread};
 /// The longest time between two looks: what a client of the health service waits at most to learn
 /// that a pool drains.
 const LOOK: Duration = Duration::from_millis(50);
-/// With many streams changes are sent further apart, by this much per stream: the machine's work is
-/// its jobs, not telling of them.
-const PER_STREAM: Duration = Duration::from_micros(750);
-/// But no further apart than this: clients are to hear of a change within a second.
-const LARGEST_SPREAD: Duration = Duration::from_millis(750);
+/// Streams that are told of changes in a second, on average: the machine's work is its jobs, not
+/// telling of them.
+const STREAMS_PER_SECOND: u32 = 2_500;
+/// With many streams changes are told further apart, but no further than this: clients are to hear
+/// of a change within a second.
+const LARGEST_SPREAD: Duration = Duration::from_millis(500);
 
 /// Starts the thread. It ends after [`Hub::stop`].
 pub(super) fn start(hub: Arc<Hub>) -> std::io::Result<thread::JoinHandle<()>> {
@@ -39,6 +40,8 @@ struct Told {
     /// The version that the streams were last rung for.
     version: u64,
     at: Instant,
+    /// How many these were.
+    streams: usize,
     state: PoolState,
 }
 
@@ -58,6 +61,7 @@ impl Ticker {
             Told {
                 version,
                 at: now.checked_sub(Duration::from_secs(3600)).unwrap_or(now),
+                streams: 0,
                 state: snapshot.state,
             }
         });
@@ -122,10 +126,11 @@ impl Ticker {
     /// Rings the streams of one pool if there is a reason. Has the pool's state changed?
     fn tell(&mut self, number: usize, ticks: bool, now: Instant) -> bool {
         let (version, snapshot) = self.hub.pools[number].refresh();
-        let spread = self.hub.timing.spacing.map(|spacing| self.spread(spacing));
+        let spacing = self.hub.timing.spacing;
         let told = &mut self.told[number];
         let state_changed = snapshot.state != told.state;
-        let due = || spread.is_some_and(|spread| now.duration_since(told.at) >= spread);
+        let since = now.duration_since(told.at);
+        let due = || spacing.is_some_and(|spacing| since >= spread(spacing, told.streams));
         let ring = if ticks {
             Some(Ring::Tick)
         } else if version != told.version && (state_changed || due()) {
@@ -139,16 +144,9 @@ impl Ticker {
             told.at = now;
             told.state = snapshot.state;
             let mine = |kind| kind == Kind::Capacity(number);
-            self.hub.ring(ring, mine);
+            told.streams = self.hub.ring(ring, mine);
         }
         state_changed
-    }
-
-    /// The time between two sends that are due to changes, for the present number of streams.
-    fn spread(&self, spacing: Duration) -> Duration {
-        let streams = u32::try_from(self.hub.open_streams()).unwrap_or(u32::MAX);
-        let spread = PER_STREAM.saturating_mul(streams);
-        spacing.max(spread.min(LARGEST_SPREAD))
     }
 
     /// Samples while somebody listens to load reports, a good number of times per window.
@@ -165,5 +163,35 @@ impl Ticker {
                 pool.window.lock().clear();
             }
         }
+    }
+}
+
+/// The time from one round of changes to the next, when so many streams were told in the first.
+fn spread(spacing: Duration, streams: usize) -> Duration {
+    let streams = u32::try_from(streams).unwrap_or(u32::MAX);
+    let spread = Duration::from_secs(1).saturating_mul(streams) / STREAMS_PER_SECOND;
+    spacing.max(spread.min(LARGEST_SPREAD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_further_apart_the_more_streams_there_are() {
+        let ms = Duration::from_millis;
+        let usual = |streams| spread(ms(100), streams);
+        assert_eq!(usual(0), ms(100));
+        assert_eq!(usual(1), ms(100));
+        assert_eq!(usual(250), ms(100));
+        assert_eq!(usual(500), ms(200));
+        assert_eq!(usual(1_000), ms(400));
+        assert_eq!(usual(1_250), ms(500));
+        assert_eq!(usual(10_000), ms(500), "a client waits no longer");
+        assert_eq!(usual(usize::MAX), ms(500));
+        // Who wants them further apart gets that, however many there are.
+        assert_eq!(spread(ms(2_000), 1), ms(2_000));
+        assert_eq!(spread(ms(2_000), 10_000), ms(2_000));
+        assert_eq!(spread(ms(1), 10), ms(4));
     }
 }

@@ -288,29 +288,57 @@ fn reload(
     shelf: &Shelf,
     env: &Arc<Environment>,
 ) {
-    let found = tls.read();
+    if let Some(fresh) = judge(tls.read(), seen, |material| material.try_out(env)) {
+        *shelf.fresh.lock() = Some(fresh);
+    }
+}
+
+/// Is what was found to be taken?
+fn judge(
+    found: Result<Material, String>,
+    seen: &mut Result<Material, String>,
+    try_out: impl FnOnce(&Material) -> Result<(), String>,
+) -> Option<Material> {
     if found == *seen {
-        return;
+        return None;
     }
-    match &found {
-        Ok(material) => match material.try_out(env) {
-            Ok(()) => {
-                log::info!("the server's certificate was reloaded");
-                *shelf.fresh.lock() = Some(material.clone());
-            }
-            Err(reason) => {
-                // Perhaps for a passing reason: it is tried again the next time.
-                let failed = Err(reason);
-                if *seen != failed
-                    && let Err(reason) = &failed
-                {
-                    log::warn!("the old certificate stays: {reason}");
-                }
-                *seen = failed;
-                return;
-            }
-        },
-        Err(reason) => log::warn!("the old certificate stays: {reason}"),
+    // What fails here may do so for a passing reason: only the reason is noted, so that the same
+    // material is tried again the next time.
+    let tried = found.and_then(|material| try_out(&material).map(|()| material));
+    match &tried {
+        Ok(_) => log::info!("the server's certificate was reloaded"),
+        Err(reason) if tried != *seen => log::warn!("the old certificate stays: {reason}"),
+        Err(_) => {}
     }
-    *seen = found;
+    *seen = tried;
+    seen.clone().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_files_that_failed_for_a_passing_reason_are_tried_again() {
+        let of = |text: &str| Material {
+            certificate: text.into(),
+            key: text.into(),
+            client_ca: None,
+        };
+        let (old, new) = (of("old"), of("new"));
+        let mut seen = Ok(old.clone());
+        let mut look = |found: &Material, outcome: Result<(), &str>| {
+            let mut tried = false;
+            let taken = judge(Ok(found.clone()), &mut seen, |_| {
+                tried = true;
+                outcome.map_err(str::to_owned)
+            });
+            (tried, taken.is_some())
+        };
+        assert_eq!(look(&old, Ok(())), (false, false), "nothing new");
+        assert_eq!(look(&new, Err("no port is free")), (true, false));
+        assert_eq!(look(&new, Err("no port is free")), (true, false));
+        assert_eq!(look(&new, Ok(())), (true, true));
+        assert_eq!(look(&new, Ok(())), (false, false), "taken already");
+    }
 }

@@ -40,6 +40,11 @@ impl Window {
         last.is_none_or(|sample| sample.at.elapsed() >= age)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.samples.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.samples.clear();
     }

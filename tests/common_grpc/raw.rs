@@ -136,6 +136,19 @@ impl Raw {
         }
     }
 
+    /// The most streams that the server allows this connection, as its first frame says.
+    pub fn allowed_streams(&mut self, patience: Duration) -> Option<u32> {
+        const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+        let until = Instant::now() + patience;
+        let (kind, _, payload) = self.read(until).expect("a frame in time");
+        assert_eq!(kind, SETTINGS);
+        let mut settings = payload.chunks_exact(6);
+        let setting = settings.find(|setting| setting.starts_with(&MAX_CONCURRENT_STREAMS))?;
+        Some(u32::from_be_bytes([
+            setting[2], setting[3], setting[4], setting[5],
+        ]))
+    }
+
     /// The next gRPC message on the only stream there is.
     pub fn message(&mut self, patience: Duration) -> Vec<u8> {
         let until = Instant::now() + patience;

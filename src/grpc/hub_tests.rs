@@ -1,0 +1,175 @@
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use super::*;
+use crate::grpc::services;
+use crate::meter::Meter;
+
+#[test]
+fn ticks_do_not_drift() {
+    let start = Instant::now();
+    let ms = |n| start + Duration::from_millis(n);
+    let period = Duration::from_millis(10);
+    assert_eq!(next_tick(ms(10), ms(10), period), ms(20));
+    assert_eq!(next_tick(ms(10), ms(13), period), ms(20)); // late by 3, and no later
+    assert_eq!(next_tick(ms(10), ms(47), period), ms(50)); // missed three
+    assert_eq!(next_tick(ms(10), ms(5), period), ms(10));
+}
+
+fn hub(max_streams: usize) -> Arc<Hub> {
+    let timing = Timing {
+        interval: Duration::from_secs(30),
+        spacing: None,
+        opening: Duration::from_secs(10),
+        window: Duration::from_secs(10),
+    };
+    let pool = Pool::new("p".into(), Meter::new(), timing.window);
+    Arc::new(Hub::new(vec![pool], timing, max_streams))
+}
+
+#[test]
+fn seats_are_limited_and_come_back() {
+    let hub = hub(2);
+    let first = hub.enter(Class::Stream).ok();
+    let _second = hub.enter(Class::Stream).ok();
+    assert_eq!(hub.enter(Class::Stream).err(), Some(Refusal::Full));
+    let short = hub.enter(Class::Short).ok();
+    assert!(short.is_some(), "a full server still answers health checks");
+    assert_eq!(hub.open_streams(), 2);
+    drop(first);
+    assert_eq!(hub.open_streams(), 1);
+    let again = hub.enter(Class::Stream);
+    assert!(again.is_ok());
+    hub.close();
+    assert_eq!(hub.enter(Class::Short).err(), Some(Refusal::Closing));
+}
+
+#[test]
+fn refusals_on_their_way_are_limited_and_come_back() {
+    let hub = hub(1);
+    let mut on_their_way: Vec<_> = (0..MAX_REFUSALS).filter_map(|_| hub.refusing()).collect();
+    assert_eq!(on_their_way.len(), MAX_REFUSALS);
+    assert!(hub.refusing().is_none());
+    on_their_way.pop();
+    let again = hub.refusing();
+    assert!(again.is_some());
+    assert!(hub.refusing().is_none());
+    assert!(hub.enter(Class::Stream).is_ok(), "a call is no refusal");
+}
+
+/// Calls that end one after the other, for at least 20 seconds or until this is stopped.
+struct Leaving {
+    quit: mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Leaving {
+    fn start(hub: &Arc<Hub>) -> Leaving {
+        let enter = || hub.enter(Class::Stream).ok();
+        let seats: Vec<_> = (0..10_000).map_while(|_| enter()).collect();
+        assert_eq!(seats.len(), 10_000);
+        let (quit, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            for _seat in seats {
+                let pause = Duration::from_millis(2);
+                if told.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Leaving { quit, thread }
+    }
+
+    fn stop(self) {
+        drop(self.quit);
+        self.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn waiting_for_the_last_call_has_an_end() {
+    let hub = hub(10_000);
+    let leaving = Leaving::start(&hub);
+    // More patience than there is between two of them, but not for all of them.
+    let patience = Duration::from_secs(5);
+    let empty = hub.wait_empty(patience, Duration::from_millis(100));
+    leaving.stop();
+    assert!(!empty, "it waited for 10,000 calls");
+    assert!(hub.wait_empty(patience, patience), "all are gone");
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_all_calls_that_end_one_after_the_other() {
+    let hub = hub(10_000);
+    let leaving = Leaving::start(&hub);
+    services::finish(&hub);
+    let open = hub.open_streams();
+    leaving.stop();
+    assert!(open > 0, "it waited for 10,000 calls");
+}
+
+#[test]
+fn a_call_that_is_late_is_told_and_then_aborted() {
+    let hub = hub(1);
+    let seat = hub.enter(Class::Stream).ok().unwrap();
+    let heard = || {
+        let mut cx = Context::from_waker(Waker::noop());
+        match seat.bell.poll(&mut cx, Ring::Change) {
+            Poll::Ready(ring) => ring,
+            Poll::Pending => Ring::Silence,
+        }
+    };
+    let deadline = hub.request_deadline();
+    hub.ring_due(Instant::now());
+    assert_eq!(heard(), Ring::Silence);
+    hub.ring_due(deadline);
+    assert_eq!(heard(), Ring::Tick);
+    hub.ring_due(deadline);
+    assert_eq!(heard(), Ring::Silence, "it may say so now");
+    hub.ring_due(deadline + LAST_WORDS);
+    assert_eq!(heard(), Ring::Abort);
+}
+
+#[test]
+fn load_reports_after_a_pause_forget_what_was_before() {
+    let hub = hub(3);
+    let pool = &hub.pools[0];
+    let samples = || pool.window.lock().len();
+    let report = |seat: &Seat| {
+        let period = Duration::from_secs(1);
+        let due = Instant::now() + period;
+        seat.wait_for(Kind::Orca { period, due });
+    };
+    pool.sample();
+    assert_eq!(samples(), 1);
+    let first = hub.enter(Class::Stream).ok().unwrap();
+    report(&first);
+    assert_eq!(samples(), 0, "from before the first who asks");
+    pool.sample();
+    let second = hub.enter(Class::Stream).ok().unwrap();
+    report(&second);
+    assert_eq!(samples(), 1, "the first asks still");
+    drop((first, second));
+    report(&hub.enter(Class::Stream).ok().unwrap());
+    assert_eq!(samples(), 0);
+}
+
+#[test]
+fn load_reports_share_a_sample_for_a_sixty_fourth_of_the_window() {
+    let hub = hub(1);
+    assert_eq!(hub.timing.sampling(), Duration::from_secs(10) / 64);
+    let pool = &hub.pools[0];
+    let samples = || pool.window.lock().len();
+    let hour = Duration::from_secs(3600);
+    for _ in 0..1000 {
+        pool.load(hour);
+    }
+    assert_eq!(
+        samples(),
+        1,
+        "a report brings no sample while there is a new one"
+    );
+    pool.load(Duration::ZERO);
+    assert_eq!(samples(), 2);
+}
