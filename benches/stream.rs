@@ -369,7 +369,7 @@ fn be_clients(order: &str) {
         client.spawn(async move {
             let mut first = true;
             while let Some(Ok(message)) = stream.next().await {
-                seen.lock().unwrap().note(first, message.total as usize);
+                seen.lock().unwrap().note(first, message.total() as usize);
                 first = false;
             }
         });

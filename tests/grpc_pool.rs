@@ -55,13 +55,13 @@ fn clients_see_jobs_come_and_go() {
     let served = serve(2);
     let mut feed = Peer::new(&served.server).capacity();
     let first = feed.expect();
-    assert_eq!((first.busy, first.total, first.capacity), (0, 2, 0.0));
+    assert_eq!((first.busy(), first.total(), first.capacity), (0, 2, 0.0));
     let job = served.pool.enqueue(1).unwrap();
     served.begun.recv_timeout(PATIENCE).unwrap();
-    feed.until(|m| m.busy == 1 && m.capacity == 0.5);
+    feed.until(|m| m.busy() == 1 && m.capacity == 0.5);
     served.go.send(()).unwrap();
     assert_eq!(job.wait().unwrap(), 1);
-    feed.until(|m| m.busy == 0);
+    feed.until(|m| m.busy() == 0);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_pool_that_drains_says_so_and_ends_its_streams() {
     assert_eq!(job.wait().unwrap(), 1);
     draining.join().unwrap();
     let (last, code) = feed.end();
-    assert_eq!((last.unwrap().total, code), (0, RpcStatusCode::OK));
+    assert_eq!((last.unwrap().total(), code), (0, RpcStatusCode::OK));
 }
 
 #[test]

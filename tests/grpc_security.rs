@@ -120,7 +120,7 @@ fn strangers_who_watch_health_take_no_place_from_those_with_the_token() {
     let refused = stranger.watch("nonsense").next().err();
     assert_eq!(refused, Some(RpcStatusCode::RESOURCE_EXHAUSTED));
     let friend = Peer::new(&server).authorization(&format!("Bearer {TOKEN}"));
-    assert_eq!(friend.capacity().expect().total, 1);
+    assert_eq!(friend.capacity().expect().total(), 1);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn garbage_ends_its_connection_and_nothing_else() {
     }
     let peer = Peer::new(&server);
     let mut another = peer.capacity();
-    assert_eq!(another.expect().total, 1);
+    assert_eq!(another.expect().total(), 1);
     assert_eq!(server.open_streams(), 2); // the feed from before is among them
     assert_eq!(panics(), before);
 }

@@ -96,7 +96,7 @@ fn a_server_can_say_goodbye_before_its_pool_drains() {
     assert_eq!(watched.expect().status.unwrap(), NOT_SERVING);
     assert_eq!(peer.check(""), Ok(NOT_SERVING));
     rig.add(); // the streams go on
-    assert_eq!(feed.expect().total, 2);
+    assert_eq!(feed.expect().total(), 2);
 }
 
 #[test]
@@ -339,13 +339,13 @@ fn the_services_work_on_a_server_of_ones_own() {
     assert_eq!(stranger, Some(RpcStatusCode::UNAUTHENTICATED));
     let peer = Peer::to(&address).authorization("Bearer secret");
     let mut feed = peer.capacity();
-    assert_eq!(feed.expect().total, 2);
+    assert_eq!(feed.expect().total(), 2);
     assert_eq!(peer.check("pool"), Ok(SERVING));
     rig.add();
-    assert_eq!(feed.expect().total, 3);
+    assert_eq!(feed.expect().total(), 3);
     services.close();
     let (last, code) = feed.end();
-    assert_eq!((last.unwrap().total, code), (3, RpcStatusCode::OK));
+    assert_eq!((last.unwrap().total(), code), (3, RpcStatusCode::OK));
     let late = peer.capacity().next().err();
     assert_eq!(late, Some(RpcStatusCode::UNAVAILABLE));
     // Nothing of ours is left that could hold up the server's own shutdown.

@@ -79,7 +79,7 @@ fn client(server: &CapacityServer, trusts: &Authority, shows: Option<&Identity>)
 
 #[track_caller]
 fn is_served(peer: &Peer) {
-    assert_eq!(peer.capacity().expect().total, 1);
+    assert_eq!(peer.capacity().expect().total(), 1);
 }
 
 #[track_caller]
@@ -301,7 +301,7 @@ fn certificates_are_reloaded_and_bad_ones_are_not_taken() {
     is_not_served(&client(&server, &old, None));
     // Connections from before live on.
     rig.add();
-    assert_eq!(open.expect().total, 2);
+    assert_eq!(open.expect().total(), 2);
 
     server.shutdown();
     let key_lines = fresh.key.lines().filter(|line| line.len() > 40);

@@ -42,7 +42,7 @@ fn a_panic_in_a_handler_fails_that_call_alone() {
         assert!(peer.check("").is_err());
     }
     rig.pool.panics.store(false, SeqCst);
-    assert_eq!(peer.capacity().expect().total, 1);
+    assert_eq!(peer.capacity().expect().total(), 1);
     assert_eq!(peer.check(""), Ok(ServingStatus::SERVING));
 }
 
@@ -57,7 +57,7 @@ fn a_panic_in_the_ticker_does_not_end_it() {
     eventually("the ticker panics", || panics() > before);
     rig.pool.panics.store(false, SeqCst);
     rig.add();
-    assert_eq!(feed.expect().total, 2);
+    assert_eq!(feed.expect().total(), 2);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn calls_without_a_request_do_not_block_others() {
     eventually("all wait for their requests", || {
         server.open_streams() == 90
     });
-    assert_eq!(Peer::new(&server).capacity().expect().total, 1);
+    assert_eq!(Peer::new(&server).capacity().expect().total(), 1);
     // And they do not wait for ever.
     eventually("they are given up", || server.open_streams() == 0);
 }

@@ -17,18 +17,18 @@ pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
     let services = front.add(services, &proto::WORKER_STATUS, Class::Stream, |call| {
         stream(call, |s| solpipe::CapacityResponse {
             capacity: s.utilization(),
-            busy: s.busy,
-            total: s.total,
-            waiting: s.waiting,
+            busy: Some(s.busy),
+            total: Some(s.total),
+            waiting: Some(s.waiting),
             ..Default::default()
         })
     });
     front.add(services, &proto::CAPACITY, Class::Stream, |call| {
         stream(call, |s| relay::CapacityStatus {
             utilization_ratio: s.utilization(),
-            busy: s.busy,
-            total: s.total,
-            waiting: s.waiting,
+            busy: Some(s.busy),
+            total: Some(s.total),
+            waiting: Some(s.waiting),
             ..Default::default()
         })
     })

@@ -131,17 +131,17 @@ impl Session {
             Messages::Solpipe(stream) => Pin::new(stream).poll_next(cx).map_ok(|message| {
                 (
                     message.capacity,
-                    message.busy,
-                    message.total,
-                    message.waiting,
+                    message.busy(),
+                    message.total(),
+                    message.waiting(),
                 )
             }),
             Messages::Relay(stream) => Pin::new(stream).poll_next(cx).map_ok(|message| {
                 (
                     message.utilization_ratio,
-                    message.busy,
-                    message.total,
-                    message.waiting,
+                    message.busy(),
+                    message.total(),
+                    message.waiting(),
                 )
             }),
         };
