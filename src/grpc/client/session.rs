@@ -68,8 +68,6 @@ pub(super) enum Event {
 pub(super) struct Session {
     stream: Messages,
     channel: Channel,
-    /// The server told more than the utilisation once, so a message of zeros means zeros.
-    tells_counts: bool,
 }
 
 enum Messages {
@@ -95,11 +93,7 @@ impl Session {
             let request = solpipe::Empty::default();
             Messages::Solpipe(client.server_streaming(&proto::WORKER_STATUS, &request, options)?)
         };
-        Ok(Session {
-            stream,
-            channel,
-            tells_counts: false,
-        })
+        Ok(Session { stream, channel })
     }
 
     /// Does the connection stand? (The call may still be refused.)
@@ -131,31 +125,27 @@ impl Session {
             Messages::Solpipe(stream) => Pin::new(stream).poll_next(cx).map_ok(|message| {
                 (
                     message.capacity,
-                    message.busy(),
-                    message.total(),
-                    message.waiting(),
+                    message.busy,
+                    message.total,
+                    message.waiting,
                 )
             }),
             Messages::Relay(stream) => Pin::new(stream).poll_next(cx).map_ok(|message| {
                 (
                     message.utilization_ratio,
-                    message.busy(),
-                    message.total(),
-                    message.waiting(),
+                    message.busy,
+                    message.total,
+                    message.waiting,
                 )
             }),
         };
-        next.map_ok(|(utilization, busy, total, waiting)| {
-            self.tells_counts |= busy != 0 || total != 0 || waiting != 0;
-            let counted = self.tells_counts;
-            Received {
-                utilization: sane(utilization),
-                busy: counted.then_some(busy),
-                total: counted.then_some(total),
-                waiting: counted.then_some(waiting),
-                at: Instant::now(),
-                time: SystemTime::now(),
-            }
+        next.map_ok(|(utilization, busy, total, waiting)| Received {
+            utilization: sane(utilization),
+            busy,
+            total,
+            waiting,
+            at: Instant::now(),
+            time: SystemTime::now(),
         })
     }
 }
