@@ -151,14 +151,18 @@ fn it_gives_up_at_once_when_trying_again_cannot_help() {
 
 #[test]
 fn a_loss_that_cannot_be_repaired_is_an_outage_too() {
-    let fake = Fake::start(&SOLPIPE, |mut call| {
+    let (go, may_go) = bounded::<()>(0);
+    let fake = Fake::start(&SOLPIPE, move |mut call| {
         call.send(old(0.5));
+        // The core drops messages that a failure overtakes.
+        let _ = may_go.recv_timeout(LONG);
         call.fail(Code::PERMISSION_DENIED, "not any more");
     });
     let mut client = CapacityClient::builder(&*fake.address)
         .reconnect(QUICK)
         .connect()
         .unwrap();
+    go.send(()).unwrap();
     let end = end_of(&mut client).unwrap();
     let outage = client.outage().unwrap();
     assert_eq!((outage.failures, outage.error), (1, Some(end)));

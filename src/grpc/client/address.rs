@@ -11,7 +11,7 @@ pub(super) fn fault(address: &str) -> Option<&'static str> {
     if address.contains('\0') {
         return Some("the address has a NUL in it");
     }
-    let other_schemes = ["unix:", "unix-abstract:", "vsock:", "xds:"];
+    let other_schemes = ["unix:", "unix-abstract:", "xds:"];
     if other_schemes.iter().any(|it| address.starts_with(it)) {
         return None;
     }
@@ -20,9 +20,11 @@ pub(super) fn fault(address: &str) -> Option<&'static str> {
     }
     let is_good = |one: &str| {
         one.rsplit_once(':').is_some_and(|(host, port)| {
+            // The core would take the target for a URI and cut it off there.
+            let is_uri = host.contains(['/', '?', '#', '@']);
             let is_v6 = host.starts_with('[') && host.ends_with(']');
-            let is_host = !host.is_empty() && !host.contains([':', '/']);
-            (is_v6 || is_host) && port.parse::<u16>().is_ok_and(|port| port != 0)
+            let is_host = !host.is_empty() && !host.contains([':', '%']);
+            (is_v6 || is_host) && !is_uri && port.parse::<u16>().is_ok_and(|port| port != 0)
         })
     };
     if hosts(address).split(',').all(is_good) {
@@ -98,6 +100,9 @@ mod tests {
             "dns:///pool",
             "http://pool:1",
             "https://pool:1/",
+            "pool?x:1",
+            "user@pool:1",
+            "127.0.0.1%2e:1",
             "ipv4:192.0.2.1:1,192.0.2.2",
         ] {
             assert!(fault(bad).is_some(), "{bad:?}");
