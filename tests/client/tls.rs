@@ -131,19 +131,21 @@ fn one_side_without_tls_is_an_error_on_either_side() {
 #[test]
 fn what_is_not_pem_is_refused_before_anything_is_sent() {
     let ours = Authority::new();
-    let (certificate, _) = ours.certificate("a client");
+    let (certificate, key) = ours.certificate("a client");
     let here = || CapacityClient::builder("127.0.0.1:1");
+    let ours_and =
+        |certificate: &str, key: &str| here().tls(&*ours.pem).client_certificate(certificate, key);
     for (what, builder) in [
         ("empty authority", here().tls("")),
         ("a file name", here().tls("/etc/ca.pem")),
+        ("a NUL", here().tls(format!("{}\0", ours.pem))),
+        ("a certificate as key", ours_and(&certificate, &certificate)),
+        ("a key as certificate", ours_and(&key, &key)),
         (
             "no authority",
             here().client_certificate(&*certificate, &*certificate),
         ),
-        (
-            "an empty key",
-            here().tls(&*ours.pem).client_certificate(&*certificate, ""),
-        ),
+        ("an empty key", ours_and(&certificate, "")),
     ] {
         let error = builder.connect().unwrap_err();
         assert!(error.is_config(), "{what}: {error:?}");
@@ -151,16 +153,34 @@ fn what_is_not_pem_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn nonsense_in_the_form_of_pem_is_an_error() {
+fn nonsense_in_the_form_of_pem_is_an_error_that_says_so() {
     let ours = Authority::new();
     let secure = server(ours.certificate("127.0.0.1"), None);
-    let nonsense = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n";
+    let nonsense =
+        |what| format!("-----BEGIN {what}-----\nbm9uc2Vuc2U=\n-----END {what}-----\n").into_bytes();
+    let (certificate, key) = ours.certificate("a client");
+    let (_, foreign_key) = ours.certificate("another client");
     let here = || CapacityClient::builder(&*secure.address).connect_timeout(LONG);
-    here().tls(nonsense).connect().unwrap_err();
-    let foreign = here()
-        .tls(&*ours.pem)
-        .client_certificate(nonsense, nonsense);
-    foreign.connect().unwrap_err();
+    let ours = || here().tls(&*ours.pem);
+    for (what, builder) in [
+        ("authority", here().tls(nonsense("CERTIFICATE"))),
+        (
+            "certificate",
+            ours().client_certificate(nonsense("CERTIFICATE"), &*key),
+        ),
+        (
+            "key",
+            ours().client_certificate(&*certificate, nonsense("PRIVATE KEY")),
+        ),
+        (
+            "another's key",
+            ours().client_certificate(&*certificate, &*foreign_key),
+        ),
+    ] {
+        let error = builder.connect().unwrap_err();
+        assert!(error.is_config(), "{what}: {error:?}");
+        assert!(error.to_string().contains("certificate"), "{what}: {error}");
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode as Code;
 
+use super::ClientBuilder;
+
 /// Why a [`CapacityClient`](super::CapacityClient) has no connection, or lost it.
 ///
 /// Ask it with the `is_…` methods; its text names the address and is meant for people.
@@ -61,8 +63,16 @@ impl ClientError {
         ClientError::new(address, Kind::Other, detail)
     }
 
-    pub(super) fn from_grpc(address: &str, error: grpcio::Error) -> Self {
+    pub(super) fn from_grpc(to: &ClientBuilder, error: grpcio::Error) -> Self {
+        let address = &*to.address;
         match error {
+            // All that the core says when it cannot work with what it was given for TLS.
+            grpcio::Error::RpcFailure(status)
+                if to.is_secure() && status.message().starts_with("empty address list") =>
+            {
+                let detail = "the authority, the certificate or its key cannot be used";
+                ClientError::config(address, detail)
+            }
             grpcio::Error::RpcFailure(status) | grpcio::Error::RpcFinished(Some(status)) => {
                 ClientError::from_status(address, status.code(), status.message())
             }

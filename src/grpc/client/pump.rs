@@ -188,7 +188,7 @@ fn connection(
     let mut session = match Session::open(env, to) {
         Ok(session) => session,
         Err(error) => {
-            let error = ClientError::from_grpc(&to.address, error);
+            let error = ClientError::from_grpc(to, error);
             return (None, Over::Failed(error));
         }
     };
@@ -212,7 +212,7 @@ fn connection(
             Event::Stopped => break Over::Stopped,
             Event::Ended => break Over::Ended,
             Event::Failed(error) => {
-                break Over::Failed(ClientError::from_grpc(&to.address, error));
+                break Over::Failed(ClientError::from_grpc(to, error));
             }
         }
         stood_since.get_or_insert_with(Instant::now);
