@@ -1,44 +1,12 @@
 //! TLS from the client's side.
 
 use grpcio::{CertificateRequestType, ServerCredentials, ServerCredentialsBuilder};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::CertificateParams;
 use worker_pool::grpc::{CapacityClient, ClientBuilder};
 
 use crate::LONG;
+use crate::authority::Authority;
 use crate::fake::{Fake, SOLPIPE, old};
-
-/// A certificate authority that signs what a test needs.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Unlike the names of what it signs, or those would look self-signed.
-        let name = &mut params.distinguished_name;
-        name.push(DnType::CommonName, "the authority");
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            pem,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// Certificate and key, both PEM.
-    fn sign(&self, params: CertificateParams) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn certificate(&self, name: &str) -> (String, String) {
-        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
-    }
-}
 
 fn server(own: (String, String), clients_of: Option<&Authority>) -> Fake {
     let credentials = ServerCredentialsBuilder::new().add_cert(own.0.into(), own.1.into());
@@ -135,20 +103,27 @@ fn what_is_not_pem_is_refused_before_anything_is_sent() {
     let here = || CapacityClient::builder("127.0.0.1:1");
     let ours_and =
         |certificate: &str, key: &str| here().tls(&*ours.pem).client_certificate(certificate, key);
-    for (what, builder) in [
-        ("empty authority", here().tls("")),
-        ("a file name", here().tls("/etc/ca.pem")),
-        ("a NUL", here().tls(format!("{}\0", ours.pem))),
-        ("a certificate as key", ours_and(&certificate, &certificate)),
-        ("a key as certificate", ours_and(&key, &key)),
+    let (ca, own) = ("`tls`", "`client_certificate`");
+    for (what, named, builder) in [
+        ("empty authority", ca, here().tls("")),
+        ("a file name", ca, here().tls("/etc/ca.pem")),
+        ("a NUL", ca, here().tls(format!("{}\0", ours.pem))),
         (
             "no authority",
-            here().client_certificate(&*certificate, &*certificate),
+            ca,
+            here().client_certificate(&*certificate, &*key),
         ),
-        ("an empty key", ours_and(&certificate, "")),
+        ("an empty key", own, ours_and(&certificate, "")),
+        (
+            "a certificate as key",
+            own,
+            ours_and(&certificate, &certificate),
+        ),
+        ("a key as certificate", own, ours_and(&key, &key)),
     ] {
         let error = builder.connect().unwrap_err();
         assert!(error.is_config(), "{what}: {error:?}");
+        assert!(error.to_string().contains(named), "{what}: {error}");
     }
 }
 
