@@ -369,7 +369,9 @@ fn be_clients(order: &str) {
         client.spawn(async move {
             let mut first = true;
             while let Some(Ok(message)) = stream.next().await {
-                seen.lock().unwrap().note(first, message.total() as usize);
+                seen.lock()
+                    .unwrap()
+                    .note(first, message.total.unwrap_or_default() as usize);
                 first = false;
             }
         });

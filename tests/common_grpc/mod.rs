@@ -37,6 +37,31 @@ pub use proto::health::{HealthCheckRequest, HealthCheckResponse};
 pub use proto::relay::{CapacityRequest, CapacityStatus};
 pub use proto::solpipe::{CapacityResponse, Empty};
 
+/// What a server always tells, even when it is 0.
+pub trait Counts {
+    fn busy(&self) -> u32;
+    fn total(&self) -> u32;
+    fn waiting(&self) -> u64;
+}
+
+macro_rules! counts {
+    ($message:ty) => {
+        impl Counts for $message {
+            fn busy(&self) -> u32 {
+                self.busy.expect("busy is always sent")
+            }
+            fn total(&self) -> u32 {
+                self.total.expect("total is always sent")
+            }
+            fn waiting(&self) -> u64 {
+                self.waiting.expect("waiting is always sent")
+            }
+        }
+    };
+}
+counts!(CapacityResponse);
+counts!(CapacityStatus);
+
 /// No test depends on time but for this: what takes longer is taken for a hang.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
