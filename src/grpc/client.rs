@@ -105,8 +105,8 @@ impl CapacityClient {
         CapacityClient::builder(address).connect()
     }
 
-    /// For TLS, tokens, timeouts and reconnecting. The address is `host:port`, `unix:path` or any
-    /// other that gRPC knows.
+    /// For TLS, tokens, timeouts and reconnecting. The address is `host:port`, `[host]:port` for
+    /// IPv6, `unix:path` or any other that gRPC knows; a port must be named.
     pub fn builder(address: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(address.into())
     }

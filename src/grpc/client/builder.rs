@@ -185,14 +185,15 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one attempt to connect may take; 5 seconds by default.
+    /// How long one attempt to connect may take; 5 seconds by default, at least a millisecond.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
     /// Takes a connection for lost when no snapshot came for this long. Set it above the server's
-    /// interval, which is 30 seconds unless its owner changed it. Never, by default.
+    /// interval, which is 30 seconds unless its owner changed it. Never, by default; at least a
+    /// millisecond.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
@@ -200,7 +201,7 @@ impl ClientBuilder {
 
     /// Asks a silent server for a sign of life this often, and takes the connection for lost when
     /// none comes within 20 seconds. 330 seconds by default, as gRPC servers hang up on clients
-    /// that ask more often than every 5 minutes; ours allow 10 seconds.
+    /// that ask more often than every 5 minutes; ours allow 10 seconds. At least a millisecond.
     pub fn keepalive(mut self, every: Duration) -> Self {
         self.keepalive = every;
         self
