@@ -86,7 +86,7 @@ fn a_stalled_client_costs_no_memory() {
             }
         }
         let total = rig.meter.snapshot().total;
-        reading.until(|m| m.total == total);
+        reading.until(|m| m.total() == total);
     };
     churn(Duration::from_secs(1));
     let before = memory();
