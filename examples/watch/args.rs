@@ -16,6 +16,8 @@ ADDR is host:port of a capacity server.
                       as others can see a program's arguments
       --insecure      allow the token to travel over the network without TLS
       --ca FILE       speak TLS, and trust this authority (PEM)
+      --cert FILE     show this certificate (PEM) to a server that asks for one
+      --key FILE      the private key of that certificate (PEM)
       --idle SECONDS  take a server that says nothing for so long for gone
       --json          one JSON object per line and news, for scripts
       --once          show each pool once and end; fails if one is not there
@@ -32,16 +34,18 @@ pub(crate) struct Args {
     pub(crate) once: bool,
     relay: bool,
     insecure: bool,
-    token: Option<Hidden>,
+    token: Option<Hidden<String>>,
     ca: Option<Vec<u8>>,
+    cert: Option<Vec<u8>>,
+    key: Option<Hidden<Vec<u8>>>,
     idle: Option<Duration>,
 }
 
 /// Kept out of `Debug`.
 #[derive(Clone)]
-struct Hidden(String);
+struct Hidden<T>(T);
 
-impl std::fmt::Debug for Hidden {
+impl<T> std::fmt::Debug for Hidden<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(hidden)")
     }
@@ -67,11 +71,9 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Args>,
             "--json" => args.json = true,
             "--once" => args.once = true,
             "--token" => args.token = Some(Hidden(value()?)),
-            "--ca" => {
-                let file = value()?;
-                let pem = std::fs::read(&file).map_err(|error| format!("{file}: {error}"))?;
-                args.ca = Some(pem);
-            }
+            "--ca" => args.ca = Some(read(&value()?)?),
+            "--cert" => args.cert = Some(read(&value()?)?),
+            "--key" => args.key = Some(Hidden(read(&value()?)?)),
             "--idle" => {
                 let text = value()?;
                 let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
@@ -85,10 +87,20 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Args>,
     if args.pools.is_empty() {
         return Err("which address?".to_owned());
     }
+    if args.cert.is_some() != args.key.is_some() {
+        return Err("--cert and --key go together".to_owned());
+    }
+    if args.cert.is_some() && args.ca.is_none() {
+        return Err("--cert: which authority is the server's? --ca tells".to_owned());
+    }
     if args.ca.is_some() && cfg!(not(feature = "tls")) {
         return Err("--ca: this program was built without the feature `tls`".to_owned());
     }
     Ok(Some(args))
+}
+
+fn read(file: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("{file}: {error}"))
 }
 
 impl Args {
@@ -110,6 +122,48 @@ impl Args {
         if let Some(ca) = &self.ca {
             builder = builder.tls(&**ca);
         }
+        #[cfg(feature = "tls")]
+        if let (Some(cert), Some(Hidden(key))) = (&self.cert, &self.key) {
+            builder = builder.client_certificate(&**cert, &**key);
+        }
         builder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Args, String> {
+        let words = words.split_whitespace().map(str::to_owned);
+        parse(words).map(|args| args.expect("not the help"))
+    }
+
+    /// A file that is there: its contents are looked at later.
+    const FILE: &str = "Cargo.toml";
+
+    #[test]
+    fn a_certificate_wants_its_key_and_an_authority() {
+        for (words, names) in [
+            (format!("--cert {FILE} a:1"), "--key"),
+            (format!("--ca {FILE} --key {FILE} a:1"), "--cert"),
+            (format!("--cert {FILE} --key {FILE} a:1"), "--ca"),
+            ("--cert /no/such/file a:1".to_owned(), "/no/such/file"),
+            ("--key".to_owned(), "--key wants a value"),
+        ] {
+            let error = parsed(&words).unwrap_err();
+            assert!(error.contains(names), "{words}: {error}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn keys_and_tokens_are_never_shown() {
+        let words = format!("--ca={FILE} --cert={FILE} --key={FILE} --token=s3cret a:1 b:2");
+        let args = parsed(&words).unwrap();
+        assert_eq!(args.pools, ["a:1", "b:2"]);
+        let key = format!("{:?}", args.key.as_ref().unwrap());
+        assert_eq!(key, "(hidden)");
+        assert!(!format!("{args:?}").contains("s3cret"));
     }
 }

@@ -20,8 +20,13 @@ pub(crate) struct Update {
 #[derive(Debug, Clone)]
 pub(crate) enum News {
     Snapshot(Received),
+    /// The connection stands, but the server says nothing before its next tick.
+    Silent,
     Gone(Gone),
 }
+
+/// Of a server from which nothing has come yet.
+pub(crate) const SILENT: &str = "connected, no news yet";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Gone {
@@ -106,22 +111,34 @@ fn follow(args: &Args, pool: usize, stop: &AtomicBool, say: impl Fn(News)) {
 
 /// Until the program stops, or the client gives up.
 fn listen(mut client: CapacityClient, stop: &AtomicBool, say: impl Fn(News)) {
-    let mut told = 0;
+    if client.latest().is_none() {
+        say(News::Silent);
+    }
+    let (mut shown, mut told) = (None, None);
     while !stop.load(Ordering::SeqCst) {
-        match client.recv_timeout(NAP) {
-            Ok(snapshot) => say(News::Snapshot(snapshot)),
+        let seen = client.recv_timeout(NAP);
+        let outage = client.outage();
+        match &seen {
+            Ok(snapshot) => {
+                (shown, told) = (Some(*snapshot), None);
+                say(News::Snapshot(*snapshot));
+            }
             Err(RecvError::Timeout) => {}
             Err(RecvError::Failed(error)) => {
-                return say(gone(Instant::now(), Some(&error), true));
+                let since = outage.map_or_else(Instant::now, |outage| outage.since);
+                return say(gone(since, Some(error), true));
             }
-            Err(RecvError::Ended) => return,
+            Err(RecvError::Ended) => return say(gone(Instant::now(), None, true)),
         }
-        let outage = client.outage();
-        let failures = outage.as_ref().map_or(0, |outage| outage.failures);
-        if failures != told {
-            told = failures;
-            if let Some(outage) = outage {
-                say(gone(outage.since, outage.error.as_ref(), false));
+        let failure = outage
+            .as_ref()
+            .map(|outage| (outage.since, outage.failures));
+        if failure != told {
+            told = failure;
+            match outage {
+                Some(outage) => say(gone(outage.since, outage.error.as_ref(), false)),
+                None if client.latest() == shown => say(News::Silent),
+                None => {} // a snapshot is about to be shown
             }
         }
     }

@@ -4,11 +4,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use worker_pool::grpc::Received;
-
 use crate::View;
 use crate::args::Args;
-use crate::feed::{News, Update};
+use crate::feed::{News, SILENT, Update};
 
 pub(crate) struct Lines {
     pools: Vec<String>,
@@ -37,6 +35,7 @@ impl Lines {
         let seconds = self.start.elapsed().as_secs_f64();
         match &update.news {
             News::Snapshot(seen) => format!("{seconds:8.1} s  {pool}  {seen}"),
+            News::Silent => format!("{seconds:8.1} s  {pool}  {SILENT}"),
             News::Gone(gone) => {
                 let then = if gone.for_good { "" } else { ", trying again" };
                 format!("{seconds:8.1} s  {pool}  gone: {}{then}", gone.why)
@@ -46,20 +45,22 @@ impl Lines {
 
     fn object(&self, update: &Update) -> String {
         let mut line = format!("{{\"address\":{}", quoted(&self.pools[update.pool]));
-        match &update.news {
-            News::Snapshot(seen) => {
-                let Received {
-                    utilization, time, ..
-                } = seen;
-                let _ = write!(line, ",\"time\":{:.3}", unix(*time));
-                let _ = write!(line, ",\"utilization\":{utilization}");
-                let _ = write!(line, ",\"busy\":{}", number(seen.busy));
-                let _ = write!(line, ",\"total\":{}", number(seen.total));
-                let _ = write!(line, ",\"waiting\":{}", number(seen.waiting));
-            }
-            News::Gone(gone) => {
-                let _ = write!(line, ",\"time\":{:.3}", unix(SystemTime::now()));
-                let _ = write!(line, ",\"error\":{}", quoted(&gone.why));
+        let seen = match &update.news {
+            News::Snapshot(seen) => Some(seen),
+            News::Silent | News::Gone(_) => None,
+        };
+        let time = seen.map_or_else(SystemTime::now, |seen| seen.time);
+        let _ = write!(line, ",\"time\":{:.3}", unix(time));
+        if let News::Gone(gone) = &update.news {
+            let _ = write!(line, ",\"error\":{}", quoted(&gone.why));
+        } else {
+            for (name, value) in [
+                ("utilization", number(seen.map(|seen| seen.utilization))),
+                ("busy", number(seen.and_then(|seen| seen.busy))),
+                ("total", number(seen.and_then(|seen| seen.total))),
+                ("waiting", number(seen.and_then(|seen| seen.waiting))),
+            ] {
+                let _ = write!(line, ",\"{name}\":{value}");
             }
         }
         line.push('}');
@@ -85,8 +86,8 @@ fn unix(time: SystemTime) -> f64 {
     since.map_or(0.0, |since| since.as_secs_f64())
 }
 
-fn number(count: Option<impl Into<u64>>) -> String {
-    count.map_or_else(|| "null".to_owned(), |count| count.into().to_string())
+fn number(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
 
 /// As a JSON string.

@@ -47,6 +47,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // The core's own words, all of which the view has in its errors, would break it. There is no
+    // logger, so none are written; but while logging is off, the core writes them itself.
+    log::set_max_level(log::LevelFilter::Error);
+    grpcio::redirect_log();
     match watch(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -8,7 +8,7 @@ use worker_pool::grpc::Received;
 
 use crate::View;
 use crate::args::Args;
-use crate::feed::{Gone, News, Update};
+use crate::feed::{Gone, News, SILENT, Update};
 use crate::history::{COLUMN, COLUMNS, History};
 
 /// Cells of the bar.
@@ -32,16 +32,21 @@ pub(crate) struct Screen {
 
 struct Pool {
     history: History,
-    last: Option<Received>,
-    gone: Option<Gone>,
+    state: State,
+}
+
+enum State {
+    Connecting,
+    Silent,
+    Seen(Received),
+    Gone(Gone),
 }
 
 impl Screen {
     pub(crate) fn new(args: &Args) -> Self {
         let pools = args.pools.iter().map(|_| Pool {
             history: History::new(),
-            last: None,
-            gone: None,
+            state: State::Connecting,
         });
         Screen {
             names: args.pools.clone(),
@@ -70,9 +75,11 @@ impl Screen {
                 "",
                 self.paint("32", &full),
                 self.paint("90", &empty),
-                match &pool.gone {
-                    Some(gone) => self.paint("31", &gone_text(gone)),
-                    None => pool.numbers(),
+                match &pool.state {
+                    State::Connecting => "connecting".to_owned(),
+                    State::Silent => SILENT.to_owned(),
+                    State::Seen(seen) => numbers(seen),
+                    State::Gone(gone) => self.paint("31", &gone_text(gone)),
                 },
                 pad = width - name.chars().count(),
             ));
@@ -95,17 +102,13 @@ impl View for Screen {
     fn show(&mut self, update: &Update) -> io::Result<()> {
         let now = self.now();
         let pool = &mut self.pools[update.pool];
-        match &update.news {
-            News::Snapshot(seen) => {
-                pool.history.set(now, Some(f64::from(seen.utilization)));
-                pool.last = Some(*seen);
-                pool.gone = None;
-            }
-            News::Gone(gone) => {
-                pool.history.set(now, None);
-                pool.gone = Some(gone.clone());
-            }
-        }
+        let (known, state) = match &update.news {
+            News::Snapshot(seen) => (Some(f64::from(seen.utilization)), State::Seen(*seen)),
+            News::Silent => (None, State::Silent),
+            News::Gone(gone) => (None, State::Gone(gone.clone())),
+        };
+        pool.history.set(now, known);
+        pool.state = state;
         Ok(())
     }
 
@@ -144,28 +147,25 @@ impl Drop for Screen {
 impl Pool {
     /// Its full and its empty part.
     fn bar(&self) -> (String, String) {
-        let share = match (&self.gone, &self.last) {
-            (None, Some(seen)) => f64::from(seen.utilization),
+        let share = match &self.state {
+            State::Seen(seen) => f64::from(seen.utilization),
             _ => 0.0,
         };
         let full = (share * BAR as f64).round() as usize;
         ("█".repeat(full), "░".repeat(BAR - full))
     }
+}
 
-    fn numbers(&self) -> String {
-        let Some(seen) = &self.last else {
-            return "connecting".to_owned();
-        };
-        let mut text = format!("{:3.0} %", seen.utilization * 100.0);
-        if let (Some(busy), Some(total)) = (seen.busy, seen.total) {
-            let _ = write!(text, "  {busy:3} of {total} busy");
-        }
-        if let Some(waiting) = seen.waiting {
-            let _ = write!(text, "  {waiting:3} waiting");
-        }
-        let _ = write!(text, "  {} ago", short(seen.age()));
-        text
+fn numbers(seen: &Received) -> String {
+    let mut text = format!("{:3.0} %", seen.utilization * 100.0);
+    if let (Some(busy), Some(total)) = (seen.busy, seen.total) {
+        let _ = write!(text, "  {busy:3} of {total} busy");
     }
+    if let Some(waiting) = seen.waiting {
+        let _ = write!(text, "  {waiting:3} waiting");
+    }
+    let _ = write!(text, "  {} ago", short(seen.age()));
+    text
 }
 
 fn gone_text(gone: &Gone) -> String {

@@ -1,5 +1,6 @@
 //! A client that follows a server's capacity stream. Blocking, without async.
 
+mod address;
 mod builder;
 mod error;
 mod pump;
@@ -18,10 +19,10 @@ pub use error::{ClientError, RecvError};
 pub struct Received {
     /// Busy workers divided by all workers, from 0 to 1.
     pub utilization: f32,
-    /// Workers that are running a job; `None` from a server that tells only the utilisation (or
-    /// that has no workers and never had any since this connection was made).
+    /// Workers that are running a job; `None` from a server that tells only the utilisation, as the
+    /// Go package's does.
     pub busy: Option<u32>,
-    /// Workers that have a thread; `None` as for `busy`.
+    /// Workers that have a thread. `Some(0)` is a pool without workers; `None` as for `busy`.
     pub total: Option<u32>,
     /// Jobs that wait for a worker; `None` as for `busy`.
     pub waiting: Option<u64>,
@@ -104,8 +105,8 @@ impl CapacityClient {
         CapacityClient::builder(address).connect()
     }
 
-    /// For TLS, tokens, timeouts and reconnecting. The address is `host:port`, `unix:path` or any
-    /// other that gRPC knows.
+    /// For TLS, tokens, timeouts and reconnecting. The address is `host:port`, `[host]:port` for
+    /// IPv6, `unix:path` or any other that gRPC knows; a port must be named.
     pub fn builder(address: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(address.into())
     }
@@ -130,8 +131,8 @@ impl CapacityClient {
         self.pump.latest()
     }
 
-    /// The loss that the client is about to repair, or that ended it while it tried; `None` while
-    /// it is connected. Never blocks.
+    /// The loss that the client is about to repair, or on which it gave up; `None` while it is
+    /// connected, and always without [`reconnect`](ClientBuilder::reconnect). Never blocks.
     pub fn outage(&self) -> Option<Outage> {
         self.pump.outage()
     }

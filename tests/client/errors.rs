@@ -145,13 +145,6 @@ fn garbage_and_giants_are_not_snapshots() {
 }
 
 #[test]
-fn a_server_that_ends_before_it_says_anything() {
-    let error = error_of(Call::end);
-    assert!(error.is_unreachable(), "{error:?}");
-    assert!(!error.is_permanent());
-}
-
-#[test]
 fn the_token_is_sent_and_never_shown() {
     let (tell, told) = unbounded();
     let fake = Fake::start(&SOLPIPE, move |mut call| {
@@ -179,9 +172,17 @@ fn what_cannot_work_is_refused_before_anything_is_sent() {
     let away = || CapacityClient::builder("192.0.2.1:1").token("secret");
     for (what, builder) in [
         ("no address", CapacityClient::builder("")),
+        ("no port", CapacityClient::builder("localhost")),
+        ("a URL", CapacityClient::builder("http://localhost:1")),
         ("a NUL", CapacityClient::builder("a\0b:1")),
+        ("no time to connect", here().connect_timeout(Duration::ZERO)),
+        ("no time for news", here().idle_timeout(Duration::ZERO)),
+        ("pings without a pause", here().keepalive(Duration::ZERO)),
+        ("no whole ms", here().keepalive(Duration::from_micros(999))),
         ("empty token", here().token("")),
+        ("token with a blank", here().token("a b")),
         ("token with a line end", here().token("a\r\nb: c")),
+        ("token with an umlaut", here().token("grün")),
         ("token in the clear", away()),
     ] {
         let error = builder.connect().unwrap_err();

@@ -1,6 +1,8 @@
 //! What `CapacityClient` promises, against a server that does what each test wants.
 #![cfg(feature = "grpc")]
 
+#[cfg(feature = "tls")]
+mod authority;
 mod errors;
 mod fake;
 mod reconnect;

@@ -1,10 +1,11 @@
 //! A client that was asked to connect again.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{bounded, unbounded};
 use grpcio::{RpcStatusCode as Code, ServerCredentials};
 use worker_pool::grpc::{Backoff, CapacityClient};
 
@@ -143,6 +144,81 @@ fn it_gives_up_at_once_when_trying_again_cannot_help() {
     let end = end_of(&mut client).unwrap();
     assert!(end.is_unauthenticated(), "{end:?}");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+    // The outage tells this error, not the clean end before it.
+    let outage = client.outage().unwrap();
+    assert_eq!((outage.failures, outage.error), (2, Some(end)));
+}
+
+#[test]
+fn a_loss_that_cannot_be_repaired_is_an_outage_too() {
+    let (go, may_go) = bounded::<()>(0);
+    let fake = Fake::start(&SOLPIPE, move |mut call| {
+        call.send(old(0.5));
+        // The core drops messages that a failure overtakes.
+        let _ = may_go.recv_timeout(LONG);
+        call.fail(Code::PERMISSION_DENIED, "not any more");
+    });
+    let mut client = CapacityClient::builder(&*fake.address)
+        .reconnect(QUICK)
+        .connect()
+        .unwrap();
+    go.send(()).unwrap();
+    let end = end_of(&mut client).unwrap();
+    let outage = client.outage().unwrap();
+    assert_eq!((outage.failures, outage.error), (1, Some(end)));
+}
+
+#[test]
+fn a_silent_connection_ends_the_outage_and_the_next_loss_begins_another() {
+    let (close, closing) = bounded::<()>(0);
+    let calls = AtomicU32::new(0);
+    let fake = Fake::start(&SOLPIPE, move |mut call| {
+        match calls.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                call.send(old(0.5));
+                call.end();
+            }
+            // Like a server that says nothing before its tick.
+            1 => {
+                let _ = closing.recv_timeout(LONG);
+                call.end();
+            }
+            _ => call.fail(Code::UNAVAILABLE, "later"),
+        }
+    });
+    let mut client = CapacityClient::builder(&*fake.address)
+        .connect_timeout(Duration::from_secs(1))
+        .reconnect(Backoff {
+            attempts: Some(1),
+            ..QUICK
+        })
+        .connect()
+        .unwrap();
+    assert!(client.next().unwrap().is_ok());
+    eventually("the loss", || client.outage().is_some());
+    eventually("the connection stands", || client.outage().is_none());
+    let stood = Instant::now();
+    close.send(()).unwrap();
+    assert!(end_of(&mut client).unwrap().is_unreachable());
+    let outage = client.outage().unwrap();
+    assert!(outage.since >= stood, "the loss is the earlier one");
+    assert_eq!(outage.failures, 2); // the loss, and one attempt
+}
+
+#[test]
+fn a_clean_end_before_the_first_snapshot_is_followed_by_a_new_connection() {
+    let calls = AtomicU32::new(0);
+    let fake = Fake::start(&SOLPIPE, move |mut call| {
+        if calls.fetch_add(1, Ordering::SeqCst) == 2 {
+            call.send(old(0.5));
+        }
+        call.end();
+    });
+    let mut client = CapacityClient::builder(&*fake.address)
+        .reconnect(QUICK)
+        .connect()
+        .unwrap();
+    assert_eq!(client.next().unwrap().unwrap().utilization, 0.5);
 }
 
 #[test]
@@ -169,5 +245,28 @@ fn dropping_it_during_a_long_pause_is_prompt() {
         .connect()
         .unwrap();
     eventually("the pause", || client.outage().is_some());
+    drop_promptly(client);
+}
+
+#[test]
+fn dropping_it_while_it_connects_again_is_prompt() {
+    let fake = Fake::start(&SOLPIPE, |mut call| {
+        call.send(old(0.5));
+        call.end();
+    });
+    let client = CapacityClient::builder(&*fake.address)
+        .connect_timeout(LONG)
+        .reconnect(Backoff {
+            // Time to put a mute one in the server's place.
+            first: Duration::from_millis(300),
+            longest: Duration::from_millis(300),
+            attempts: None,
+        })
+        .connect()
+        .unwrap();
+    let address = fake.address.clone();
+    drop(fake);
+    let mute = TcpListener::bind(address).unwrap();
+    let _held = mute.accept().unwrap(); // an attempt is under way, and stays so
     drop_promptly(client);
 }

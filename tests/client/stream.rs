@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::grpc::{CapacityClient, RecvError};
 
-use crate::fake::{Fake, RELAY, SOLPIPE, full, old};
-use crate::{LONG, drop_promptly, eventually};
+use crate::fake::{Call, Fake, RELAY, SOLPIPE, full, old};
+use crate::{LONG, drop_promptly, end_of, eventually};
 
 #[test]
 fn both_names_of_the_stream_give_all_fields_and_the_time() {
@@ -51,25 +51,44 @@ fn a_server_of_the_first_version_has_no_counts() {
         (seen.utilization, seen.busy, seen.total, seen.waiting),
         (0.5, None, None, None)
     );
+    assert_eq!(seen.to_string(), "50 % busy");
 }
 
 #[test]
-fn zeros_are_counts_once_the_server_has_told_any() {
+fn a_pool_without_workers_is_told_from_a_server_of_the_first_version() {
+    for relay in [false, true] {
+        let method = if relay { &RELAY } else { &SOLPIPE };
+        let fake = Fake::start(method, |mut call| {
+            call.send(full(1.0, 0, 0, 0));
+            call.end();
+        });
+        let builder = CapacityClient::builder(&*fake.address);
+        let builder = if relay { builder.relay() } else { builder };
+        let seen = builder.connect().unwrap().next().unwrap().unwrap();
+        assert_eq!(
+            (seen.busy, seen.total, seen.waiting),
+            (Some(0), Some(0), Some(0))
+        );
+        assert_eq!(
+            seen.to_string(),
+            "100 % busy, 0 of 0 workers, 0 jobs waiting"
+        );
+    }
+}
+
+#[test]
+fn counts_of_earlier_snapshots_are_not_put_into_later_ones() {
     let (go, may_go) = bounded::<()>(0);
     let fake = Fake::start(&SOLPIPE, move |mut call| {
-        call.send(full(0.0, 0, 2, 0));
+        call.send(full(0.5, 1, 2, 0));
         let _ = may_go.recv_timeout(LONG);
-        call.send(old(1.0)); // proto3 leaves zeros out: no worker is left
+        call.send(old(0.5)); // as behind a balancer that has servers of both versions
         call.end();
     });
     let mut client = CapacityClient::connect(&*fake.address).unwrap();
     assert_eq!(client.next().unwrap().unwrap().total, Some(2));
     go.send(()).unwrap();
-    let seen = client.next().unwrap().unwrap();
-    assert_eq!(
-        (seen.busy, seen.total, seen.waiting),
-        (Some(0), Some(0), Some(0))
-    );
+    assert_eq!(client.next().unwrap().unwrap().total, None);
 }
 
 #[test]
@@ -104,6 +123,27 @@ fn a_clean_end_ends_the_iterator_after_the_last_snapshot() {
     assert_eq!(client.next(), None);
     assert_eq!(client.recv_timeout(LONG), Err(RecvError::Ended));
     assert_eq!(client.latest().unwrap().utilization, 0.25);
+}
+
+#[test]
+fn a_clean_end_before_the_first_snapshot_is_a_clean_end() {
+    let fake = Fake::start(&SOLPIPE, Call::end);
+    let mut client = CapacityClient::connect(&*fake.address).unwrap();
+    assert_eq!(client.next(), None);
+    assert_eq!(client.recv_timeout(LONG), Err(RecvError::Ended));
+
+    // One that waits for its tick, and ends before.
+    let (close, closing) = bounded::<()>(0);
+    let silent = Fake::start(&SOLPIPE, move |call| {
+        let _ = closing.recv_timeout(LONG);
+        call.end();
+    });
+    let mut client = CapacityClient::builder(&*silent.address)
+        .connect_timeout(Duration::from_secs(1))
+        .connect()
+        .unwrap();
+    close.send(()).unwrap();
+    assert_eq!(end_of(&mut client), None);
 }
 
 #[test]

@@ -1,44 +1,12 @@
 //! TLS from the client's side.
 
 use grpcio::{CertificateRequestType, ServerCredentials, ServerCredentialsBuilder};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::CertificateParams;
 use worker_pool::grpc::{CapacityClient, ClientBuilder};
 
 use crate::LONG;
+use crate::authority::Authority;
 use crate::fake::{Fake, SOLPIPE, old};
-
-/// A certificate authority that signs what a test needs.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Unlike the names of what it signs, or those would look self-signed.
-        let name = &mut params.distinguished_name;
-        name.push(DnType::CommonName, "the authority");
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            pem,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// Certificate and key, both PEM.
-    fn sign(&self, params: CertificateParams) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn certificate(&self, name: &str) -> (String, String) {
-        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
-    }
-}
 
 fn server(own: (String, String), clients_of: Option<&Authority>) -> Fake {
     let credentials = ServerCredentialsBuilder::new().add_cert(own.0.into(), own.1.into());
@@ -131,36 +99,63 @@ fn one_side_without_tls_is_an_error_on_either_side() {
 #[test]
 fn what_is_not_pem_is_refused_before_anything_is_sent() {
     let ours = Authority::new();
-    let (certificate, _) = ours.certificate("a client");
+    let (certificate, key) = ours.certificate("a client");
     let here = || CapacityClient::builder("127.0.0.1:1");
-    for (what, builder) in [
-        ("empty authority", here().tls("")),
-        ("a file name", here().tls("/etc/ca.pem")),
+    let ours_and =
+        |certificate: &str, key: &str| here().tls(&*ours.pem).client_certificate(certificate, key);
+    let (ca, own) = ("`tls`", "`client_certificate`");
+    for (what, named, builder) in [
+        ("empty authority", ca, here().tls("")),
+        ("a file name", ca, here().tls("/etc/ca.pem")),
+        ("a NUL", ca, here().tls(format!("{}\0", ours.pem))),
         (
             "no authority",
-            here().client_certificate(&*certificate, &*certificate),
+            ca,
+            here().client_certificate(&*certificate, &*key),
         ),
+        ("an empty key", own, ours_and(&certificate, "")),
         (
-            "an empty key",
-            here().tls(&*ours.pem).client_certificate(&*certificate, ""),
+            "a certificate as key",
+            own,
+            ours_and(&certificate, &certificate),
         ),
+        ("a key as certificate", own, ours_and(&key, &key)),
     ] {
         let error = builder.connect().unwrap_err();
         assert!(error.is_config(), "{what}: {error:?}");
+        assert!(error.to_string().contains(named), "{what}: {error}");
     }
 }
 
 #[test]
-fn nonsense_in_the_form_of_pem_is_an_error() {
+fn nonsense_in_the_form_of_pem_is_an_error_that_says_so() {
     let ours = Authority::new();
     let secure = server(ours.certificate("127.0.0.1"), None);
-    let nonsense = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n";
+    let nonsense =
+        |what| format!("-----BEGIN {what}-----\nbm9uc2Vuc2U=\n-----END {what}-----\n").into_bytes();
+    let (certificate, key) = ours.certificate("a client");
+    let (_, foreign_key) = ours.certificate("another client");
     let here = || CapacityClient::builder(&*secure.address).connect_timeout(LONG);
-    here().tls(nonsense).connect().unwrap_err();
-    let foreign = here()
-        .tls(&*ours.pem)
-        .client_certificate(nonsense, nonsense);
-    foreign.connect().unwrap_err();
+    let ours = || here().tls(&*ours.pem);
+    for (what, builder) in [
+        ("authority", here().tls(nonsense("CERTIFICATE"))),
+        (
+            "certificate",
+            ours().client_certificate(nonsense("CERTIFICATE"), &*key),
+        ),
+        (
+            "key",
+            ours().client_certificate(&*certificate, nonsense("PRIVATE KEY")),
+        ),
+        (
+            "another's key",
+            ours().client_certificate(&*certificate, &*foreign_key),
+        ),
+    ] {
+        let error = builder.connect().unwrap_err();
+        assert!(error.is_config(), "{what}: {error:?}");
+        assert!(error.to_string().contains("certificate"), "{what}: {error}");
+    }
 }
 
 #[test]

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{CapacityClient, ClientError, pump};
+use super::{CapacityClient, ClientError, address, pump};
 
 /// How a client waits between attempts to connect again.
 ///
@@ -27,8 +26,9 @@ pub struct Backoff {
     pub first: Duration,
     /// The longest pause; 10 s by default.
     pub longest: Duration,
-    /// Attempts in a row that bring no snapshot, after which the client gives up; `None`, never, by
-    /// default.
+    /// Attempts in a row that fail, after which the client gives up; `None`, never, by default. An
+    /// attempt that brings a snapshot, or a connection that stands in silence at the end of the
+    /// connect timeout, has not failed.
     pub attempts: Option<u32>,
 }
 
@@ -82,6 +82,29 @@ pub struct ClientBuilder {
 pub(super) struct Tls {
     pub(super) ca: Vec<u8>,
     pub(super) own: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+#[cfg(feature = "tls")]
+impl Tls {
+    /// What is plainly wrong with it; the core would only fail to connect, or panic on a NUL.
+    fn fault(&self) -> Option<&'static str> {
+        let is_pem = |text: &[u8], begin: &str| {
+            !text.contains(&0) && text.windows(begin.len()).any(|at| at == begin.as_bytes())
+        };
+        let certificate = "-----BEGIN CERTIFICATE";
+        if !is_pem(&self.ca, certificate) {
+            return Some("`tls` was given no certificate of an authority in PEM");
+        }
+        match &self.own {
+            Some((own, _)) if !is_pem(own, certificate) => {
+                Some("`client_certificate` was given no certificate in PEM")
+            }
+            Some((_, key)) if !is_pem(key, "PRIVATE KEY-----") => {
+                Some("`client_certificate` was given no private key in PEM")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -162,14 +185,15 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one attempt to connect may take; 5 seconds by default.
+    /// How long one attempt to connect may take; 5 seconds by default, at least a millisecond.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
     /// Takes a connection for lost when no snapshot came for this long. Set it above the server's
-    /// interval, which is 30 seconds unless its owner changed it. Never, by default.
+    /// interval, which is 30 seconds unless its owner changed it. Never, by default; at least a
+    /// millisecond.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
@@ -177,7 +201,7 @@ impl ClientBuilder {
 
     /// Asks a silent server for a sign of life this often, and takes the connection for lost when
     /// none comes within 20 seconds. 330 seconds by default, as gRPC servers hang up on clients
-    /// that ask more often than every 5 minutes; ours allow 10 seconds.
+    /// that ask more often than every 5 minutes; ours allow 10 seconds. At least a millisecond.
     pub fn keepalive(mut self, every: Duration) -> Self {
         self.keepalive = every;
         self
@@ -196,7 +220,8 @@ impl ClientBuilder {
     ///
     /// Our servers answer with a snapshot at once. The Go package's say nothing until their next
     /// tick: when the connection stands at the end of the timeout and the server has not refused,
-    /// the client counts as connected.
+    /// the client counts as connected. One that ends the stream cleanly before any snapshot has
+    /// answered as well; the client has then ended, or connects again if it was asked to.
     ///
     /// # Errors
     /// Nobody there, no agreement on TLS, refused, not a capacity server, timed out, or a builder
@@ -208,25 +233,31 @@ impl ClientBuilder {
 
     fn check(&self) -> Result<(), ClientError> {
         let wrong = |what: &str| Err(ClientError::config(&self.address, what));
-        if self.address.is_empty() || self.address.contains('\0') {
-            return wrong("the address is empty or has a NUL in it");
+        if let Some(fault) = address::fault(&self.address) {
+            return wrong(fault);
+        }
+        let durations = [
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("idle_timeout", self.idle_timeout),
+            ("keepalive", Some(self.keepalive)),
+        ];
+        for (name, duration) in durations {
+            // What gRPC counts in.
+            if duration.is_some_and(|duration| duration < Duration::from_millis(1)) {
+                return wrong(&format!("`{name}` is shorter than a millisecond"));
+            }
         }
         if let Some(token) = &self.token {
-            if token.is_empty() || !token.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+            if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return wrong("the token is empty or has characters that no header can carry");
             }
-            if !self.is_secure() && !self.insecure && !is_loopback(&self.address) {
+            if !self.is_secure() && !self.insecure && !address::is_loopback(&self.address) {
                 return wrong("a token without TLS, off loopback, and `insecure` was not said");
             }
         }
         #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            let own = tls.own.iter().flat_map(|(cert, key)| [cert, key]);
-            for pem in own.chain([&tls.ca]) {
-                if pem.contains(&0) || !pem.windows(11).any(|at| at == b"-----BEGIN ") {
-                    return wrong("a certificate or key is missing or is not PEM");
-                }
-            }
+        if let Some(fault) = self.tls.as_ref().and_then(Tls::fault) {
+            return wrong(fault);
         }
         Ok(())
     }
@@ -237,22 +268,6 @@ impl ClientBuilder {
         #[cfg(not(feature = "tls"))]
         return false;
     }
-}
-
-/// Does this address lead to this machine and nowhere else?
-fn is_loopback(address: &str) -> bool {
-    if address.starts_with("unix:") || address.starts_with("unix-abstract:") {
-        return true;
-    }
-    let address = ["dns:///", "dns:", "ipv4:", "ipv6:"]
-        .iter()
-        .find_map(|scheme| address.strip_prefix(scheme))
-        .unwrap_or(address);
-    address.split(',').all(|one| {
-        let host = one.rsplit_once(':').map_or(one, |(host, _port)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
 }
 
 #[cfg(test)]
@@ -286,28 +301,5 @@ mod tests {
             ..backoff
         };
         assert!(none.pause(9) > Duration::ZERO, "would spin");
-    }
-
-    #[test]
-    fn loopback_is_told_from_the_rest() {
-        for here in [
-            "127.0.0.1:1",
-            "127.8.8.8:1",
-            "[::1]:1",
-            "localhost:1",
-            "unix:/tmp/socket",
-            "ipv4:127.0.0.1:1,127.0.0.1:2",
-        ] {
-            assert!(is_loopback(here), "{here}");
-        }
-        for away in [
-            "10.0.0.1:1",
-            "example.org:1",
-            "localhost.example.org:1",
-            "ipv4:127.0.0.1:1,10.0.0.1:2",
-            "127.0.0.1.example.org:1",
-        ] {
-            assert!(!is_loopback(away), "{away}");
-        }
     }
 }

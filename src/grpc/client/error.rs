@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode as Code;
 
+use super::ClientBuilder;
+
 /// Why a [`CapacityClient`](super::CapacityClient) has no connection, or lost it.
 ///
 /// Ask it with the `is_…` methods; its text names the address and is meant for people.
@@ -57,20 +59,20 @@ impl ClientError {
         )
     }
 
-    pub(super) fn ended_early(address: &str) -> Self {
-        ClientError::new(
-            address,
-            Kind::Unreachable,
-            "the server ended the stream before its first snapshot",
-        )
-    }
-
     pub(super) fn internal(address: &str, detail: impl Into<String>) -> Self {
         ClientError::new(address, Kind::Other, detail)
     }
 
-    pub(super) fn from_grpc(address: &str, error: grpcio::Error) -> Self {
+    pub(super) fn from_grpc(to: &ClientBuilder, error: grpcio::Error) -> Self {
+        let address = &*to.address;
         match error {
+            // All that the core says when it cannot work with what it was given for TLS.
+            grpcio::Error::RpcFailure(status)
+                if to.is_secure() && status.message().starts_with("empty address list") =>
+            {
+                let detail = "the authority, the certificate or its key cannot be used";
+                ClientError::config(address, detail)
+            }
             grpcio::Error::RpcFailure(status) | grpcio::Error::RpcFinished(Some(status)) => {
                 ClientError::from_status(address, status.code(), status.message())
             }
@@ -101,6 +103,8 @@ impl ClientError {
             (_, true) => code.to_string(),
             (_, false) => shortened(message).to_owned(),
         };
+        // The server's words may end up on a terminal, which would obey what is in them.
+        let detail = detail.replace(|letter: char| letter.is_control(), " ");
         ClientError::new(address, kind, detail)
     }
 
@@ -165,6 +169,10 @@ impl ClientError {
 
 /// The core reports a failed handshake as `UNAVAILABLE`; only its text says more.
 fn names_tls(message: &str) -> bool {
+    // `ssl.example.org`, for one, which does not resolve.
+    if message.starts_with("DNS resolution failed") {
+        return false;
+    }
     let message = message.to_ascii_lowercase();
     ["handshake", "ssl", "certificate", "peer name"]
         .iter()
@@ -265,7 +273,21 @@ mod tests {
             ipv4:10.0.0.1:1: Failed to connect to remote host: No";
         let refused = of(Code::UNAVAILABLE, wordy);
         assert_eq!(refused.to_string(), "a:1: cannot be reached: No");
+        let unknown = "DNS resolution failed for ssl.example.org:1: Domain name not found";
+        assert!(of(Code::UNAVAILABLE, unknown).is_unreachable());
         let other = of(Code::INTERNAL, "odd");
         assert_eq!(other.to_string(), "a:1: failed: 13-INTERNAL: odd");
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_steer_a_terminal() {
+        for code in [Code::INTERNAL, Code::UNAUTHENTICATED] {
+            let error = ClientError::from_status("a:1", code, "\x1b[2Jgo\r\nb:1: fine\u{9b}1m");
+            let shown = error.to_string();
+            assert!(
+                !shown.contains(|letter: char| letter.is_control()),
+                "{shown:?}"
+            );
+        }
     }
 }

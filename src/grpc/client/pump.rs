@@ -68,10 +68,11 @@ impl Pump {
     fn wait_for_first_connection(&self) -> Result<(), ClientError> {
         let mut board = self.shared.board.lock();
         while !board.connected {
-            if let Some(Err(error)) = &board.end {
-                return Err(error.clone());
+            match &board.end {
+                None => self.shared.change.wait(&mut board),
+                // A server that ends the stream at once has answered, too.
+                Some(end) => return end.clone(),
             }
-            self.shared.change.wait(&mut board);
         }
         Ok(())
     }
@@ -125,12 +126,7 @@ fn run(to: &ClientBuilder, shared: &Shared) {
         log::error!("capacity client: {text}");
         Err(ClientError::internal(&to.address, text))
     });
-    let mut board = shared.board.lock();
-    board.end = Some(match end {
-        // Whoever waits for the first connection needs a reason.
-        Ok(()) if !board.connected => Err(ClientError::ended_early(&to.address)),
-        end => end,
-    });
+    shared.board.lock().end = Some(end);
     shared.change.notify_all();
 }
 
@@ -142,39 +138,31 @@ fn pump(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
     let (mut row, mut failures) = (0u32, 0u32);
     let mut since = None;
     loop {
-        let start = Instant::now();
-        let (delivered, over) = connection(to, shared, &queue.env);
-        if delivered {
+        let (stood_since, over) = connection(to, shared, &queue.env);
+        if stood_since.is_some() {
             (failures, since) = (0, None);
         }
         let error = match over {
             Over::Stopped => return Ok(()),
-            Over::Ended if delivered => None,
-            Over::Ended => Some(ClientError::ended_early(&to.address)),
+            Over::Ended => None,
             Over::Failed(error) => Some(error),
         };
         let end = error.clone().map_or(Ok(()), Err);
         let permanent = error.as_ref().is_some_and(ClientError::is_permanent);
-        let Some(backoff) = to.reconnect.filter(|_| !permanent) else {
+        let Some(backoff) = to.reconnect else {
             return end;
         };
-        if delivered && start.elapsed() >= backoff.longest {
+        if stood_since.is_some_and(|since| since.elapsed() >= backoff.longest) {
             row = 0;
         }
         row = row.saturating_add(1);
         failures = failures.saturating_add(1);
-        {
-            let mut board = shared.board.lock();
-            if !board.connected {
-                return end;
-            }
-            board.outage = Some(Outage {
-                since: *since.get_or_insert_with(Instant::now),
-                failures,
-                error,
-            });
-        }
-        if backoff.attempts.is_some_and(|most| failures > most) {
+        let was_connected = shared.lost(Outage {
+            since: *since.get_or_insert_with(Instant::now),
+            failures,
+            error,
+        });
+        if !was_connected || permanent || backoff.attempts.is_some_and(|most| failures > most) {
             return end;
         }
         let pause = backoff.pause(row);
@@ -191,27 +179,29 @@ enum Over {
     Failed(ClientError),
 }
 
-/// One connection from its start to its end; did it deliver a snapshot, and why is it over?
-fn connection(to: &ClientBuilder, shared: &Shared, env: &Arc<Environment>) -> (bool, Over) {
+/// One connection from its start to its end; since when did it stand, and why is it over?
+fn connection(
+    to: &ClientBuilder,
+    shared: &Shared,
+    env: &Arc<Environment>,
+) -> (Option<Instant>, Over) {
     let mut session = match Session::open(env, to) {
         Ok(session) => session,
         Err(error) => {
-            let error = ClientError::from_grpc(&to.address, error);
-            return (false, Over::Failed(error));
+            let error = ClientError::from_grpc(to, error);
+            return (None, Over::Failed(error));
         }
     };
-    let mut delivered = false;
+    let mut stood_since = None;
     let mut until = after(to.connect_timeout);
-    let mut connecting = true;
     let over = loop {
         match session.next(until, &shared.stop) {
-            Event::Snapshot(snapshot) => {
-                shared.publish(Some(snapshot));
-                delivered = true;
-            }
+            Event::Snapshot(snapshot) => shared.publish(Some(snapshot)),
             // The server is there, it merely has nothing to say before its next tick.
-            Event::TimedOut if connecting && session.is_connected() => shared.publish(None),
-            Event::TimedOut if connecting => {
+            Event::TimedOut if stood_since.is_none() && session.is_connected() => {
+                shared.publish(None);
+            }
+            Event::TimedOut if stood_since.is_none() => {
                 let error = ClientError::not_connected(&to.address, to.connect_timeout);
                 break Over::Failed(error);
             }
@@ -222,13 +212,13 @@ fn connection(to: &ClientBuilder, shared: &Shared, env: &Arc<Environment>) -> (b
             Event::Stopped => break Over::Stopped,
             Event::Ended => break Over::Ended,
             Event::Failed(error) => {
-                break Over::Failed(ClientError::from_grpc(&to.address, error));
+                break Over::Failed(ClientError::from_grpc(to, error));
             }
         }
-        connecting = false;
+        stood_since.get_or_insert_with(Instant::now);
         until = to.idle_timeout.and_then(after);
     };
-    (delivered, over)
+    (stood_since, over)
 }
 
 /// That far from now; `None`, never, when no clock goes that far.
@@ -247,6 +237,16 @@ impl Shared {
             board.last = snapshot;
         }
         self.change.notify_all();
+    }
+
+    /// The connection is over; `false` when there never was one, as a first attempt is not repeated.
+    fn lost(&self, outage: Outage) -> bool {
+        let mut board = self.board.lock();
+        // A clean end is an answer.
+        board.connected |= outage.error.is_none();
+        board.outage = Some(outage);
+        self.change.notify_all();
+        board.connected
     }
 }
 

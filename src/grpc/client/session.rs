@@ -1,5 +1,6 @@
 //! One call to one server, and waiting for it without async.
 
+use std::ffi::CStr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,12 @@ use crate::grpc::proto::{self, relay, solpipe};
 
 /// A snapshot has a few dozen bytes; whoever sends more than this is not one of ours.
 const MAX_MESSAGE: i32 = 64 * 1024;
+
+/// So named as it is the least that the core gives an attempt to connect.
+const MIN_CONNECT: &CStr = c"grpc.min_reconnect_backoff_ms";
+
+/// Between our own timeout and the core's, so that ours tells what happened.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Set, and the thread unparked, when the client is dropped.
 #[derive(Default)]
@@ -68,8 +75,6 @@ pub(super) enum Event {
 pub(super) struct Session {
     stream: Messages,
     channel: Channel,
-    /// The server told more than the utilisation once, so a message of zeros means zeros.
-    tells_counts: bool,
 }
 
 enum Messages {
@@ -95,11 +100,7 @@ impl Session {
             let request = solpipe::Empty::default();
             Messages::Solpipe(client.server_streaming(&proto::WORKER_STATUS, &request, options)?)
         };
-        Ok(Session {
-            stream,
-            channel,
-            tells_counts: false,
-        })
+        Ok(Session { stream, channel })
     }
 
     /// Does the connection stand? (The call may still be refused.)
@@ -145,17 +146,13 @@ impl Session {
                 )
             }),
         };
-        next.map_ok(|(utilization, busy, total, waiting)| {
-            self.tells_counts |= busy != 0 || total != 0 || waiting != 0;
-            let counted = self.tells_counts;
-            Received {
-                utilization: sane(utilization),
-                busy: counted.then_some(busy),
-                total: counted.then_some(total),
-                waiting: counted.then_some(waiting),
-                at: Instant::now(),
-                time: SystemTime::now(),
-            }
+        next.map_ok(|(utilization, busy, total, waiting)| Received {
+            utilization: sane(utilization),
+            busy,
+            total,
+            waiting,
+            at: Instant::now(),
+            time: SystemTime::now(),
         })
     }
 }
@@ -190,7 +187,11 @@ fn sane(utilization: f32) -> f32 {
 fn channel(env: &Arc<Environment>, to: &ClientBuilder) -> Channel {
     // grpcio counts milliseconds, which overflow for a huge duration.
     let keepalive = to.keepalive.min(Duration::from_secs(20 * 86_400));
+    // Past ours the core gives up, too: else a peer that never answers keeps its socket for 20 s
+    // after the client is gone, and a longer timeout of ours would not count.
+    let connecting = to.connect_timeout.min(Duration::from_secs(20 * 86_400)) + GRACE;
     let builder = ChannelBuilder::new(Arc::clone(env))
+        .raw_cfg_int(MIN_CONNECT.into(), connecting.as_millis() as i32)
         .max_receive_message_len(MAX_MESSAGE)
         .keepalive_time(keepalive)
         .keepalive_timeout(Duration::from_secs(20))
