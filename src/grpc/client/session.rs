@@ -132,17 +132,17 @@ impl Session {
             Messages::Solpipe(stream) => Pin::new(stream).poll_next(cx).map_ok(|message| {
                 (
                     message.capacity,
-                    message.busy.unwrap_or_default(),
-                    message.total.unwrap_or_default(),
-                    message.waiting.unwrap_or_default(),
+                    message.busy,
+                    message.total,
+                    message.waiting,
                 )
             }),
             Messages::Relay(stream) => Pin::new(stream).poll_next(cx).map_ok(|message| {
                 (
                     message.utilization_ratio,
-                    message.busy.unwrap_or_default(),
-                    message.total.unwrap_or_default(),
-                    message.waiting.unwrap_or_default(),
+                    message.busy,
+                    message.total,
+                    message.waiting,
                 )
             }),
         };
