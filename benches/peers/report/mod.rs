@@ -1,0 +1,84 @@
+//! What comes out: tables, a CSV file, and a chart.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cases::POOL;
+use crate::figure::Figure;
+use crate::options::Options;
+use crate::rounds::{CaseResult, Row};
+
+mod chart;
+mod csv;
+mod machine;
+mod summary;
+mod tables;
+
+pub(crate) use tables::table;
+
+/// The published results come from full runs only; others are written where cargo keeps its own.
+pub(crate) fn write(results: &[CaseResult], options: &Options) -> io::Result<()> {
+    let folder = if options.is_full() {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results")
+    } else {
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+    };
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("peers.csv"), csv::text(results))?;
+    fs::write(folder.join("peers.md"), summary::text(results, options))?;
+    fs::write(folder.join("peers.svg"), chart::text(results)?)?;
+    println!("\nwritten to {}", folder.display());
+    Ok(())
+}
+
+fn is_ours(contender: &str) -> bool {
+    contender.starts_with(POOL)
+}
+
+/// The names of a case's figures, in order.
+fn figures(result: &CaseResult) -> Vec<&str> {
+    let mut names = Vec::new();
+    for row in &result.rows {
+        if !names.contains(&row.figure.as_str()) {
+            names.push(&row.figure);
+        }
+    }
+    names
+}
+
+/// A figure's value for all contenders.
+fn rows<'a>(result: &'a CaseResult, figure: &'a str) -> impl Iterator<Item = &'a Row> + Clone {
+    result.rows.iter().filter(move |row| row.figure == figure)
+}
+
+/// A row's median as a multiple of that of the best contender that is not ours; where all are ours,
+/// of the plain pool. `None` if there is nothing to divide by.
+fn ratio(result: &CaseResult, row: &Row) -> Option<f64> {
+    let rows = rows(result, &row.figure);
+    let others = rows
+        .clone()
+        .filter(|other| !is_ours(other.contender) && other.contender != row.contender);
+    let medians = others.map(Row::median);
+    let best = if row.unit == Figure::EFFICIENCY {
+        medians.reduce(f64::max)
+    } else {
+        medians.reduce(f64::min)
+    };
+    let plain = || {
+        let mut rows = rows.clone();
+        rows.find(|row| row.contender == POOL).map(Row::median)
+    };
+    let ratio = row.median() / best.or_else(plain)?;
+    ratio.is_finite().then_some(ratio)
+}
+
+/// A number with as many digits as it deserves.
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        v if v < 10.0 => format!("{value:.2}"),
+        v if v < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
