@@ -1,5 +1,7 @@
 //! What is measured, with how many workers and jobs, and who takes part.
 
+use std::time::Duration;
+
 /// What the contenders have to do.
 #[derive(Clone, Copy)]
 pub(crate) enum Workload {
@@ -27,8 +29,8 @@ pub(crate) enum Workload {
     Allocations,
     /// Starting and ending the workers.
     Workers,
-    /// Processor time of a pool that has nothing to do.
-    Idle,
+    /// Processor time of a pool that has nothing to do, watched for so long.
+    Idle(Duration),
 }
 
 pub(crate) struct Case {
@@ -76,15 +78,18 @@ pub(crate) fn all(smoke: bool) -> Vec<Case> {
             });
         }
     };
-    let all = [2, 16, 1000];
-    let few = [2, 16];
+    let (few, many) = ([2, 16], [1000]);
     let with_par_iter = pools_and(&["rayon par_iter"]);
     let with_split = pools_and(&["rayon par_iter", "no pool"]);
 
-    add("burst", Workload::Burst, &all, 1_000_000, &with_par_iter);
-    add("round trip", Workload::RoundTrip, &all, 50_000, &POOLS);
+    // With a thousand threads some take a tenth of a millisecond per job: fewer jobs for all.
+    add("burst", Workload::Burst, &few, 1_000_000, &with_par_iter);
+    add("burst", Workload::Burst, &many, 50_000, &with_par_iter);
+    add("round trip", Workload::RoundTrip, &few, 50_000, &POOLS);
+    add("round trip", Workload::RoundTrip, &many, 5_000, &POOLS);
     let eight = "8 blocking submitters";
-    add(eight, Workload::Submitters, &all, 100_000, &POOLS);
+    add(eight, Workload::Submitters, &few, 100_000, &POOLS);
+    add(eight, Workload::Submitters, &many, 10_000, &POOLS);
 
     let handles = [POOL, "rusty_pool", "threadfin", "rayon par_iter"];
     let in_order = "results in order";
@@ -122,6 +127,7 @@ pub(crate) fn all(smoke: bool) -> Vec<Case> {
     add("memory", Workload::Memory, &[2], 1_000_000, &POOLS);
     add("allocations", Workload::Allocations, &[2], 100_000, &POOLS);
     add("starting and ending", Workload::Workers, &[1000], 0, &POOLS);
-    add("idle", Workload::Idle, &[100], 0, &POOLS);
+    let watched = Duration::from_millis(if smoke { 20 } else { 500 });
+    add("idle", Workload::Idle(watched), &[100], 0, &POOLS);
     cases
 }

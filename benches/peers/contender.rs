@@ -49,6 +49,6 @@ fn measure<C: Contender>(case: &Case, speed: f64) -> Vec<Figure> {
         Workload::Memory => costs::memory::<C>(case),
         Workload::Allocations => costs::allocations::<C>(case),
         Workload::Workers => costs::workers::<C>(case),
-        Workload::Idle => costs::idle::<C>(case),
+        Workload::Idle(watched) => costs::idle::<C>(case, watched),
     }
 }

@@ -43,7 +43,11 @@ pub(crate) fn allocations<C: Contender>(case: &Case) -> Vec<Figure> {
     let between = alloc_count::count();
     contender.burst(case.jobs, Work::Add);
     let after = alloc_count::count();
-    let per_job = |name, count| Figure::new(name, "per job", count as f64 / case.jobs as f64);
+    // To the hundredth: what grows once in a while is nothing to a job.
+    let per_job = |name, count: u64| {
+        let hundredths = (100 * count).div_euclid(case.jobs);
+        Figure::new(name, "per job", hundredths as f64 / 100.0)
+    };
     vec![
         per_job("allocations, waited for", between - before),
         per_job("allocations, burst", after - between),
@@ -74,13 +78,13 @@ pub(crate) fn workers<C: Contender>(case: &Case) -> Vec<Figure> {
     figures
 }
 
-pub(crate) fn idle<C: Contender>(case: &Case) -> Vec<Figure> {
+pub(crate) fn idle<C: Contender>(case: &Case, watched: Duration) -> Vec<Figure> {
     let contender: C = start(case);
     contender.calls(100, Work::Add);
-    settle(10_000);
+    settle(case.workers);
     let before = proc::other_threads_cpu_ns();
     let begin = Instant::now();
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(watched);
     let used = before.zip(proc::other_threads_cpu_ns());
     let figure = |(before, after)| {
         let used = (after - before) as f64 / 1e3 / begin.elapsed().as_secs_f64();

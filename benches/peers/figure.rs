@@ -1,6 +1,6 @@
 //! What a run measures, and how it is handed from the contender's process to the one that compares.
 
-use std::time::Instant;
+use std::time::Duration;
 
 /// One measured value. Less is better, unless the unit is [`Figure::EFFICIENCY`].
 pub(crate) struct Figure {
@@ -21,8 +21,8 @@ impl Figure {
         }
     }
 
-    pub(crate) fn per_job(start: Instant, jobs: u64) -> Self {
-        let time = start.elapsed().as_nanos() as f64 / jobs as f64;
+    pub(crate) fn per_job(time: Duration, jobs: u64) -> Self {
+        let time = time.as_nanos() as f64 / jobs as f64;
         Figure::new("time", "ns per job", time)
     }
 

@@ -1,5 +1,7 @@
 //! The contenders, each used as its own documentation says.
 
+use std::time::Instant;
+
 use crate::work::Work;
 
 mod channel;
@@ -26,8 +28,9 @@ pub(crate) trait Contender: Sized + Sync {
     /// With so many worker threads, and room for so many waiting jobs where that has a bound.
     fn start(workers: usize, queue: usize) -> Self;
 
-    /// Jobs whose results nobody asks for; returns when all have run. Called once.
-    fn burst(&mut self, _count: u64, _job: impl Fn(u64) -> Work + Sync) {
+    /// Jobs whose results nobody asks for; returns when all have run, and tells when that was.
+    /// Called once.
+    fn burst(&mut self, _count: u64, _job: impl Fn(u64) -> Work + Sync) -> Instant {
         not_offered()
     }
 

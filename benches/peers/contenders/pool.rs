@@ -1,6 +1,6 @@
 //! This crate's pool.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use worker_pool::{Builder, DetachedError, Job, Manager, Meter};
@@ -34,9 +34,11 @@ impl Plain {
         }
     }
 
-    fn all_done(&self) {
+    fn all_done(&self) -> Instant {
         self.pool.wait_idle();
+        let end = Instant::now();
         assert!(self.failures.is_empty(), "a job failed");
+        end
     }
 }
 
@@ -47,13 +49,13 @@ impl Contender for Plain {
         Plain::build(workers, queue, |settings| settings)
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         for number in 0..count {
             self.pool
                 .detach_submit(job(number), number, &self.errors)
                 .expect("detach");
         }
-        self.all_done();
+        self.all_done()
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {
@@ -83,8 +85,8 @@ impl Contender for WithMeter {
         WithMeter(Plain::build(workers, queue, set))
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
-        self.0.burst(count, job);
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
+        self.0.burst(count, job)
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {
@@ -103,13 +105,13 @@ impl Contender for WithDeadline {
         WithDeadline(Plain::start(workers, queue))
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         let Plain { pool, errors, .. } = &self.0;
         for number in 0..count {
             let job = pool.job(job(number)).timeout(DEADLINE);
             job.detach(number, errors).expect("detach");
         }
-        self.0.all_done();
+        self.0.all_done()
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -24,7 +25,7 @@ impl Contender for Rayon {
         Rayon(build(workers))
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         self.0.in_place_scope(|scope| {
             for number in 0..count {
                 let work = job(number);
@@ -33,6 +34,7 @@ impl Contender for Rayon {
                 });
             }
         });
+        Instant::now()
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {
@@ -53,12 +55,13 @@ impl Contender for ParIter {
         ParIter(build(workers))
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         self.0.install(|| {
             (0..count).into_par_iter().for_each(|number| {
                 black_box(job(number).run());
             });
         });
+        Instant::now()
     }
 
     fn in_order(&self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Vec<u64> {

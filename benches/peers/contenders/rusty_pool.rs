@@ -1,6 +1,7 @@
 //! rusty_pool: closures and handles over an unbounded crossbeam channel.
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use rusty_pool::{Builder, ThreadPool};
 
@@ -16,7 +17,7 @@ impl Contender for RustyPool {
         RustyPool(pool)
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         for number in 0..count {
             let work = job(number);
             self.0.execute(move || {
@@ -24,6 +25,7 @@ impl Contender for RustyPool {
             });
         }
         self.0.join();
+        Instant::now()
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {

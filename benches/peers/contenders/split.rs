@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::thread;
+use std::time::Instant;
 
 use super::Contender;
 use crate::work::Work;
@@ -13,7 +14,7 @@ impl Contender for Split {
         Split(workers as u64)
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         let (job, threads) = (&job, self.0);
         thread::scope(|scope| {
             for first in 0..threads {
@@ -24,5 +25,6 @@ impl Contender for Split {
                 });
             }
         });
+        Instant::now()
     }
 }

@@ -1,5 +1,7 @@
 //! threadfin: closures and handles, with a queue that has no bound unless one is set.
 
+use std::time::Instant;
+
 use threadfin::ThreadPool;
 
 use super::Contender;
@@ -18,12 +20,14 @@ impl Contender for Threadfin {
         Threadfin(Some(threadfin::builder().size(workers).build()))
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    /// Waiting for the end of all tasks is waiting for the end of the threads, here.
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         for number in 0..count {
             let work = job(number);
             self.pool().execute(move || work.run());
         }
         self.0.take().expect("one burst").join();
+        Instant::now()
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use threadpool::ThreadPool;
 
@@ -24,7 +25,7 @@ impl Contender for Threadpool {
         Threadpool(ThreadPool::new(workers))
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         for number in 0..count {
             let work = job(number);
             self.0.execute(move || {
@@ -32,6 +33,7 @@ impl Contender for Threadpool {
             });
         }
         self.0.join();
+        Instant::now()
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {

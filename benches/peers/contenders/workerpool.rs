@@ -1,6 +1,7 @@
 //! workerpool: workers with a state, made by `Default`; results go through a channel of the caller's.
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use crossbeam_channel::unbounded;
 use workerpool::{Pool, Worker};
@@ -27,11 +28,12 @@ impl Contender for Workerpool {
         Workerpool(Pool::new(workers))
     }
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) {
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         for number in 0..count {
             self.0.execute(job(number));
         }
         self.0.join();
+        Instant::now()
     }
 
     fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {

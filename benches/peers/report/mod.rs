@@ -53,7 +53,7 @@ fn rows<'a>(result: &'a CaseResult, figure: &'a str) -> impl Iterator<Item = &'a
 }
 
 /// A row's median as a multiple of that of the best contender that is not ours; where all are ours,
-/// of the plain pool. `None` if there is nothing to divide by.
+/// of the plain pool. Infinite if that is nothing, `None` if both are.
 fn ratio(result: &CaseResult, row: &Row) -> Option<f64> {
     let rows = rows(result, &row.figure);
     let others = rows
@@ -70,13 +70,14 @@ fn ratio(result: &CaseResult, row: &Row) -> Option<f64> {
         rows.find(|row| row.contender == POOL).map(Row::median)
     };
     let ratio = row.median() / best.or_else(plain)?;
-    ratio.is_finite().then_some(ratio)
+    (!ratio.is_nan()).then_some(ratio)
 }
 
 /// A number with as many digits as it deserves.
 fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
+        f64::INFINITY => "∞".to_owned(),
         v if v < 10.0 => format!("{value:.2}"),
         v if v < 100.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
