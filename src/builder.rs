@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::batch::Open;
 use crate::cancel::CancelToken;
 use crate::dispatcher;
 use crate::error::BuildError;
@@ -124,6 +125,7 @@ impl<P, O, E> Builder<P, O, E> {
             control,
             gate: Gate::new(self.capacity),
             ready: Ready::new(),
+            open: Open::new(),
             crew: Default::default(),
             bell: Arc::new(crate::bell::Bell::new()),
             roster: Roster::new(),

@@ -136,6 +136,11 @@ impl CancelToken {
         CancelToken::build(Some(deadline), &[self])
     }
 
+    /// Tells this token and its clones from others, while one of them lives.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.node).addr()
+    }
+
     pub(crate) fn child_of_both(&self, other: &CancelToken) -> Self {
         CancelToken::build(None, &[self, other])
     }

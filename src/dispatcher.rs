@@ -142,13 +142,13 @@ impl<P, O, E> Dispatcher<P, O, E> {
     fn sweep_urgent(&self) -> Option<Instant> {
         let shared = &self.shared;
         let mut next = None;
-        let dead = shared.ready.sweep_urgent(
-            |ticket| ticket.fate() != Fate::Live,
-            |ticket| {
+        let dead = shared.ready.sweep_urgent(|ticket| {
+            let is_dead = ticket.fate() != Fate::Live;
+            if !is_dead {
                 next = earliest(next, ticket.deadline());
-                ticket.number()
-            },
-        );
+            }
+            is_dead
+        });
         for ticket in dead {
             match ticket.fate() {
                 Fate::Dead(reason) => ticket.refuse(reason, &shared.books),

@@ -109,7 +109,14 @@ impl Hooks {
         Hooks(hooks)
     }
 
+    #[inline]
     pub(crate) fn each(&self, name: &str, call: impl Fn(&dyn Hook)) {
+        if !self.0.is_empty() {
+            self.call(name, call);
+        }
+    }
+
+    fn call(&self, name: &str, call: impl Fn(&dyn Hook)) {
         for hook in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(&**hook))) {
                 log::error!("hook {name} panicked: {}", panics::message(panic));

@@ -74,7 +74,13 @@ impl Census {
     /// Counts a job in: its number, from 1 on, and its generation.
     #[inline]
     pub(crate) fn count_in(&self) -> (u64, Generation) {
-        let before = self.accepted.0.fetch_add(1, SeqCst);
+        self.count_in_many(1)
+    }
+
+    /// The same for so many with consecutive numbers: the number of the first.
+    #[inline]
+    pub(crate) fn count_in_many(&self, jobs: u64) -> (u64, Generation) {
+        let before = self.accepted.0.fetch_add(jobs, SeqCst);
         let generation = generation(before);
         ((before & !TURN) + 1, generation)
     }
@@ -84,9 +90,9 @@ impl Census {
         self.accepted.0.load(SeqCst) & !TURN
     }
 
-    /// A job ended that no worker ran.
-    pub(crate) fn ended_unworked(&self, generation: Generation) {
-        self.unworked.0[generation as usize].fetch_add(1, SeqCst);
+    /// Jobs ended that no worker ran.
+    pub(crate) fn ended_unworked(&self, generation: Generation, jobs: u64) {
+        self.unworked.0[generation as usize].fetch_add(jobs, SeqCst);
         self.call_if_wanted(generation);
     }
 
@@ -195,7 +201,7 @@ mod tests {
         end(second.1);
         assert!(census.wait(soon(), count));
         let third = census.count_in();
-        census.ended_unworked(third.1);
+        census.ended_unworked(third.1, 1);
         assert!(census.wait(soon(), count));
         assert_eq!(census.counted(), 3);
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::cancel::CancelToken;
+use crate::lent::{Lent, Tokens};
 
 /// Names a job. [`submit`](crate::Manager::submit) and its relatives number jobs from 1 on, each
 /// once in the pool's life; [`detach_submit`](crate::Manager::detach_submit) uses the caller's own.
@@ -55,20 +56,20 @@ pub enum Outcome {
 pub struct Job<P> {
     id: JobId,
     payload: P,
-    /// The submitter's token (with the job's deadline), if it gave one.
-    own: Option<CancelToken>,
-    /// Fires when the pool closes.
-    pool: CancelToken,
+    tokens: Lent,
 }
 
 impl<P> Job<P> {
-    pub(crate) fn new(id: JobId, payload: P, own: Option<CancelToken>, pool: CancelToken) -> Self {
+    pub(crate) fn new(id: JobId, payload: P, tokens: Lent) -> Self {
         Job {
             id,
             payload,
-            own,
-            pool,
+            tokens,
         }
+    }
+
+    fn tokens(&self) -> &Tokens {
+        self.tokens.get()
     }
 
     /// The job's id.
@@ -119,21 +120,24 @@ impl<P> Job<P> {
     /// Should the worker stop? True once the submitter cancelled the job or gave up on it, its
     /// deadline passed, or the pool is closing.
     pub fn is_cancelled(&self) -> bool {
-        self.own.as_ref().is_some_and(CancelToken::is_cancelled) || self.pool.is_cancelled()
+        let Tokens { own, pool } = self.tokens();
+        own.as_ref().is_some_and(CancelToken::is_cancelled) || pool.is_cancelled()
     }
 
     /// A token that fires when [`is_cancelled`](Self::is_cancelled) becomes true; it may outlive the
     /// job, and other threads may wait on it.
     pub fn cancel_token(&self) -> CancelToken {
-        match &self.own {
-            None => self.pool.clone(),
-            Some(own) => own.child_of_both(&self.pool),
+        let Tokens { own, pool } = self.tokens();
+        match own {
+            None => pool.clone(),
+            Some(own) => own.child_of_both(pool),
         }
     }
 
     /// When the submitter stops waiting, if it said so.
     pub fn deadline(&self) -> Option<Instant> {
-        self.own.as_ref().and_then(CancelToken::deadline)
+        let own = self.tokens().own.as_ref();
+        own.and_then(CancelToken::deadline)
     }
 
     /// The time left until the deadline; zero when it has passed, `None` without one.

@@ -66,6 +66,7 @@
 //! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
 //! TLS to it. With `default-features = false` the pool has three small dependencies.
 
+mod batch;
 mod bell;
 mod builder;
 mod cancel;
@@ -81,6 +82,7 @@ mod handle;
 mod hook;
 mod idle;
 mod job;
+mod lent;
 mod manager;
 mod meter;
 mod pace;
@@ -100,6 +102,7 @@ mod sync;
 mod ticket;
 mod worker;
 
+pub use batch::{Batch, BatchError, Map, MapUnordered};
 pub use builder::Builder;
 pub use cancel::CancelToken;
 pub use close::CloseSignal;

@@ -16,24 +16,33 @@ pub(crate) const MAX_DEPTH: usize = 4096;
 const DEEP: usize = MAX_DEPTH / 8;
 
 /// No worker takes a job any more.
-const SHUT: u64 = 1 << 40;
+const SHUT: u64 = 1 << 62;
 /// No worker takes a job for now.
-const PAUSED: u64 = 1 << 41;
-/// The lower bits: how many jobs are urgent or came back.
-const COUNT: u64 = SHUT - 1;
+const PAUSED: u64 = 1 << 63;
+/// One urgent job: the gate lets fewer than 2^32 in.
+const URGENT: u64 = 1;
+/// One job that came back: fewer than there are workers.
+const RETURNED: u64 = 1 << 32;
 
 /// Every worker takes from here, so no job waits behind a busy worker.
 pub(crate) struct Ready<T> {
     /// What the dispatcher released, and what took the short way.
     released: (Sender<T>, Receiver<T>),
     /// Jobs of high priority, straight from their submitters. The gate counts them as waiting, so
-    /// it bounds this channel too.
+    /// it bounds this channel too. Whoever takes one holds the lock of `aside`, so that looking
+    /// through them is one step for the workers.
     urgent: (Sender<T>, Receiver<T>),
-    /// Jobs that a worker on its way out had taken and not begun, and urgent ones that were looked
-    /// through; they go before all others. Whoever takes an urgent job holds this lock, so that
-    /// looking through them is one step for the workers.
-    front: Mutex<VecDeque<Front<T>>>,
+    aside: Mutex<Aside<T>>,
     special: Special,
+}
+
+/// Jobs that left their channel and were not begun.
+struct Aside<T> {
+    /// Urgent ones that were looked through: before those of the lane.
+    seen: VecDeque<T>,
+    /// Those that a worker had taken and gave back, with their numbers: after the urgent, before
+    /// all others.
+    returned: VecDeque<(u32, T)>,
 }
 
 /// Read for each job and hardly ever written, so on a line of its own, with the depth.
@@ -43,12 +52,6 @@ struct Special {
     word: AtomicU64,
     /// How many jobs the dispatcher wants released at a time.
     depth: AtomicUsize,
-}
-
-/// A job that goes before all others, with its number.
-struct Front<T> {
-    number: u32,
-    taken: Taken<T>,
 }
 
 /// A job that was taken, and whether the gate still counts it as waiting.
@@ -62,7 +65,10 @@ impl<T> Ready<T> {
         Ready {
             released: bounded(MAX_DEPTH),
             urgent: unbounded(),
-            front: Mutex::default(),
+            aside: Mutex::new(Aside {
+                seen: VecDeque::new(),
+                returned: VecDeque::new(),
+            }),
             special: Special {
                 word: AtomicU64::new(0),
                 depth: AtomicUsize::new(0),
@@ -89,51 +95,50 @@ impl<T> Ready<T> {
         if self.special.word.load(SeqCst) & (SHUT | PAUSED) != 0 {
             return None;
         }
-        let aged = others_first.then(|| self.take_released()).flatten();
+        let aged = others_first.then(|| self.take_other()).flatten();
         aged.or_else(|| self.drain_one())
     }
 
     /// The next job for whoever answers it in place of a worker, also when shut or paused.
     pub(crate) fn drain_one(&self) -> Option<Taken<T>> {
-        let special = {
-            let mut front = self.front.lock();
-            match front.pop_front() {
-                Some(first) => Some(first.taken),
-                None => self.take_urgent(),
-            }
-        };
-        if special.is_some() {
-            self.special.word.fetch_sub(1, SeqCst);
-        }
-        special.or_else(|| self.take_released())
+        self.take_urgent().or_else(|| self.take_other())
     }
 
     fn take_urgent(&self) -> Option<Taken<T>> {
-        let job = self.urgent.1.try_recv().ok()?;
+        let job = {
+            let mut aside = self.aside.lock();
+            let seen = aside.seen.pop_front();
+            seen.or_else(|| self.urgent.1.try_recv().ok())?
+        };
+        self.special.word.fetch_sub(URGENT, SeqCst);
         Some(Taken { job, waited: true })
     }
 
-    /// Takes the dead ones out of the urgent jobs that wait. `number` is asked of those that live.
-    pub(crate) fn sweep_urgent(
-        &self,
-        is_dead: impl Fn(&T) -> bool,
-        mut number: impl FnMut(&T) -> u32,
-    ) -> Vec<T> {
+    fn take_other(&self) -> Option<Taken<T>> {
+        let returned = self.aside.lock().returned.pop_front();
+        let Some((_, job)) = returned else {
+            return self.take_released();
+        };
+        self.special.word.fetch_sub(RETURNED, SeqCst);
+        Some(Taken { job, waited: false })
+    }
+
+    /// Takes the dead ones out of the urgent jobs that wait.
+    pub(crate) fn sweep_urgent(&self, mut is_dead: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut dead = Vec::new();
-        let mut front = self.front.lock();
-        let seen = std::mem::take(&mut *front);
-        let urgent = std::iter::from_fn(|| self.take_urgent());
-        // The ones from before are older than those of the lane.
-        for taken in seen.into_iter().map(|one| one.taken).chain(urgent) {
-            if taken.waited && is_dead(&taken.job) {
-                dead.push(taken.job);
+        let mut aside = self.aside.lock();
+        let seen = std::mem::take(&mut aside.seen);
+        for job in seen.into_iter().chain(self.urgent.1.try_iter()) {
+            if is_dead(&job) {
+                dead.push(job);
             } else {
-                let number = number(&taken.job);
-                front.push_back(Front { number, taken });
+                aside.seen.push_back(job);
             }
         }
-        drop(front);
-        self.special.word.fetch_sub(dead.len() as u64, SeqCst);
+        drop(aside);
+        self.special
+            .word
+            .fetch_sub(dead.len() as u64 * URGENT, SeqCst);
         dead
     }
 
@@ -148,7 +153,7 @@ impl<T> Ready<T> {
     /// An urgent job, which the gate has let in.
     pub(crate) fn put_urgent(&self, job: T) {
         // Counted first, so that the count never falls below what is there.
-        self.special.word.fetch_add(1, SeqCst);
+        self.special.word.fetch_add(URGENT, SeqCst);
         let sent = self.urgent.0.send(job);
         debug_assert!(sent.is_ok(), "both ends are here");
     }
@@ -156,18 +161,39 @@ impl<T> Ready<T> {
     /// A worker had taken this job and may not begin it. Several come back in the order of their
     /// numbers, which may wrap around.
     pub(crate) fn put_back(&self, number: u32, job: T) {
-        self.special.word.fetch_add(1, SeqCst);
-        let mut front = self.front.lock();
-        let before = |other: &Front<T>| number.wrapping_sub(other.number) < u32::MAX / 2;
-        let place = front.partition_point(before);
-        let taken = Taken { job, waited: false };
-        front.insert(place, Front { number, taken });
+        self.special.word.fetch_add(RETURNED, SeqCst);
+        let returned = &mut self.aside.lock().returned;
+        let before = |other: &(u32, T)| number.wrapping_sub(other.0) < u32::MAX / 2;
+        let place = returned.partition_point(before);
+        returned.insert(place, (number, job));
     }
 
     /// Is there a job that a worker may take?
     pub(crate) fn has_work(&self) -> bool {
         let special = self.special.word.load(SeqCst);
         special & (SHUT | PAUSED) == 0 && (special != 0 || !self.released.1.is_empty())
+    }
+
+    /// Takes no worker a job, for now or for good?
+    pub(crate) fn is_held(&self) -> bool {
+        self.special.word.load(SeqCst) & (SHUT | PAUSED) != 0
+    }
+
+    /// Is it shut for good?
+    pub(crate) fn is_shut(&self) -> bool {
+        self.special.word.load(SeqCst) & SHUT != 0
+    }
+
+    /// Do urgent jobs wait?
+    #[inline]
+    pub(crate) fn is_urgent(&self) -> bool {
+        !self.special.word.load(SeqCst).is_multiple_of(RETURNED)
+    }
+
+    /// Is there nothing but what was released?
+    #[inline]
+    pub(crate) fn is_usual(&self) -> bool {
+        self.special.word.load(SeqCst) == 0
     }
 
     /// Jobs that the dispatcher or the short way put in, and that no worker has taken.
@@ -177,7 +203,8 @@ impl<T> Ready<T> {
 
     /// Jobs that a worker may take or could, were it not for a pause.
     pub(crate) fn len(&self) -> usize {
-        self.released.1.len() + (self.special.word.load(SeqCst) & COUNT) as usize
+        let special = self.special.word.load(SeqCst) & !(SHUT | PAUSED);
+        self.released.1.len() + (special % RETURNED + special / RETURNED) as usize
     }
 
     /// From now on workers take nothing.

@@ -120,6 +120,11 @@ impl Roster {
         self.list.lock().members.keys().copied().collect()
     }
 
+    /// How many workers there are.
+    pub(crate) fn count(&self) -> usize {
+        self.list.lock().members.len()
+    }
+
     /// How many workers there are, if none of them is on its way out.
     pub(crate) fn all_serving(&self) -> Option<usize> {
         let list = self.list.lock();

@@ -2,11 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::batch;
 use crate::cancel::CancelToken;
 use crate::context::{self, Place};
 use crate::dispatcher::{MANY, is_low};
 use crate::idle::Generation;
 use crate::job::{Job, Outcome};
+use crate::lent::Lent;
 use crate::panics;
 use crate::policy::AGE;
 use crate::ready::Taken;
@@ -49,6 +51,7 @@ where
     let mut well = contained(id, "start", || worker.start(&handle));
     // A worker's own, so that counting its owners is no other worker's business.
     let closing = shared.closing.child();
+    Lent::serve(&closing);
     while well && let Some(ticket) = seeker.next() {
         let generation = ticket.generation();
         well = run_job(&mut seeker, &mut worker, &closing, ticket);
@@ -78,11 +81,14 @@ fn run_job<P, O, E, W>(
     seeker: &mut Seeker<'_, P, O, E>,
     worker: &mut W,
     closing: &CancelToken,
-    ticket: Ticket<P, O, E>,
+    mut ticket: Ticket<P, O, E>,
 ) -> bool
 where
     W: Worker<P, O, E>,
 {
+    if let Some(chunk) = ticket.as_chunk() {
+        return batch::run(seeker, worker, closing, &chunk);
+    }
     let Seeker { shared, seat, .. } = *seeker;
     let me = seat.id();
     let Some(begun) = ticket.begin(me, &shared.books) else {
@@ -95,11 +101,33 @@ where
         token,
         reply,
     } = begun;
+    let job = Job::new(id, payload, Lent::new(token, closing));
+    let ran = execute(shared, seat, worker, job);
+    let panicked = ran.outcome() == Outcome::Panicked;
+    if reply.is_awaited() && !panicked {
+        seeker.search_early();
+    }
+    reply.answer(id, me, ran, &shared.books, || seeker.stop_search());
+    seat.job_settled(generation);
+    !panicked
+}
+
+/// Runs one job, between its hooks. A worker that panicked is on its way out afterwards.
+#[inline]
+pub(crate) fn execute<P, O, E, W>(
+    shared: &Shared<P, O, E>,
+    seat: &Seat,
+    worker: &mut W,
+    job: Job<P>,
+) -> Ran<O, E>
+where
+    W: Worker<P, O, E>,
+{
+    let (id, me) = (job.id(), seat.id());
     seat.job_begins(id);
     shared
         .hooks
         .each("job_start", |hook| hook.job_start(id, me));
-    let job = Job::new(id, payload, token, closing.clone());
     let ran = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
         Ok(result) => Ran::Returned(result),
         Err(panic) => Ran::Panicked(panic),
@@ -114,18 +142,13 @@ where
         // Before the reply: who hears of the panic finds the worker on its way out.
         seat.dismiss();
     }
-    if reply.is_awaited() && outcome != Outcome::Panicked {
-        seeker.search_early();
-    }
-    reply.answer(id, me, ran, &shared.books, || seeker.stop_search());
-    seat.job_settled(generation);
-    outcome != Outcome::Panicked
+    ran
 }
 
 /// How a worker finds its next job; see [`Crew`](crate::crew::Crew) for why none is left lying.
-struct Seeker<'a, P, O, E> {
-    shared: &'a Shared<P, O, E>,
-    seat: &'a Arc<Seat>,
+pub(crate) struct Seeker<'a, P, O, E> {
+    pub(crate) shared: &'a Shared<P, O, E>,
+    pub(crate) seat: &'a Arc<Seat>,
     searching: bool,
     taken: u32,
     /// The generation of the job that it ended last, if that is not yet told.
@@ -147,7 +170,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             if let Some(Taken {
                 job: ticket,
                 waited,
-            }) = ready.take(others_first)
+            }) = ready.take(others_first).or_else(|| self.join_in())
             {
                 self.stop_search();
                 self.report_ended(Some(ticket.generation()));
@@ -180,10 +203,21 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         }
     }
 
+    /// Nothing is ready: joins another worker that is at a chunk.
+    #[inline]
+    fn join_in(&self) -> Option<Taken<Ticket<P, O, E>>> {
+        let shared = self.shared;
+        if shared.open.is_empty() || shared.ready.is_held() {
+            return None;
+        }
+        let job = Ticket::chunk(shared.open.join()?);
+        Some(Taken { job, waited: false })
+    }
+
     /// A caller that gets its answer may submit the next job at once. It shall find this worker
     /// searching, and not wake another.
     fn search_early(&mut self) {
-        if !self.searching && !self.shared.ready.has_work() {
+        if !self.searching && !self.shared.has_work() {
             self.searching = self.shared.crew.try_search();
         }
     }
@@ -195,7 +229,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             if shared.gate.is_shut() {
                 shared.bell.ring(); // the dispatcher waits for all to be at rest
             }
-            shared.ready.has_work() || self.seat.dismissed()
+            shared.has_work() || self.seat.dismissed()
         };
         shared.crew.sleep(self.seat, self.searching, work);
         self.searching = true;
@@ -205,7 +239,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
     fn stop_search(&mut self) {
         if std::mem::take(&mut self.searching) {
             self.shared.crew.stop_search();
-            if self.shared.ready.has_work() {
+            if self.shared.has_work() {
                 self.shared.crew.wake_one();
             }
         }

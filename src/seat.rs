@@ -51,15 +51,18 @@ impl Seat {
         }
     }
 
+    #[inline]
     pub(crate) fn dismissed(&self) -> bool {
         self.dismissed.load(Acquire)
     }
 
+    #[inline]
     pub(crate) fn job_begins(&self, job: JobId) {
         self.busy.store(true, Release);
         log::trace!("job {job} starts on worker {}", self.id);
     }
 
+    #[inline]
     pub(crate) fn job_ended(&self, outcome: Outcome) {
         let count = &self.ended[outcome as usize];
         // One writer: no read-modify-write is needed.
@@ -67,6 +70,7 @@ impl Seat {
         self.busy.store(false, Release);
     }
 
+    #[inline]
     pub(crate) fn job_settled(&self, generation: Generation) {
         let count = &self.settled[generation as usize];
         count.store(count.load(Relaxed) + 1, Release);

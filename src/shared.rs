@@ -1,5 +1,6 @@
 //! What a pool's handles, dispatcher and workers share, and the two ways in for a job.
 
+use crate::batch::Open;
 use crate::bell::Bell;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
@@ -44,6 +45,8 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) control: Sender<Command>,
     pub(crate) gate: Gate,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
+    /// Chunks of batches that idle workers may join in.
+    pub(crate) open: Open<P, O, E>,
     pub(crate) crew: Crew,
     pub(crate) bell: Arc<Bell>,
     pub(crate) roster: Roster,
@@ -71,16 +74,32 @@ impl<P, O, E> Shared<P, O, E> {
         context::inside(self.key())
     }
 
-    /// Accepts a job: straight to the workers if nothing waits and there is room there, else into
-    /// the job channel.
+    /// Accepts a job, as [`admit`](Self::admit) does.
     ///
     /// # Errors
-    /// The job and why it was not accepted.
+    /// The payload and why it was not accepted.
     pub(crate) fn accept(
         &self,
         ticket: Ticket<P, O, E>,
         patience: Patience<'_>,
     ) -> Result<(), Rejected<P>> {
+        self.admit(ticket, patience).map_err(|(ticket, reason)| {
+            let payload = ticket.into_payload(&self.books);
+            let payload = payload.expect("nobody else has seen the job");
+            Rejected { payload, reason }
+        })
+    }
+
+    /// Lets a job in: straight to the workers if nothing waits and there is room there, else into
+    /// the job channel.
+    ///
+    /// # Errors
+    /// The job and why it was not accepted.
+    pub(crate) fn admit(
+        &self,
+        ticket: Ticket<P, O, E>,
+        patience: Patience<'_>,
+    ) -> Result<(), (Ticket<P, O, E>, Reason)> {
         let mut waiting = Some(ticket);
         // Also tried by a submitter that was woken: then the way is mostly open again.
         let mut enter = || match waiting.take().map(|ticket| self.short_way(ticket)) {
@@ -96,17 +115,13 @@ impl<P, O, E> Shared<P, O, E> {
             (Err(Refusal::Full), Patience::None) => Some(Reason::Full),
             (Err(Refusal::Full), Patience::Until(token)) => self.wait_for_room(enter, token).err(),
         };
-        let Some(ticket) = waiting else { return Ok(()) };
-        match refused {
-            None => {
+        match (waiting, refused) {
+            (None, _) => Ok(()),
+            (Some(ticket), None) => {
                 self.enqueue(ticket);
                 Ok(())
             }
-            Some(reason) => {
-                let payload = ticket.into_payload(&self.books);
-                let payload = payload.expect("nobody else has seen the job");
-                Err(Rejected { payload, reason })
-            }
+            (Some(ticket), Some(reason)) => Err((ticket, reason)),
         }
     }
 
@@ -163,6 +178,11 @@ impl<P, O, E> Shared<P, O, E> {
             self.refuse_released();
         }
         Ok(())
+    }
+
+    /// Is there something that a worker may do?
+    pub(crate) fn has_work(&self) -> bool {
+        self.ready.has_work() || !(self.open.is_empty() || self.ready.is_held())
     }
 
     /// Turns away the jobs that were released and that no worker took. How many?
@@ -279,7 +299,12 @@ impl<P, O, E> Shared<P, O, E> {
 
     /// Parks the calling thread. If it is a worker of this pool, and all wait in vain, it is told to
     /// withdraw.
-    fn park(&self, parker: &Parker, blocked: Option<&Blocked<'_>>, until: Option<Instant>) -> bool {
+    pub(crate) fn park(
+        &self,
+        parker: &Parker,
+        blocked: Option<&Blocked<'_>>,
+        until: Option<Instant>,
+    ) -> bool {
         match blocked {
             Some(me) => me.park(until, || self.bell.ring()),
             None => {

@@ -31,10 +31,10 @@ impl Books {
         count.fetch_add(1, Relaxed);
     }
 
-    /// A job was not accepted.
-    pub(crate) fn turned_away(&self, generation: Generation) {
-        self.not_accepted.fetch_add(1, Relaxed);
-        self.census.ended_unworked(generation);
+    /// Jobs were not accepted.
+    pub(crate) fn turned_away(&self, generation: Generation, jobs: u64) {
+        self.not_accepted.fetch_add(jobs, Relaxed);
+        self.census.ended_unworked(generation, jobs);
     }
 
     /// A detached job's failure found no listener.

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use std::time::Instant;
 
+use crate::batch::Chunk;
 use crate::bell::Bell;
 use crate::cancel::{CancelToken, Fired, Watch};
 use crate::error::{Cause, DetachedError, JobError, Reason};
@@ -42,6 +43,8 @@ enum Body<P, O, E> {
         payload: P,
         errors: Sender<DetachedError<E>>,
     },
+    /// Several inputs of a batch. There may be several such tickets for one chunk.
+    Chunk(Arc<Chunk<P, O, E>>),
 }
 
 /// What is written on a ticket.
@@ -97,9 +100,12 @@ impl<P, O, E> Fated for Ticket<P, O, E> {
     }
 
     fn fate(&self) -> Fate {
-        if let Some(Body::Awaited(slot)) = &self.body
-            && slot.is_settled()
-        {
+        let gone = match &self.body {
+            Some(Body::Awaited(slot)) => slot.is_settled(),
+            Some(Body::Chunk(chunk)) => chunk.left() == 0,
+            _ => false,
+        };
+        if gone {
             return Fate::Gone;
         }
         match self.token.as_ref().and_then(CancelToken::fired_by) {
@@ -134,6 +140,30 @@ impl<P, O, E> Ticket<P, O, E> {
 
     pub(crate) fn detached(heading: Heading, payload: P, errors: Sender<DetachedError<E>>) -> Self {
         Ticket::new(heading, Body::Detached { payload, errors })
+    }
+
+    pub(crate) fn chunk(chunk: Arc<Chunk<P, O, E>>) -> Self {
+        let label = chunk.label();
+        let heading = Heading {
+            id: chunk.job(0),
+            number: label.number,
+            generation: label.generation,
+            token: label.token.clone(),
+            cancellable: label.cancellable,
+            priority: label.priority,
+        };
+        Ticket::new(heading, Body::Chunk(chunk))
+    }
+
+    /// The chunk, if it is one: to be run by the worker that took the ticket.
+    pub(crate) fn as_chunk(&mut self) -> Option<Arc<Chunk<P, O, E>>> {
+        match self.body.take() {
+            Some(Body::Chunk(chunk)) => Some(chunk),
+            other => {
+                self.body = other;
+                None
+            }
+        }
     }
 
     fn new(heading: Heading, body: Body<P, O, E>) -> Self {
@@ -172,13 +202,14 @@ impl<P, O, E> Ticket<P, O, E> {
 
     /// The job was not accepted: its payload.
     pub(crate) fn into_payload(mut self, books: &Books) -> Option<P> {
-        books.turned_away(self.generation);
+        books.turned_away(self.generation, 1);
         match self.body.take()? {
             Body::Awaited(slot) => match slot.give_up(true) {
                 crate::slot::GivenUp::Unstarted(payload) => Some(payload),
                 _ => None,
             },
             Body::Detached { payload, .. } => Some(payload),
+            Body::Chunk(_) => None,
         }
     }
 
@@ -193,11 +224,12 @@ impl<P, O, E> Ticket<P, O, E> {
                 Some(payload) => (payload, ReplyTo::Slot(slot)),
                 None => {
                     panics::discard("job", slot);
-                    books.census.ended_unworked(self.generation);
+                    books.census.ended_unworked(self.generation, 1);
                     return None;
                 }
             },
             Body::Detached { payload, errors } => (payload, ReplyTo::Errors(errors)),
+            Body::Chunk(_) => unreachable!("a chunk is run as such"),
         };
         Some(Begun {
             id: self.id,
@@ -210,14 +242,21 @@ impl<P, O, E> Ticket<P, O, E> {
 
     /// Turns the job away, and says so to its caller.
     pub(crate) fn refuse(mut self, reason: Reason, books: &Books) {
+        let own = self.own_jobs();
         self.answer_refused(reason, Some(books));
-        books.census.ended_unworked(self.generation);
+        books.census.ended_unworked(self.generation, own);
+    }
+
+    /// How many jobs it stands for. A chunk keeps count of its own.
+    fn own_jobs(&self) -> u64 {
+        u64::from(!matches!(self.body, Some(Body::Chunk(_))))
     }
 
     /// The job's caller has taken it back; drops what is left.
     pub(crate) fn forget(mut self, books: &Books) {
+        let own = self.own_jobs();
         panics::discard("job", self.body.take());
-        books.census.ended_unworked(self.generation);
+        books.census.ended_unworked(self.generation, own);
     }
 
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
@@ -234,6 +273,9 @@ impl<P, O, E> Ticket<P, O, E> {
                 let error = JobError::new(self.id, None, cause_of(reason));
                 report(self.id, error, errors, books);
                 panics::discard("payload", payload);
+            }
+            Some(Body::Chunk(chunk)) => {
+                chunk.refuse(reason, books);
             }
         }
     }

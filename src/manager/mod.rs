@@ -11,6 +11,7 @@ use crate::sync::channel::Receiver;
 use crate::sync::{Arc, Mutex, thread};
 
 mod asking;
+mod batches;
 mod ending;
 mod submitting;
 mod weak;

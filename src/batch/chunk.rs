@@ -1,0 +1,376 @@
+//! A chunk: some consecutive inputs of a batch that travel as one job, and the places for their
+//! results.
+//!
+//! # States of an input
+//!
+//! ```text
+//! free ──claim──▶ claimed ──take──▶ in hand ──put──▶ full ──take──▶ taken
+//!   ▲               │                                  ▲
+//!   └──give back────┘      free ──refuse──▶ in hand ───┘
+//! ```
+//!
+//! Which inputs are free stands under the lock of `claims`, so each is claimed by one at a time: by a
+//! worker that is going to run it, or by whoever turns it away. Who holds the claim is the only one to
+//! touch the input's payload and to fill its result; with that it is the reader's, of whom there is
+//! one. So neither needs a lock of its own, which would cost more than a short job.
+//!
+//! Workers claim a few inputs at a time: as many as they ran in two microseconds, by the measure of
+//! those before, and at most [`MOST_CLAIMED`]. All others of the chunk are open to any idle worker.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::batch::board::Board;
+use crate::cancel::CancelToken;
+use crate::error::{Reason, Rejected, SubmitError};
+use crate::idle::Generation;
+use crate::job::{JobId, Priority};
+use crate::panics;
+use crate::stats::Books;
+use crate::sync::{
+    Arc, AtomicBool, AtomicU8, AtomicUsize, Mutex,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+use crate::worker::WorkerId;
+
+/// What is kept for an input. Boxed errors: they are rare, and results shall lie close together.
+pub(crate) type Outcome<P, O, E> = Result<O, Box<SubmitError<P, E>>>;
+
+/// The most inputs that a worker takes along at a time.
+const MOST_CLAIMED: usize = 16;
+/// So long they shall last.
+const CLAIM_NANOS: u64 = 2_000;
+
+const EMPTY: u8 = 0;
+const FULL: u8 = 1;
+const TAKEN: u8 = 2;
+
+/// What is written on a chunk.
+pub(crate) struct Label {
+    /// The number of the first input's job; the others follow.
+    pub(crate) number: u64,
+    pub(crate) generation: Generation,
+    pub(crate) token: Option<CancelToken>,
+    pub(crate) cancellable: bool,
+    pub(crate) priority: Priority,
+    /// The chunk's place in the batch, from 1 on.
+    pub(crate) place: usize,
+    /// What the batch's jobs took so far, in nanoseconds each.
+    pub(crate) pace: Option<u64>,
+}
+
+pub(crate) struct Chunk<P, O, E> {
+    label: Label,
+    board: Arc<Board>,
+    claims: Mutex<Claims>,
+    /// How many inputs are free: a hint without the lock.
+    left: AtomicUsize,
+    /// Inputs without a result, as of the last claim that ended.
+    unfinished: AtomicUsize,
+    /// Nobody wants the rest.
+    halted: AtomicBool,
+    inputs: Box<[Input<P>]>,
+    stages: Box<[AtomicU8]>,
+    results: Box<[Cell<Outcome<P, O, E>>]>,
+}
+
+type Cell<T> = UnsafeCell<MaybeUninit<T>>;
+
+/// The payload of an input that is free or claimed.
+struct Input<P>(Cell<P>);
+
+impl<P> Input<P> {
+    fn new(payload: P) -> Self {
+        Input(UnsafeCell::new(MaybeUninit::new(payload)))
+    }
+}
+
+struct Claims {
+    /// Inputs that nobody has claimed, the first ones last.
+    free: Vec<Range<usize>>,
+    /// What each worker claimed last.
+    held: Vec<(WorkerId, Range<usize>)>,
+}
+
+// SAFETY: payloads and results move between threads and are never shared; `claims` and `stages` hand
+// each from one thread to the next.
+#[allow(unsafe_code)]
+unsafe impl<P: Send, O: Send, E: Send> Sync for Chunk<P, O, E> {}
+
+impl<P, O, E> Chunk<P, O, E> {
+    /// The chunk, and the only reader of its results.
+    pub(crate) fn new(
+        label: Label,
+        payloads: Vec<P>,
+        board: Arc<Board>,
+    ) -> (Arc<Self>, Reader<P, O, E>) {
+        let len = payloads.len();
+        let chunk = Arc::new(Chunk {
+            label,
+            board,
+            claims: Mutex::new(Claims::of_all(len)),
+            left: AtomicUsize::new(len),
+            unfinished: AtomicUsize::new(len),
+            halted: AtomicBool::new(false),
+            inputs: payloads.into_iter().map(Input::new).collect(),
+            stages: (0..len).map(|_| AtomicU8::new(EMPTY)).collect(),
+            results: (0..len)
+                .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+                .collect(),
+        });
+        let reader = Reader {
+            chunk: Arc::clone(&chunk),
+        };
+        (chunk, reader)
+    }
+
+    pub(crate) fn label(&self) -> &Label {
+        &self.label
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    pub(crate) fn job(&self, index: usize) -> JobId {
+        JobId::new(self.label.number + index as u64)
+    }
+
+    /// Inputs that nobody has claimed.
+    pub(crate) fn left(&self) -> usize {
+        self.left.load(SeqCst)
+    }
+
+    /// Nobody wants the rest: no further one shall begin.
+    pub(crate) fn halt(&self) {
+        self.halted.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.load(SeqCst)
+    }
+
+    /// The next inputs for this worker.
+    pub(crate) fn claim(&self, worker: WorkerId) -> Option<Claim<'_, P, O, E>> {
+        let most = match self.label.pace {
+            Some(nanos) => (CLAIM_NANOS / nanos.max(1)).clamp(1, MOST_CLAIMED as u64) as usize,
+            None => 1,
+        };
+        let mut claims = self.claims.lock();
+        let range = claims.take(most)?;
+        self.left.store(self.left() - range.len(), SeqCst);
+        match claims.held.iter_mut().find(|(who, _)| *who == worker) {
+            Some((_, held)) => *held = range.clone(),
+            None => claims.held.push((worker, range.clone())),
+        }
+        drop(claims);
+        Some(Claim {
+            chunk: self,
+            range,
+            ended: 0,
+        })
+    }
+
+    /// The worker that claimed this input last.
+    pub(crate) fn holder(&self, index: usize) -> Option<WorkerId> {
+        let claims = self.claims.lock();
+        let held = claims.held.iter().find(|(_, held)| held.contains(&index));
+        held.map(|(worker, _)| *worker)
+    }
+
+    /// Turns away what is free. How many?
+    pub(crate) fn refuse(&self, reason: Reason, books: Option<&Books>) -> usize {
+        let all = {
+            let mut claims = self.claims.lock();
+            self.left.store(0, SeqCst);
+            std::mem::take(&mut claims.free)
+        };
+        let mut refused = 0;
+        for range in all.into_iter().rev() {
+            let mut claim = Claim {
+                chunk: self,
+                range,
+                ended: 0,
+            };
+            while let Some((place, payload)) = claim.next() {
+                // Counted before its caller can know.
+                books.iter().for_each(|books| books.refused(reason));
+                place.put(Err(Box::new(Rejected { payload, reason }.into())));
+                refused += 1;
+            }
+        }
+        if let Some(books) = books {
+            books
+                .census
+                .ended_unworked(self.label.generation, refused as u64);
+        }
+        refused
+    }
+
+    /// Of a chunk that was not accepted: its payloads.
+    pub(crate) fn take_payloads(&self) -> Vec<P> {
+        let mut claims = self.claims.lock();
+        let all = std::iter::from_fn(|| claims.take(usize::MAX)).flatten();
+        let payloads = all.map(|index| self.payload(index)).collect();
+        self.left.store(0, SeqCst);
+        payloads
+    }
+
+    /// The payload of an input that the caller has claimed, once.
+    fn payload(&self, index: usize) -> P {
+        // SAFETY: private, and called once for each input of a range that was taken out of `free`,
+        // where it stands once and is put again only if its payload is still here.
+        #[allow(unsafe_code)]
+        unsafe {
+            (*self.inputs[index].0.get()).assume_init_read()
+        }
+    }
+
+    /// Stores the result of an input in hand.
+    fn fill(&self, index: usize, result: Outcome<P, O, E>) {
+        // SAFETY: private; a `Place` exists once for each input, after its payload was taken, and is
+        // used up here. The reader does not look before the stage says so.
+        #[allow(unsafe_code)]
+        unsafe {
+            (*self.results[index].get()).write(result);
+        }
+        self.stages[index].store(FULL, Release);
+    }
+
+    /// The result of an input, once. Only for the reader and for the last owner.
+    fn empty(&self, index: usize) -> Option<Outcome<P, O, E>> {
+        let stage = &self.stages[index];
+        if stage.load(Acquire) != FULL {
+            return None;
+        }
+        stage.store(TAKEN, Relaxed);
+        // SAFETY: private; the one reader calls it, or the drop of the last owner. The stage was
+        // `FULL`, so the result is there and nobody writes any more; it is so once.
+        #[allow(unsafe_code)]
+        Some(unsafe { (*self.results[index].get()).assume_init_read() })
+    }
+}
+
+impl Claims {
+    fn of_all(inputs: usize) -> Self {
+        let all = 0..inputs;
+        Claims {
+            free: vec![all],
+            held: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, most: usize) -> Option<Range<usize>> {
+        let first = self.free.last_mut()?;
+        let end = first.end.min(first.start.saturating_add(most));
+        let taken = first.start..end;
+        first.start = end;
+        if first.start == first.end {
+            self.free.pop();
+        }
+        Some(taken)
+    }
+}
+
+/// Inputs that somebody is about to run or to turn away. Those that are left when it is dropped are
+/// free again.
+pub(crate) struct Claim<'a, P, O, E> {
+    chunk: &'a Chunk<P, O, E>,
+    range: Range<usize>,
+    ended: usize,
+}
+
+impl<'a, P, O, E> Claim<'a, P, O, E> {
+    /// The next payload, and the place for its result.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<(Place<'a, P, O, E>, P)> {
+        let index = self.range.next()?;
+        self.ended += 1;
+        let payload = self.chunk.payload(index);
+        let place = Place {
+            chunk: self.chunk,
+            index,
+        };
+        Some((place, payload))
+    }
+}
+
+impl<P, O, E> Drop for Claim<'_, P, O, E> {
+    fn drop(&mut self) {
+        let chunk = self.chunk;
+        if !self.range.is_empty() {
+            let mut claims = chunk.claims.lock();
+            claims.free.push(self.range.clone());
+            chunk.left.store(chunk.left() + self.range.len(), SeqCst);
+        }
+        let before = chunk.unfinished.fetch_sub(self.ended, SeqCst);
+        if before == self.ended && before > 0 {
+            chunk.board.chunk_finished();
+        }
+        // Between the results and the look at who waits.
+        fence(SeqCst);
+        chunk.board.call(chunk.label.place);
+    }
+}
+
+/// Where the result of one input goes, whose payload has been taken.
+#[must_use = "each input has a result"]
+pub(crate) struct Place<'a, P, O, E> {
+    chunk: &'a Chunk<P, O, E>,
+    index: usize,
+}
+
+impl<P, O, E> Place<'_, P, O, E> {
+    pub(crate) fn job(&self) -> JobId {
+        self.chunk.job(self.index)
+    }
+
+    #[inline]
+    pub(crate) fn put(self, result: Outcome<P, O, E>) {
+        self.chunk.fill(self.index, result);
+    }
+}
+
+/// The only one to take a chunk's results.
+pub(crate) struct Reader<P, O, E> {
+    chunk: Arc<Chunk<P, O, E>>,
+}
+
+impl<P, O, E> Reader<P, O, E> {
+    pub(crate) fn chunk(&self) -> &Arc<Chunk<P, O, E>> {
+        &self.chunk
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.chunk.stages.len()
+    }
+
+    /// The result of an input, if it is there and was not taken before.
+    #[inline]
+    pub(crate) fn take(&mut self, index: usize) -> Option<Outcome<P, O, E>> {
+        self.chunk.empty(index)
+    }
+
+    /// Was it taken?
+    pub(crate) fn is_taken(&self, index: usize) -> bool {
+        self.chunk.stages[index].load(Relaxed) == TAKEN
+    }
+}
+
+impl<P, O, E> Drop for Chunk<P, O, E> {
+    fn drop(&mut self) {
+        // The last owner: whatever is left was not wanted.
+        for range in std::mem::take(&mut self.claims.get_mut().free) {
+            for index in range {
+                panics::discard("payload", self.payload(index));
+            }
+        }
+        for index in 0..self.stages.len() {
+            if let Some(result) = self.empty(index) {
+                panics::discard("result", result);
+            }
+        }
+    }
+}

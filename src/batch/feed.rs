@@ -1,0 +1,390 @@
+//! What the iterators of a batch have in common: they read inputs, send them off in chunks, and wait
+//! for results.
+
+use std::collections::VecDeque;
+use std::iter::Fuse;
+use std::time::{Duration, Instant};
+
+use crate::batch::board::{ANY, Board};
+use crate::batch::chunk::{Chunk, Label, Reader};
+use crate::cancel::{CancelToken, earliest};
+use crate::context::Place;
+use crate::error::{JobError, Reason, SubmitError};
+use crate::job::Priority;
+use crate::park::Wake;
+use crate::shared::{Patience, Shared};
+use crate::spin::Spin;
+use crate::sync::{Arc, Ordering::SeqCst, fence};
+use crate::ticket::{Ticket, cause_of};
+
+/// A chunk shall keep a worker busy for about so long: much longer than it takes to hand it over, and
+/// short beside what anybody notices.
+const CHUNK: Duration = Duration::from_micros(200);
+/// The most inputs of a chunk.
+const MOST: usize = 1024;
+/// No worker wants less than this, not even at the end of a batch.
+const CRUMB: Duration = Duration::from_micros(2);
+/// An input that comes slowly is sent off without waiting for more.
+const PATIENCE: Duration = Duration::from_micros(200);
+/// How far ahead of its consumer a batch reads, unless it says otherwise.
+pub(super) const AHEAD: usize = 65_536;
+/// How long the iterator sleeps before it looks once more; see [`Board`].
+const NAP: Duration = Duration::from_millis(1);
+
+/// What one input came to.
+pub(super) type Answer<P, O, E> = Result<O, SubmitError<P, E>>;
+
+/// What a batch keeps to.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) token: Option<CancelToken>,
+    pub(super) cancellable: bool,
+    pub(super) priority: Priority,
+    pub(super) ahead: usize,
+}
+
+/// A chunk that was sent off, as the iterator keeps it.
+pub(super) struct Line<P, O, E> {
+    reader: Reader<P, O, E>,
+    /// The index of its first input in the batch.
+    first: usize,
+    /// Where to look next.
+    next: usize,
+    /// How many results were taken.
+    taken: usize,
+    /// The batch gave up, and answers in place of the workers.
+    given_up: Option<Reason>,
+    /// Inputs that were answered so.
+    abandoned: Vec<usize>,
+}
+
+impl<P, O, E> Line<P, O, E> {
+    fn chunk(&self) -> &Arc<Chunk<P, O, E>> {
+        self.reader.chunk()
+    }
+
+    /// The next answer in the order of the inputs.
+    #[inline]
+    pub(super) fn take_next(&mut self) -> Option<Answer<P, O, E>> {
+        let answer = self.take(self.next)?;
+        self.next += 1;
+        Some(answer)
+    }
+
+    /// The answer where the last one was found, or a little further.
+    #[inline]
+    pub(super) fn take_here(&mut self) -> Option<(usize, Answer<P, O, E>)> {
+        if self.next == self.reader.len() {
+            return None;
+        }
+        let index = self.first + self.next;
+        Some((index, self.take_next()?))
+    }
+
+    /// Any answer that is there.
+    pub(super) fn take_any(&mut self) -> Option<(usize, Answer<P, O, E>)> {
+        let len = self.reader.len();
+        for _ in 0..len {
+            if self.next == len {
+                self.next = 0;
+            }
+            let found = self.take_here();
+            if found.is_some() {
+                return found;
+            }
+            self.next += 1;
+        }
+        None
+    }
+
+    #[inline]
+    fn take(&mut self, index: usize) -> Option<Answer<P, O, E>> {
+        let answer = match self.reader.take(index) {
+            Some(result) if self.given_up.is_none() => result.map_err(|error| *error),
+            late => self.answer_for_worker(index, late.map(|late| late.map_err(|error| *error)))?,
+        };
+        self.taken += 1;
+        Some(answer)
+    }
+
+    #[cold]
+    fn answer_for_worker(
+        &mut self,
+        index: usize,
+        result: Option<Answer<P, O, E>>,
+    ) -> Option<Answer<P, O, E>> {
+        let reason = self.given_up?;
+        if self.abandoned.contains(&index) {
+            return None;
+        }
+        if let Some(result) = result {
+            return Some(result);
+        }
+        if self.reader.is_taken(index) {
+            return None;
+        }
+        self.abandoned.push(index);
+        let chunk = self.chunk();
+        let error = JobError::new(chunk.job(index), chunk.holder(index), cause_of(reason));
+        Some(Err(SubmitError::Failed(error)))
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.taken == self.reader.len()
+    }
+}
+
+pub(super) struct Feeder<I, P, O, E> {
+    shared: Arc<Shared<P, O, E>>,
+    board: Arc<Board>,
+    terms: Terms,
+    inputs: Fuse<I>,
+    /// Read, and not yet sent off.
+    held: Vec<P>,
+    /// Sent off, and not yet yielded to the end.
+    pub(super) lines: VecDeque<Line<P, O, E>>,
+    /// Chunks sent off so far.
+    sent: usize,
+    /// Inputs read, and answers yielded.
+    read: usize,
+    pub(super) yielded: usize,
+    /// Nanoseconds per job, once known, and what that is drawn from.
+    pace: Option<u64>,
+    seen: (u64, u64),
+}
+
+impl<I, P, O, E> Feeder<I, P, O, E>
+where
+    I: Iterator<Item = P>,
+{
+    pub(super) fn new(shared: &Arc<Shared<P, O, E>>, terms: Terms, inputs: I) -> Self {
+        Feeder {
+            shared: Arc::clone(shared),
+            board: Arc::new(Board::new()),
+            terms,
+            inputs: inputs.fuse(),
+            held: Vec::new(),
+            lines: VecDeque::new(),
+            sent: 0,
+            read: 0,
+            yielded: 0,
+            pace: None,
+            seen: (0, 0),
+        }
+    }
+
+    /// Results still to come, as far as the inputs say.
+    pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
+        let (least, most) = self.inputs.size_hint();
+        let read = self.read - self.yielded;
+        let most = most.and_then(|most| most.checked_add(read));
+        (least.saturating_add(read), most)
+    }
+
+    /// Sends off chunks until all workers have enough, the inputs end, or the consumer is too far
+    /// behind. Blocks for room in the queue only if there is nothing else to wait for.
+    pub(super) fn feed(&mut self) {
+        let workers = self.shared.roster.count().max(1);
+        while self.sent - self.board.finished() < 2 * workers {
+            if self.held.is_empty() {
+                self.read_on(workers);
+            }
+            if self.held.is_empty() || !self.send() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the inputs of the next chunk.
+    fn read_on(&mut self, workers: usize) {
+        let room = self.terms.ahead.saturating_sub(self.read - self.yielded);
+        let most = self.length(workers).min(room);
+        let patience = Instant::now() + PATIENCE;
+        let (least, _) = self.inputs.size_hint();
+        self.held.reserve(least.min(most));
+        while self.held.len() < most
+            && let Some(payload) = self.inputs.next()
+        {
+            self.held.push(payload);
+            self.read += 1;
+            if self.held.len().is_multiple_of(64) && Instant::now() >= patience {
+                break;
+            }
+        }
+    }
+
+    /// How many inputs the next chunk shall have.
+    fn length(&mut self, workers: usize) -> usize {
+        let (jobs, nanos) = self.board.ran_so_far();
+        let (new_jobs, new_nanos) = (jobs - self.seen.0, nanos.saturating_sub(self.seen.1));
+        if let Some(new) = new_nanos.checked_div(new_jobs) {
+            self.pace = Some(self.pace.map_or(new, |old| old.midpoint(new)));
+            self.seen = (jobs, nanos);
+        }
+        let Some(pace) = self.pace else { return 1 };
+        let fits = |time: Duration| (time.as_nanos() as u64 / pace.max(1)) as usize;
+        let mut length = fits(CHUNK).min(self.terms.ahead / (2 * workers)).min(MOST);
+        if let Some(rest) = self.inputs.size_hint().1 {
+            // The last ones small, so that the workers come to the end together.
+            length = length.min(fits(CRUMB).max(rest / (2 * workers)));
+        }
+        length.max(1)
+    }
+
+    /// Sends off what is held. `false` if there is no room now.
+    fn send(&mut self) -> bool {
+        let payloads = std::mem::take(&mut self.held);
+        let jobs = payloads.len() as u64;
+        let books = &self.shared.books;
+        let (number, generation) = books.census.count_in_many(jobs);
+        let label = Label {
+            number,
+            generation,
+            token: self.terms.token.clone(),
+            cancellable: self.terms.cancellable,
+            priority: self.terms.priority,
+            place: self.sent + 1,
+            pace: self.pace,
+        };
+        let (chunk, reader) = Chunk::new(label, payloads, Arc::clone(&self.board));
+        if let Err((mut ticket, reason)) = self.admit(Ticket::chunk(chunk)) {
+            books.turned_away(generation, jobs);
+            let chunk = ticket.as_chunk().expect("it was made of one");
+            if reason == Reason::Full {
+                self.held = chunk.take_payloads();
+                return false;
+            }
+            chunk.refuse(reason, None);
+        }
+        self.sent += 1;
+        self.lines.push_back(Line {
+            first: self.read - reader.len(),
+            reader,
+            next: 0,
+            taken: 0,
+            given_up: None,
+            abandoned: Vec::new(),
+        });
+        true
+    }
+
+    fn admit(&self, ticket: Ticket<P, O, E>) -> Result<(), (Ticket<P, O, E>, Reason)> {
+        let token = self.terms.token.as_ref();
+        if let Some(fired) = token.and_then(CancelToken::fired_by) {
+            return Err((ticket, fired.into()));
+        }
+        if self.shared.place() == Some(Place::Dispatcher) {
+            return Err((ticket, Reason::WouldDeadlock)); // it would wait for itself
+        }
+        let patience = if self.lines.is_empty() {
+            Patience::Until(token)
+        } else {
+            Patience::None
+        };
+        self.shared.admit(ticket, patience)
+    }
+
+    /// Looks for a moment.
+    pub(super) fn spin<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> Option<R> {
+        let mut spin = Spin::default();
+        loop {
+            let found = look(self);
+            if found.is_some() || !spin.turn() {
+                return found;
+            }
+        }
+    }
+
+    /// Blocks until `look` finds something: in any chunk, or else in the first.
+    pub(super) fn wait<R>(&mut self, any: bool, mut look: impl FnMut(&mut Self) -> Option<R>) -> R {
+        let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
+        let token = self.terms.token.clone();
+        let deadline = token.as_ref().and_then(CancelToken::deadline);
+        let blocked = match shared.place() {
+            Some(Place::Worker(me)) => Some(shared.roster.block(me, board.parker(), deadline)),
+            _ => None,
+        };
+        let _watch = token.as_ref().map(|token| {
+            let parker = Arc::clone(board.parker());
+            token.watch(parker as Arc<dyn Wake>)
+        });
+        let mut naps = 0;
+        loop {
+            board.want(self.wanted(any, naps));
+            fence(SeqCst);
+            if let Some(found) = look(self) {
+                board.want_nothing();
+                return found;
+            }
+            if let Some(fired) = token.as_ref().and_then(CancelToken::fired_by) {
+                self.give_up(fired.into());
+                continue;
+            }
+            let nap = (naps < 2).then(|| Instant::now() + NAP);
+            if shared.park(board.parker(), blocked.as_ref(), earliest(nap, deadline))
+                && !self.refuse(Reason::WouldDeadlock)
+            {
+                blocked.iter().for_each(|blocked| blocked.cannot_withdraw());
+            }
+            naps += 1;
+            if naps == 1 && !shared.open.is_empty() {
+                // Its jobs are slower than they were: others may help.
+                shared.crew.wake_one();
+            }
+        }
+    }
+
+    /// What to wait for. At first, with short jobs, for something further on: to be woken for every
+    /// few results costs more than the jobs.
+    fn wanted(&self, any: bool, naps: u32) -> usize {
+        let first = self
+            .lines
+            .front()
+            .map_or(ANY, |line| line.chunk().label().place);
+        let short = self
+            .pace
+            .is_some_and(|pace| pace * (MOST as u64) < CHUNK.as_nanos() as u64);
+        if naps == 0 && short {
+            first + (self.sent + 1 - first) / 2
+        } else if any {
+            ANY
+        } else {
+            first
+        }
+    }
+
+    /// The batch's token fired: what has not begun never will, and nobody waits for the rest.
+    fn give_up(&mut self, reason: Reason) {
+        self.refuse(reason);
+        for line in &mut self.lines {
+            line.given_up = Some(reason);
+        }
+    }
+
+    /// Turns away what has not begun. Was there any?
+    fn refuse(&mut self, reason: Reason) -> bool {
+        let books = Some(&self.shared.books);
+        let refused = self.lines.iter();
+        let refused: usize = refused.map(|line| line.chunk().refuse(reason, books)).sum();
+        if refused > 0 {
+            self.shared.place_to_free();
+        }
+        refused > 0
+    }
+}
+
+impl<I, P, O, E> Drop for Feeder<I, P, O, E> {
+    /// Nobody wants what has not begun.
+    fn drop(&mut self) {
+        let mut refused = 0;
+        for line in &self.lines {
+            line.chunk().halt();
+            refused += line
+                .chunk()
+                .refuse(Reason::Cancelled, Some(&self.shared.books));
+        }
+        if refused > 0 {
+            self.shared.place_to_free();
+        }
+    }
+}

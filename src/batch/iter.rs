@@ -1,0 +1,166 @@
+//! The iterators over a batch's results.
+
+use std::fmt;
+use std::iter::FusedIterator;
+
+use crate::batch::feed::{Answer, Feeder, Line};
+
+/// A batch's results in the order of its inputs; made by [`Manager::map`](crate::Manager::map).
+///
+/// Lazy: nothing is read or run before the first call of `next`, and what was not asked for when it
+/// is dropped is cancelled, unless it runs. It knows its length when its input does.
+#[must_use = "a batch is lazy: nothing runs until its results are asked for"]
+pub struct Map<I, P, O, E> {
+    pub(super) feeder: Feeder<I, P, O, E>,
+}
+
+/// A batch's results as they come, each with the index of its input; made by
+/// [`Manager::map_unordered`](crate::Manager::map_unordered). Otherwise as [`Map`].
+#[must_use = "a batch is lazy: nothing runs until its results are asked for"]
+pub struct MapUnordered<I, P, O, E> {
+    pub(super) feeder: Feeder<I, P, O, E>,
+    /// The chunk to look at first.
+    pub(super) at: usize,
+}
+
+impl<I, P, O, E> Iterator for Map<I, P, O, E>
+where
+    I: Iterator<Item = P>,
+{
+    type Item = Result<O, crate::SubmitError<P, E>>;
+
+    /// The result of the next input. Blocks until it is there, the batch's token fires or its
+    /// deadline passes; then the rest is answered so, one error for each input.
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match look_at_first(&mut self.feeder) {
+            Some(answer) => Some(answer),
+            None => self.next_slowly(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.feeder.size_hint()
+    }
+}
+
+impl<I, P, O, E> Map<I, P, O, E>
+where
+    I: Iterator<Item = P>,
+{
+    #[cold]
+    fn next_slowly(&mut self) -> Option<Answer<P, O, E>> {
+        self.feeder.feed();
+        if self.feeder.lines.is_empty() {
+            return None;
+        }
+        let soon = self.feeder.spin(look_at_first);
+        Some(soon.unwrap_or_else(|| self.feeder.wait(false, look_at_first)))
+    }
+}
+
+#[inline]
+fn look_at_first<I, P, O, E>(feeder: &mut Feeder<I, P, O, E>) -> Option<Answer<P, O, E>>
+where
+    I: Iterator<Item = P>,
+{
+    let line = feeder.lines.front_mut()?;
+    let answer = line.take_next()?;
+    feeder.yielded += 1;
+    if line.is_done() {
+        feeder.lines.pop_front();
+        feeder.feed();
+    }
+    Some(answer)
+}
+
+impl<I, P, O, E> Iterator for MapUnordered<I, P, O, E>
+where
+    I: Iterator<Item = P>,
+{
+    type Item = (usize, Result<O, crate::SubmitError<P, E>>);
+
+    /// The next result that is there, and the index of its input, from 0 on. Blocks as
+    /// [`Map`] does.
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match look_around(&mut self.feeder, &mut self.at, Line::take_here) {
+            Some(found) => Some(found),
+            None => self.next_slowly(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.feeder.size_hint()
+    }
+}
+
+impl<I, P, O, E> MapUnordered<I, P, O, E>
+where
+    I: Iterator<Item = P>,
+{
+    #[cold]
+    fn next_slowly(&mut self) -> Option<(usize, Answer<P, O, E>)> {
+        let at = &mut self.at;
+        self.feeder.feed();
+        if self.feeder.lines.is_empty() {
+            return None;
+        }
+        let mut anywhere =
+            |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
+        if let Some(found) = anywhere(&mut self.feeder) {
+            return Some(found);
+        }
+        let here = |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_here);
+        if let Some(found) = self.feeder.spin(here) {
+            return Some(found);
+        }
+        let anywhere = |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
+        Some(self.feeder.wait(true, anywhere))
+    }
+}
+
+/// Looks at each chunk, beginning where something was found the last time.
+#[inline]
+fn look_around<I, P, O, E>(
+    feeder: &mut Feeder<I, P, O, E>,
+    at: &mut usize,
+    take: impl Fn(&mut Line<P, O, E>) -> Option<(usize, Answer<P, O, E>)>,
+) -> Option<(usize, Answer<P, O, E>)>
+where
+    I: Iterator<Item = P>,
+{
+    for _ in 0..feeder.lines.len() {
+        if *at >= feeder.lines.len() {
+            *at = 0;
+        }
+        let line = &mut feeder.lines[*at];
+        if let Some(found) = take(line) {
+            feeder.yielded += 1;
+            if line.is_done() {
+                feeder.lines.remove(*at);
+                feeder.feed();
+            }
+            return Some(found);
+        }
+        *at += 1;
+    }
+    None
+}
+
+impl<I, P, O, E> FusedIterator for Map<I, P, O, E> where I: Iterator<Item = P> {}
+impl<I, P, O, E> FusedIterator for MapUnordered<I, P, O, E> where I: Iterator<Item = P> {}
+impl<I, P, O, E> ExactSizeIterator for Map<I, P, O, E> where I: ExactSizeIterator<Item = P> {}
+impl<I, P, O, E> ExactSizeIterator for MapUnordered<I, P, O, E> where I: ExactSizeIterator<Item = P> {}
+
+impl<I, P, O, E> fmt::Debug for Map<I, P, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").finish_non_exhaustive()
+    }
+}
+
+impl<I, P, O, E> fmt::Debug for MapUnordered<I, P, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapUnordered").finish_non_exhaustive()
+    }
+}

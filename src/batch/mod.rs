@@ -1,0 +1,220 @@
+//! Batches: many inputs with one call, whose results come back lazily.
+//!
+//! The consumer's own thread reads inputs and sends them off in [chunks](chunk), each of which travels
+//! as one job; [workers](run) claim their inputs a few at a time, and idle ones [join in](open). Results
+//! lie in the chunk until the consumer takes them.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::cancel::CancelToken;
+use crate::error::SubmitError;
+use crate::job::Priority;
+use crate::shared::Shared;
+use crate::sync::Arc;
+
+mod board;
+mod chunk;
+mod feed;
+mod iter;
+mod open;
+mod run;
+
+pub(crate) use chunk::Chunk;
+pub use iter::{Map, MapUnordered};
+pub(crate) use open::Open;
+pub(crate) use run::run;
+
+use feed::{Feeder, Terms};
+
+/// A batch about to be run, made by [`Manager::batch`](crate::Manager::batch): first what its jobs
+/// shall keep to, then one of the verbs.
+///
+/// Every input has one result, whatever happens to it: an output, the worker's error or panic, or the
+/// payload with the reason why its job did not begin. Hooks, counters and ids are those of single
+/// jobs; only in the queue a chunk of very short jobs takes a single place.
+///
+/// Chunks last about 200 µs, as the jobs went so far, and begin in order; inputs of one chunk may be
+/// run by several workers at once. An urgent job, a pause, or a worker's end come between two jobs of a
+/// chunk, not after it. (What was claimed before is a job of 2 µs, or up to sixteen shorter ones.)
+///
+/// ```
+/// use std::time::Duration;
+/// use worker_pool::{Job, Manager, Priority};
+///
+/// let pool = Manager::<u64, u64>::new();
+/// for _ in 0..2 {
+///     pool.add(|job: Job<u64>| Ok(job.into_payload().pow(2)))?;
+/// }
+/// let batch = pool.batch().priority(Priority::Low).timeout(Duration::from_secs(60));
+/// let squares: Result<Vec<u64>, _> = batch.map(1..=4).collect();
+/// assert_eq!(squares?, [1, 4, 9, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "nothing is run until one of the verbs is called"]
+pub struct Batch<'a, P, O, E> {
+    shared: &'a Arc<Shared<P, O, E>>,
+    token: Option<CancelToken>,
+    deadline: Option<Instant>,
+    priority: Priority,
+    ahead: usize,
+}
+
+impl<'a, P, O, E> Batch<'a, P, O, E> {
+    pub(crate) fn new(shared: &'a Arc<Shared<P, O, E>>) -> Self {
+        Batch {
+            shared,
+            token: None,
+            deadline: None,
+            priority: Priority::Normal,
+            ahead: feed::AHEAD,
+        }
+    }
+
+    /// Gives up at this moment: jobs that have not begun by then never will, and for those that run
+    /// the batch does not wait.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
+        self
+    }
+
+    /// A deadline so long from now. One too far to be told is none.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.deadline(deadline),
+            None => self,
+        }
+    }
+
+    /// Gives up when this token fires. The jobs see a token that fires with it.
+    pub fn cancel_token(mut self, token: &CancelToken) -> Self {
+        self.token = Some(token.clone());
+        self
+    }
+
+    /// How important its jobs are; see [`Submission::priority`](crate::Submission::priority).
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// How many inputs are read ahead of the results that were yielded, at most; 65,536 unless given,
+    /// at least 1. Less than two per worker leaves workers idle.
+    pub fn ahead(mut self, inputs: usize) -> Self {
+        self.ahead = inputs.max(1);
+        self
+    }
+
+    /// See [`Manager::map`](crate::Manager::map).
+    pub fn map<I>(self, inputs: I) -> Map<I::IntoIter, P, O, E>
+    where
+        I: IntoIterator<Item = P>,
+    {
+        let feeder = self.feeder(inputs.into_iter());
+        Map { feeder }
+    }
+
+    /// See [`Manager::map_unordered`](crate::Manager::map_unordered).
+    pub fn map_unordered<I>(self, inputs: I) -> MapUnordered<I::IntoIter, P, O, E>
+    where
+        I: IntoIterator<Item = P>,
+    {
+        let feeder = self.feeder(inputs.into_iter());
+        MapUnordered { feeder, at: 0 }
+    }
+
+    /// See [`Manager::for_each`](crate::Manager::for_each).
+    pub fn for_each<I>(self, inputs: I, mut each: impl FnMut(usize, Result<O, SubmitError<P, E>>))
+    where
+        I: IntoIterator<Item = P>,
+    {
+        for (index, result) in self.map_unordered(inputs) {
+            each(index, result);
+        }
+    }
+
+    /// See [`Manager::try_for_each`](crate::Manager::try_for_each).
+    ///
+    /// # Errors
+    /// The first error, in time, and the index of its input.
+    pub fn try_for_each<I>(
+        mut self,
+        inputs: I,
+        mut each: impl FnMut(usize, O),
+    ) -> Result<(), BatchError<P, E>>
+    where
+        I: IntoIterator<Item = P>,
+    {
+        // A token of the batch's own, for those that run when one fails.
+        let token = self
+            .token
+            .map_or_else(CancelToken::new, |token| token.child());
+        self.token = Some(token.clone());
+        for (index, result) in self.map_unordered(inputs) {
+            match result {
+                Ok(output) => each(index, output),
+                Err(error) => {
+                    token.cancel();
+                    return Err(BatchError { index, error });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn feeder<I>(self, inputs: I) -> Feeder<I, P, O, E>
+    where
+        I: Iterator<Item = P>,
+    {
+        let terms = Terms {
+            cancellable: self.token.is_some(),
+            token: match (self.token, self.deadline) {
+                (None, None) => None,
+                (Some(token), None) => Some(token),
+                (None, Some(at)) => Some(CancelToken::with_deadline(at)),
+                (Some(token), Some(at)) => Some(token.child_with_deadline(at)),
+            },
+            priority: self.priority,
+            ahead: self.ahead,
+        };
+        Feeder::new(self.shared, terms, inputs)
+    }
+}
+
+impl<P, O, E> fmt::Debug for Batch<'_, P, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("deadline", &self.deadline)
+            .field("priority", &self.priority)
+            .field("ahead", &self.ahead)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One input of a batch failed, and the batch stopped there.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchError<P, E> {
+    /// Which input, from 0 on.
+    pub index: usize,
+    /// What happened.
+    pub error: SubmitError<P, E>,
+}
+
+// By hand: a payload need not be `Debug`.
+impl<P, E: fmt::Debug> fmt::Debug for BatchError<P, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchError")
+            .field("index", &self.index)
+            .field("error", &self.error)
+            .finish()
+    }
+}
+
+impl<P, E: fmt::Display> fmt::Display for BatchError<P, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "input {}: {}", self.index, self.error)
+    }
+}
+
+impl<P, E: fmt::Debug + fmt::Display> std::error::Error for BatchError<P, E> {}
