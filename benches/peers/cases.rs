@@ -91,10 +91,17 @@ pub(crate) fn all(smoke: bool) -> Vec<Case> {
     add(eight, Workload::Submitters, &few, 100_000, &POOLS);
     add(eight, Workload::Submitters, &many, 10_000, &POOLS);
 
-    let handles = [POOL, "rusty_pool", "threadfin", "rayon par_iter"];
+    let handles = [
+        "pool map",
+        "pool handles",
+        "rusty_pool",
+        "threadfin",
+        "rayon par_iter",
+    ];
     let in_order = "results in order";
     add(in_order, Workload::InOrder, &few, 1_000_000, &handles);
     let channels = [
+        "pool map_unordered",
         "threadpool",
         "workerpool",
         "bounded channel",

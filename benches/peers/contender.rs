@@ -2,8 +2,8 @@
 
 use crate::cases::{self, Case, Workload};
 use crate::contenders::{
-    Bounded, Contender, ParIter, Plain, Rayon, RustyPool, Split, Threadfin, Threadpool, Unbounded,
-    WithDeadline, WithMeter, Workerpool,
+    Bounded, Contender, Mapped, ParIter, Plain, Rayon, RustyPool, Split, Threadfin, Threadpool,
+    Unbounded, WithDeadline, WithMeter, Workerpool,
 };
 use crate::figure::Figure;
 use crate::options::Order;
@@ -16,7 +16,8 @@ pub(crate) fn be(order: &Order, smoke: bool) {
         .find(|case| case.name == order.case)
         .expect("a case of this name");
     let measure = match order.contender.as_str() {
-        "pool" => measure::<Plain>,
+        "pool" | "pool handles" => measure::<Plain>,
+        "pool map" | "pool map_unordered" => measure::<Mapped>,
         "pool, meter" => measure::<WithMeter>,
         "pool, deadlines" => measure::<WithDeadline>,
         "rayon" => measure::<Rayon>,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::work::Work;
 
 mod channel;
+mod maps;
 mod pool;
 mod rayon;
 mod rusty_pool;
@@ -14,6 +15,7 @@ mod threadpool;
 mod workerpool;
 
 pub(crate) use channel::{Bounded, Unbounded};
+pub(crate) use maps::Mapped;
 pub(crate) use pool::{Plain, WithDeadline, WithMeter};
 pub(crate) use rayon::{ParIter, Rayon};
 pub(crate) use rusty_pool::RustyPool;

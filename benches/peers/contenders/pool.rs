@@ -11,7 +11,7 @@ use crate::work::Work;
 type Errors = DetachedError<std::convert::Infallible>;
 
 pub(crate) struct Plain {
-    pool: Manager<Work, u64>,
+    pub(super) pool: Manager<Work, u64>,
     errors: Sender<Errors>,
     failures: Receiver<Errors>,
 }

@@ -17,9 +17,9 @@ impl Contender for Split {
     fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
         let (job, threads) = (&job, self.0);
         thread::scope(|scope| {
-            for first in 0..threads {
+            for part in 0..threads {
                 scope.spawn(move || {
-                    for number in (first..count).step_by(threads as usize) {
+                    for number in count * part / threads..count * (part + 1) / threads {
                         black_box(job(number).run());
                     }
                 });

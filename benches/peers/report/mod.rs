@@ -56,21 +56,29 @@ fn rows<'a>(result: &'a CaseResult, figure: &'a str) -> impl Iterator<Item = &'a
 /// of the plain pool. Infinite if that is nothing, `None` if both are.
 fn ratio(result: &CaseResult, row: &Row) -> Option<f64> {
     let rows = rows(result, &row.figure);
-    let others = rows
+    let others: Vec<_> = rows
         .clone()
-        .filter(|other| !is_ours(other.contender) && other.contender != row.contender);
-    let medians = others.map(Row::median);
-    let best = if row.unit == Figure::EFFICIENCY {
-        medians.reduce(f64::max)
-    } else {
-        medians.reduce(f64::min)
-    };
+        .filter(|other| !is_ours(other.contender) && other.contender != row.contender)
+        .collect();
+    let best = best_of(&others).map(Row::median);
     let plain = || {
         let mut rows = rows.clone();
         rows.find(|row| row.contender == POOL).map(Row::median)
     };
     let ratio = row.median() / best.or_else(plain)?;
     (!ratio.is_nan()).then_some(ratio)
+}
+
+fn best_of<'a>(rows: &[&'a Row]) -> Option<&'a Row> {
+    let rows = rows.iter().copied();
+    rows.min_by(|a, b| {
+        let order = a.median().total_cmp(&b.median());
+        if a.unit == Figure::EFFICIENCY {
+            order.reverse()
+        } else {
+            order
+        }
+    })
 }
 
 /// A number with as many digits as it deserves.

@@ -1,7 +1,6 @@
 //! A page with the machine, what the pool loses, and all tables.
 
-use super::{figures, machine, ratio, rows, short, table};
-use crate::cases::POOL;
+use super::{best_of, figures, is_ours, machine, ratio, rows, short, table};
 use crate::figure::Figure;
 use crate::options::Options;
 use crate::rounds::CaseResult;
@@ -27,22 +26,15 @@ fn losses(results: &[CaseResult]) -> String {
     let mut losses = Vec::new();
     for result in results {
         for figure in figures(result) {
-            let Some(ours) = rows(result, figure).find(|row| row.contender == POOL) else {
+            let (ours, others): (Vec<_>, Vec<_>) =
+                rows(result, figure).partition(|row| is_ours(row.contender));
+            let (Some(ours), Some(best)) = (best_of(&ours), best_of(&others)) else {
                 continue;
             };
-            let others = rows(result, figure).filter(|row| row.contender != POOL);
+            let Some(ratio) = ratio(result, ours) else {
+                continue;
+            };
             let less_is_better = ours.unit != Figure::EFFICIENCY;
-            let best = others.min_by(|a, b| {
-                let order = a.median().total_cmp(&b.median());
-                if less_is_better {
-                    order
-                } else {
-                    order.reverse()
-                }
-            });
-            let (Some(best), Some(ratio)) = (best, ratio(result, ours)) else {
-                continue;
-            };
             let times = if less_is_better { ratio } else { 1.0 / ratio };
             if times >= NOISE {
                 losses.push((times, &result.case.name, ours, best));
