@@ -132,7 +132,7 @@ pub(crate) fn all(smoke: bool) -> Vec<Case> {
     add(round_trip, Workload::RoundTrip, &[2], 50_000, &extras);
 
     add("memory", Workload::Memory, &[2], 1_000_000, &POOLS);
-    add("allocations", Workload::Allocations, &[2], 100_000, &POOLS);
+    add("allocations", Workload::Allocations, &[2], 20_000, &POOLS);
     add("starting and ending", Workload::Workers, &[1000], 0, &POOLS);
     let watched = Duration::from_millis(if smoke { 20 } else { 500 });
     add("idle", Workload::Idle(watched), &[100], 0, &POOLS);

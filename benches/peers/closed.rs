@@ -74,41 +74,31 @@ pub(crate) fn as_they_come<C: Contender>(case: &Case) -> Vec<Figure> {
     vec![time]
 }
 
+/// Against the time that the arithmetic alone takes, shared out among the cores.
 pub(crate) fn grain<C: Contender>(case: &Case, micros: u64, speed: f64) -> Vec<Figure> {
     let rounds = (micros as f64 * speed) as u64;
-    let total = micros * case.jobs;
-    efficiency::<C>(case, total, |_| Work::Spin(rounds))
+    let mut contender: C = start(case);
+    let begin = Instant::now();
+    let end = contender.burst(case.jobs, |_| Work::Spin(rounds));
+    let ideal = (micros * case.jobs) as f64 / 1e6 / cores(case) as f64;
+    let efficiency = 100.0 * ideal / (end - begin).as_secs_f64();
+    vec![Figure::new("efficiency", Figure::EFFICIENCY, efficiency)]
 }
 
 /// Jobs of a microsecond, and some of a millisecond.
 pub(crate) fn skewed_burst<C: Contender>(case: &Case, speed: f64) -> Vec<Figure> {
-    let long = (0..case.jobs).filter(|&number| is_long(number)).count() as u64;
-    let total = case.jobs - long + SKEW * long;
-    efficiency::<C>(case, total, |number| {
+    let mut contender: C = start(case);
+    let begin = Instant::now();
+    let end = contender.burst(case.jobs, |number| {
         let micros = if is_long(number) { SKEW } else { 1 };
         Work::Spin((micros as f64 * speed) as u64)
-    })
+    });
+    let time = (end - begin).as_secs_f64() * 1e3;
+    vec![Figure::new("time to finish", "ms", time)]
 }
 
 pub(crate) fn is_long(number: u64) -> bool {
     number % SKEW == SKEW / 2
-}
-
-/// Against the time that the work itself takes, `total` microseconds shared out among the cores.
-fn efficiency<C: Contender>(
-    case: &Case,
-    total: u64,
-    job: impl Fn(u64) -> Work + Sync,
-) -> Vec<Figure> {
-    let mut contender: C = start(case);
-    let begin = Instant::now();
-    let end = contender.burst(case.jobs, job);
-    let time = (end - begin).as_secs_f64();
-    let ideal = total as f64 / 1e6 / cores(case) as f64;
-    vec![
-        Figure::new("time", "ms", time * 1e3),
-        Figure::new("efficiency", Figure::EFFICIENCY, 100.0 * ideal / time),
-    ]
 }
 
 /// The cores that the workers of a case can use.

@@ -81,7 +81,8 @@ pub(crate) fn workers<C: Contender>(case: &Case) -> Vec<Figure> {
 pub(crate) fn idle<C: Contender>(case: &Case, watched: Duration) -> Vec<Figure> {
     let contender: C = start(case);
     contender.calls(100, Work::Add);
-    settle(case.workers);
+    // Some look for work for a while before they sleep.
+    thread::sleep(Duration::from_millis(100));
     let before = proc::other_threads_cpu_ns();
     let begin = Instant::now();
     thread::sleep(watched);

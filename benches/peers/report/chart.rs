@@ -10,14 +10,15 @@ use super::{is_ours, rows, short};
 use crate::rounds::{CaseResult, Row};
 
 const COLUMNS: usize = 3;
-const PANEL: (u32, u32) = (330, 250);
+const PANEL: (u32, u32) = (350, 245);
+const HEADING: u32 = 30;
 const MARGIN: i32 = 14;
 /// Where the bars begin, right of the names.
-const NAMES: i32 = 118;
+const NAMES: i32 = 140;
 const BAR: i32 = 16;
 const PITCH: i32 = 22;
 /// The longest bar's end: the rest is for its value.
-const LONGEST: i32 = 270;
+const LONGEST: i32 = 290;
 
 const OURS: RGBColor = RGBColor(200, 80, 30);
 const OTHERS: RGBColor = RGBColor(140, 160, 180);
@@ -38,14 +39,16 @@ fn draw(results: &[CaseResult], text: &mut String) -> Drawn {
         .map(|result| (result.case.name.as_str(), bars(result)))
         .filter(|(name, bars)| !bars.is_empty() && !name.starts_with("extras"))
         .collect();
-    let height = PANEL.1 * panels.len().div_ceil(COLUMNS).max(1) as u32;
+    let height = HEADING + PANEL.1 * panels.len().div_ceil(COLUMNS).max(1) as u32;
     let size = (PANEL.0 * COLUMNS as u32, height);
     let area = SVGBackend::with_string(text, size).into_drawing_area();
     area.fill(&WHITE)?;
+    let heading = "Nanoseconds per empty job, medians: shorter is better";
+    area.draw(&Text::new(heading, (MARGIN, MARGIN / 2), font(20)))?;
     for (place, (name, bars)) in panels.iter().enumerate() {
         let corner = (
             (place % COLUMNS) as i32 * PANEL.0 as i32,
-            (place / COLUMNS) as i32 * PANEL.1 as i32,
+            (HEADING + (place / COLUMNS) as u32 * PANEL.1) as i32,
         );
         panel(&area, corner, name, bars)?;
     }
@@ -61,17 +64,19 @@ fn bars(result: &CaseResult) -> Vec<&Row> {
     bars
 }
 
+fn font(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
 fn panel(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     (left, top): (i32, i32),
     name: &str,
     bars: &[&Row],
 ) -> Drawn {
-    let font = |size| ("sans-serif", size).into_font().color(&INK);
-    let title = format!("{name}: ns per job");
-    area.draw(&Text::new(title, (left + MARGIN, top + MARGIN), font(15)))?;
+    area.draw(&Text::new(name, (left + MARGIN, top + MARGIN), font(18)))?;
     let most = bars.iter().map(|bar| bar.median()).fold(0.0, f64::max);
-    let beside = |horizontal| font(13).pos(Pos::new(horizontal, VPos::Center));
+    let beside = |horizontal| font(16).pos(Pos::new(horizontal, VPos::Center));
     for (place, bar) in bars.iter().enumerate() {
         let above = top + MARGIN + 26 + place as i32 * PITCH;
         let middle = above + BAR / 2;
