@@ -71,6 +71,8 @@ fn arrive<C: Contender>(
             rounds: rounds(number),
         }
     });
+    let all_ran = log.ended.iter().all(|at| at.load(Relaxed) > 0);
+    assert!(all_ran, "the burst ended before its jobs");
     let cpu = before.zip(proc::cpu_ms()).map(|(before, after)| {
         let used = (after - before) as f64 * 1e3 / case.jobs as f64;
         Figure::new("processor time", "µs per job", used)

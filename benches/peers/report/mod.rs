@@ -17,9 +17,11 @@ mod tables;
 
 pub(crate) use tables::table;
 
-/// The published results come from full runs only; others are written where cargo keeps its own.
+/// The published results come from full runs without failures; others are written where cargo keeps
+/// its own.
 pub(crate) fn write(results: &[CaseResult], options: &Options) -> io::Result<()> {
-    let folder = if options.is_full() {
+    let failed = results.iter().any(|result| !result.failed.is_empty());
+    let folder = if options.is_full() && !failed {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results")
     } else {
         PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
