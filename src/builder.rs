@@ -7,14 +7,16 @@ use crate::cancel::CancelToken;
 use crate::dispatcher;
 use crate::error::BuildError;
 use crate::gate::Gate;
+use crate::gauge::PoolGauge;
 use crate::hook::{Gauge, Hook, Hooks};
-use crate::manager::Manager;
+use crate::manager::{Manager, OnDrop};
 use crate::ready::Ready;
 use crate::roster::Roster;
 use crate::shared::Shared;
+use crate::spawn::{Free, Spawn};
 use crate::stats::Books;
 use crate::sync::channel::{bounded, unbounded};
-use crate::sync::{Arc, Mutex, Weak, thread};
+use crate::sync::{Arc, Weak, thread};
 
 /// Jobs that may wait, unless the builder says otherwise.
 const DEFAULT_CAPACITY: usize = 1024;
@@ -42,6 +44,7 @@ pub struct Builder<P, O, E> {
     hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
+    on_drop: OnDrop,
     kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
 }
 
@@ -53,6 +56,7 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Vec::new(),
             thread_prefix: None,
             stack_size: None,
+            on_drop: OnDrop::Close,
             kind: std::marker::PhantomData,
         }
     }
@@ -92,6 +96,12 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
+    /// What becomes of the pool when its last handle is dropped.
+    pub(crate) fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.on_drop = on_drop;
+        self
+    }
+
     /// Starts the pool: its dispatcher's thread, and no worker yet.
     ///
     /// # Errors
@@ -102,6 +112,19 @@ impl<P, O, E> Builder<P, O, E> {
         P: Send + 'static,
         O: Send + 'static,
         E: Send + 'static,
+    {
+        self.build_with(&Free)
+    }
+
+    /// As [`build`](Self::build), on threads that are started so.
+    pub(crate) fn build_with<'a>(
+        self,
+        spawn: &impl Spawn<'a>,
+    ) -> Result<Manager<P, O, E>, BuildError>
+    where
+        P: Send + 'a,
+        O: Send + 'a,
+        E: Send + 'a,
     {
         if self.capacity == 0 {
             return Err(BuildError::ZeroCapacity);
@@ -115,39 +138,39 @@ impl<P, O, E> Builder<P, O, E> {
         }
         let (control, commands) = unbounded();
         let (end, ended) = bounded(0);
-        let shared = Arc::new(Shared {
+        let gauge = Arc::new(PoolGauge {
             name: self.name,
+            gate: Arc::new(Gate::new(self.capacity)),
+            roster: Arc::new(Roster::new()),
+        });
+        let seen: Weak<dyn Gauge> = Arc::downgrade(&gauge) as Weak<dyn Gauge>;
+        let shared = Arc::new(Shared {
             thread_prefix,
             stack_size: self.stack_size,
             hooks: Hooks::new(self.hooks),
             jobs: bounded(self.capacity),
             low_jobs: unbounded(),
             control,
-            gate: Gate::new(self.capacity),
+            gate: Arc::clone(&gauge.gate),
             ready: Ready::new(),
             open: Open::new(),
             crew: Default::default(),
             bell: Arc::new(crate::bell::Bell::new()),
-            roster: Roster::new(),
+            roster: Arc::clone(&gauge.roster),
+            gauge,
             books: Books::default(),
             closing: CancelToken::new(),
         });
-        let gauge: Weak<dyn Gauge> = Arc::downgrade(&shared) as Weak<dyn Gauge>;
-        let dispatcher = thread::Builder::new()
-            .name(format!("{}-0", shared.thread_prefix))
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || dispatcher::run(shared, commands, end)
-            })
-            .map_err(BuildError::Spawn)?;
+        let settings = thread::Builder::new().name(format!("{}-0", shared.thread_prefix));
+        let dispatcher = spawn.spawn(settings, {
+            let shared = Arc::clone(&shared);
+            move || dispatcher::run(shared, commands, end)
+        });
+        let dispatcher = dispatcher.map_err(BuildError::Spawn)?;
         shared
             .hooks
-            .each("pool_start", |hook| hook.pool_start(Weak::clone(&gauge)));
-        Ok(Manager::new_with(
-            shared,
-            Mutex::new(Some(dispatcher)),
-            ended,
-        ))
+            .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
+        Ok(Manager::new_with(shared, dispatcher, ended, self.on_drop))
     }
 }
 

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::spawn::Joinable;
 use crate::sync::channel::{Receiver, RecvTimeoutError};
-use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst, thread::JoinHandle};
+use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst};
 
 /// Told when a pool has closed: every job has its outcome, every worker's thread is gone. Cheap to
 /// clone; any number may wait, and those who come late are told at once.
@@ -55,19 +56,16 @@ impl fmt::Debug for CloseSignal {
 /// What the owners of a pool need to wait for its end.
 pub(crate) struct Ending {
     signal: CloseSignal,
-    dispatcher: Mutex<Option<JoinHandle<()>>>,
+    dispatcher: Mutex<Option<Joinable>>,
     /// Somebody lost patience: dropping the pool does not wait again.
     gave_up: AtomicBool,
 }
 
 impl Ending {
-    pub(crate) fn new(
-        dispatcher: Mutex<Option<JoinHandle<()>>>,
-        ended: Receiver<Infallible>,
-    ) -> Self {
+    pub(crate) fn new(dispatcher: Joinable, ended: Receiver<Infallible>) -> Self {
         Ending {
             signal: CloseSignal { ended },
-            dispatcher,
+            dispatcher: Mutex::new(Some(dispatcher)),
             gave_up: AtomicBool::new(false),
         }
     }

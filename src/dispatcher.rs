@@ -66,7 +66,7 @@ pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Comm
         }
         shared.refuse_released();
     }
-    log::debug!("pool {:?} is closed", shared.name);
+    log::debug!("pool {:?} is closed", shared.name());
     shared
         .hooks
         .each("pool_state", |hook| hook.pool_state(PoolState::Closed));
@@ -286,7 +286,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         }
         let hooks = &self.shared.hooks;
         hooks.each("worker_remove", |hook| hook.worker_remove(id));
-        log::debug!("worker {id} has left pool {:?}", self.shared.name);
+        log::debug!("worker {id} has left pool {:?}", self.shared.name());
     }
 
     /// While draining: is everything at rest, so that the workers can be sent home?

@@ -242,6 +242,8 @@ pub enum BuildError {
     ZeroCapacity,
     /// More jobs were to wait than the queue can count.
     CapacityTooLarge(usize),
+    /// A pool for closures needs at least one thread.
+    ZeroThreads,
     /// A thread's name cannot hold a NUL byte.
     NulInName(String),
     /// The dispatcher's thread could not be started.
@@ -255,6 +257,7 @@ impl fmt::Display for BuildError {
             BuildError::CapacityTooLarge(capacity) => {
                 write!(f, "a queue capacity of {capacity} jobs is too large")
             }
+            BuildError::ZeroThreads => f.write_str("a pool needs at least one thread"),
             BuildError::NulInName(name) => write!(f, "the name {name:?} has a NUL byte in it"),
             BuildError::Spawn(error) => {
                 write!(f, "the dispatcher's thread could not be started: {error}")

@@ -110,8 +110,13 @@ impl Hooks {
     }
 
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[inline]
     pub(crate) fn each(&self, name: &str, call: impl Fn(&dyn Hook)) {
-        if !self.0.is_empty() {
+        if !self.is_empty() {
             self.call(name, call);
         }
     }

@@ -27,6 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! For jobs that are plain closures there is [`closures::ThreadPool`]; for payloads and workers that
+//! borrow from the caller's stack there is [`scope`](scope()).
+//!
 //! # The way of a job
 //!
 //! ```text
@@ -71,11 +74,13 @@ mod bell;
 mod builder;
 mod cancel;
 mod close;
+pub mod closures;
 mod context;
 mod crew;
 mod dispatcher;
 mod error;
 mod gate;
+mod gauge;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 mod handle;
@@ -92,9 +97,12 @@ mod policy;
 mod ready;
 mod roster;
 mod runner;
+mod scope;
 mod seat;
 mod shared;
 mod slot;
+mod spawn;
+mod spent;
 mod spin;
 mod stats;
 mod submit;
@@ -115,6 +123,7 @@ pub use hook::{Gauge, Hook, PoolState};
 pub use job::{Job, JobId, Outcome, Priority};
 pub use manager::{Manager, WeakManager};
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
+pub use scope::{Scope, ScopedManager, scope};
 pub use stats::Stats;
 pub use submit::Submission;
 pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};

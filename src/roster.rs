@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::idle::Generation;
 use crate::park::{Parker, Wake};
 use crate::seat::Seat;
-use crate::sync::{Arc, Mutex, thread::JoinHandle};
+use crate::spawn::Joinable;
+use crate::sync::{Arc, Mutex};
 use crate::worker::{WorkerId, WorkerInfo};
 
 pub(crate) struct Roster {
@@ -45,7 +46,7 @@ struct Wait {
 
 struct Member {
     seat: Arc<Seat>,
-    thread: JoinHandle<()>,
+    thread: Joinable,
 }
 
 impl Roster {
@@ -70,7 +71,7 @@ impl Roster {
     /// `None` when the roster is closed, else what the system said.
     pub(crate) fn add(
         &self,
-        start: impl FnOnce(Arc<Seat>) -> io::Result<JoinHandle<()>>,
+        start: impl FnOnce(Arc<Seat>) -> io::Result<Joinable>,
         told: impl FnOnce(WorkerId),
     ) -> Result<Arc<Seat>, Option<io::Error>> {
         let mut list = self.list.lock();
@@ -95,7 +96,7 @@ impl Roster {
     }
 
     /// Takes a worker that ran its last job off the roster: its thread, to be joined.
-    pub(crate) fn remove(&self, id: WorkerId) -> Option<JoinHandle<()>> {
+    pub(crate) fn remove(&self, id: WorkerId) -> Option<Joinable> {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
         add(&mut list.retired, member.seat.ended());
@@ -141,6 +142,12 @@ impl Roster {
                 state: seat.state(),
             })
             .collect()
+    }
+
+    pub(crate) fn busy(&self) -> usize {
+        let list = self.list.lock();
+        let busy = list.members.values().filter(|one| one.seat.is_busy());
+        busy.count()
     }
 
     /// Jobs that workers, also those that are gone, ran to their end, by outcome.

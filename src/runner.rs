@@ -14,6 +14,7 @@ use crate::policy::AGE;
 use crate::ready::Taken;
 use crate::seat::Seat;
 use crate::shared::{Command, Shared};
+use crate::spent::Spent;
 use crate::spin::Spin;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Begun, Ran, Ticket};
@@ -39,13 +40,14 @@ where
     let id = seat.id();
     let _last_act = LastAct(shared, seat);
     context::enter_for_good(shared.key(), Place::Worker(id));
-    log::debug!("worker {id} of pool {:?} starts", shared.name);
+    log::debug!("worker {id} of pool {:?} starts", shared.name());
     let mut seeker = Seeker {
         shared,
         seat,
         searching: false,
         taken: 1, // the first is not the others' turn
         ended: None,
+        spent: Spent::new(),
     };
     let handle = WorkerHandle::new(Arc::clone(seat));
     let mut well = contained(id, "start", || worker.start(&handle));
@@ -61,6 +63,7 @@ where
     seeker.stop_search();
     fence(SeqCst);
     seeker.report_ended(None);
+    seeker.spent.drop_all();
     contained(id, "close", || worker.close());
     panics::discard("worker", worker);
 }
@@ -87,6 +90,7 @@ where
     W: Worker<P, O, E>,
 {
     if let Some(chunk) = ticket.as_chunk() {
+        seeker.spent.make_way(None);
         return batch::run(seeker, worker, closing, &chunk);
     }
     let Seeker { shared, seat, .. } = *seeker;
@@ -101,13 +105,17 @@ where
         token,
         reply,
     } = begun;
+    seeker.spent.make_way(reply.errors());
     let job = Job::new(id, payload, Lent::new(token, closing));
     let ran = execute(shared, seat, worker, job);
     let panicked = ran.outcome() == Outcome::Panicked;
     if reply.is_awaited() && !panicked {
         seeker.search_early();
     }
-    reply.answer(id, me, ran, &shared.books, || seeker.stop_search());
+    let errors = reply.answer(id, me, ran, &shared.books, || seeker.stop_search());
+    errors
+        .into_iter()
+        .for_each(|errors| seeker.spent.keep(errors));
     seat.job_settled(generation);
     !panicked
 }
@@ -153,6 +161,7 @@ pub(crate) struct Seeker<'a, P, O, E> {
     taken: u32,
     /// The generation of the job that it ended last, if that is not yet told.
     ended: Option<Generation>,
+    spent: Spent<E>,
 }
 
 impl<P, O, E> Seeker<'_, P, O, E> {
@@ -189,6 +198,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 return Some(ticket);
             }
             if !std::mem::replace(&mut told, true) {
+                self.spent.drop_all();
                 self.tell_low_water();
                 self.report_ended(None);
             }

@@ -64,10 +64,21 @@ impl Seat {
 
     #[inline]
     pub(crate) fn job_ended(&self, outcome: Outcome) {
+        self.count(outcome);
+        self.set_busy(false);
+    }
+
+    #[inline]
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Release);
+    }
+
+    /// A job was run to its end.
+    #[inline]
+    pub(crate) fn count(&self, outcome: Outcome) {
         let count = &self.ended[outcome as usize];
         // One writer: no read-modify-write is needed.
         count.store(count.load(Relaxed) + 1, Relaxed);
-        self.busy.store(false, Release);
     }
 
     #[inline]

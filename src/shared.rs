@@ -7,7 +7,8 @@ use crate::context::{self, Place};
 use crate::crew::Crew;
 use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
-use crate::hook::{Gauge, Hooks, PoolState};
+use crate::gauge::PoolGauge;
+use crate::hook::Hooks;
 use crate::job::{JobId, Priority};
 use crate::park::{Parker, Wake};
 use crate::ready::Ready;
@@ -34,7 +35,8 @@ pub(crate) enum Command {
 pub(crate) type BothEnds<T> = (Sender<T>, Receiver<T>);
 
 pub(crate) struct Shared<P, O, E> {
-    pub(crate) name: String,
+    /// What hooks see of the pool.
+    pub(crate) gauge: Arc<PoolGauge>,
     pub(crate) thread_prefix: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) hooks: Hooks,
@@ -43,13 +45,13 @@ pub(crate) struct Shared<P, O, E> {
     /// The same for low ones. The gate bounds both together.
     pub(crate) low_jobs: BothEnds<Ticket<P, O, E>>,
     pub(crate) control: Sender<Command>,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
     /// Chunks of batches that idle workers may join in.
     pub(crate) open: Open<P, O, E>,
     pub(crate) crew: Crew,
     pub(crate) bell: Arc<Bell>,
-    pub(crate) roster: Roster,
+    pub(crate) roster: Arc<Roster>,
     pub(crate) books: Books,
     /// Fires when the pool closes; the running jobs see it.
     pub(crate) closing: CancelToken,
@@ -64,6 +66,10 @@ pub(crate) enum Patience<'a> {
 }
 
 impl<P, O, E> Shared<P, O, E> {
+    pub(crate) fn name(&self) -> &str {
+        &self.gauge.name
+    }
+
     /// A number that is this pool's own while its threads live.
     pub(crate) fn key(&self) -> usize {
         std::ptr::from_ref(self).cast::<()>() as usize
@@ -391,35 +397,6 @@ impl<P, O, E> Shared<P, O, E> {
         // The dispatcher is gone only when nothing is left to be done.
         let _ = self.control.send(command);
         self.bell.ring();
-    }
-}
-
-impl<P, O, E> Gauge for Shared<P, O, E>
-where
-    P: Send,
-    O: Send,
-    E: Send,
-{
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn waiting(&self) -> usize {
-        self.gate.count()
-    }
-    fn queue_capacity(&self) -> usize {
-        self.gate.capacity()
-    }
-    fn finished(&self) -> u64 {
-        self.roster.ended().iter().sum()
-    }
-    fn state(&self) -> PoolState {
-        if self.gate.is_stopped() {
-            PoolState::Closed
-        } else if self.gate.is_shut() {
-            PoolState::Draining
-        } else {
-            PoolState::Running
-        }
     }
 }
 

@@ -135,7 +135,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// # Errors
     /// As [`enqueue`](Self::enqueue). A job that is not accepted sends nothing.
     pub fn detach(self, id: u64, errors: &Sender<DetachedError<E>>) -> Result<(), Rejected<P>> {
-        self.send_detached(id, errors, Wait::ForRoom)
+        self.send_detached(Some(id), errors, Wait::ForRoom)
     }
 
     /// As [`detach`](Self::detach), but never blocks.
@@ -143,7 +143,15 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// # Errors
     /// As [`try_submit`](Self::try_submit). A job that is not accepted sends nothing.
     pub fn try_detach(self, id: u64, errors: &Sender<DetachedError<E>>) -> Result<(), Rejected<P>> {
-        self.send_detached(id, errors, Wait::Not)
+        self.send_detached(Some(id), errors, Wait::Not)
+    }
+
+    /// As [`detach`](Self::detach), with the number that the pool gives the job for its id.
+    pub(crate) fn detach_numbered(
+        self,
+        errors: &Sender<DetachedError<E>>,
+    ) -> Result<(), Rejected<P>> {
+        self.send_detached(None, errors, Wait::ForRoom)
     }
 
     /// The one token that stands for both the caller's and the deadline.
@@ -195,7 +203,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
 
     fn send_detached(
         self,
-        id: u64,
+        id: Option<u64>,
         errors: &Sender<DetachedError<E>>,
         wait: Wait,
     ) -> Result<(), Rejected<P>> {
@@ -203,7 +211,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
         let (number, generation) = self.shared.books.census.count_in();
         let heading = Heading {
-            id: JobId::new(id),
+            id: JobId::new(id.unwrap_or(number)),
             number,
             generation,
             token: token.clone(),

@@ -311,8 +311,17 @@ impl<P, O, E> ReplyTo<P, O, E> {
         matches!(self, ReplyTo::Slot(_))
     }
 
+    /// Where a detached job's failure would go.
+    pub(crate) fn errors(&self) -> Option<&Sender<DetachedError<E>>> {
+        match self {
+            ReplyTo::Slot(_) => None,
+            ReplyTo::Errors(errors) => Some(errors),
+        }
+    }
+
     /// Answers the job. Never blocks, and contains the panics of what it drops; `busy` is called
-    /// before it drops what nobody wants, which may take long.
+    /// before it drops what nobody wants, which may take long. The sender of a detached job that
+    /// succeeded is for the caller to give up.
     pub(crate) fn answer(
         self,
         id: JobId,
@@ -320,7 +329,7 @@ impl<P, O, E> ReplyTo<P, O, E> {
         ran: Ran<O, E>,
         books: &Books,
         busy: impl FnOnce(),
-    ) {
+    ) -> Option<Sender<DetachedError<E>>> {
         let result = match ran {
             Ran::Returned(Ok(output)) => Ok(output),
             Ran::Returned(Err(error)) => Err(Cause::Worker(error)),
@@ -336,13 +345,17 @@ impl<P, O, E> ReplyTo<P, O, E> {
                 }
                 panics::discard("result", unwanted);
                 panics::discard("result", slot);
+                None
             }
             ReplyTo::Errors(errors) => match result {
                 Ok(output) => {
                     panics::discard("output", output);
-                    panics::discard("sender", errors);
+                    Some(errors)
                 }
-                Err(error) => report(id, error, errors, Some(books)),
+                Err(error) => {
+                    report(id, error, errors, Some(books));
+                    None
+                }
             },
         }
     }

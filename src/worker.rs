@@ -89,6 +89,7 @@ impl<P, O, E, F> Worker<P, O, E> for F
 where
     F: FnMut(Job<P>) -> Result<O, E>,
 {
+    #[inline]
     fn run(&mut self, job: Job<P>) -> Result<O, E> {
         self(job)
     }

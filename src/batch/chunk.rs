@@ -74,6 +74,8 @@ pub(crate) struct Chunk<P, O, E> {
     inputs: Box<[Input<P>]>,
     stages: Box<[AtomicU8]>,
     results: Box<[Cell<Outcome<P, O, E>>]>,
+    /// Every result was taken.
+    drained: AtomicBool,
 }
 
 type Cell<T> = UnsafeCell<MaybeUninit<T>>;
@@ -119,6 +121,7 @@ impl<P, O, E> Chunk<P, O, E> {
             results: (0..len)
                 .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
                 .collect(),
+            drained: AtomicBool::new(false),
         });
         let reader = Reader {
             chunk: Arc::clone(&chunk),
@@ -166,11 +169,7 @@ impl<P, O, E> Chunk<P, O, E> {
             None => claims.held.push((worker, range.clone())),
         }
         drop(claims);
-        Some(Claim {
-            chunk: self,
-            range,
-            ended: 0,
-        })
+        Some(Claim::new(self, range))
     }
 
     /// The worker that claimed this input last.
@@ -189,15 +188,11 @@ impl<P, O, E> Chunk<P, O, E> {
         };
         let mut refused = 0;
         for range in all.into_iter().rev() {
-            let mut claim = Claim {
-                chunk: self,
-                range,
-                ended: 0,
-            };
-            while let Some((place, payload)) = claim.next() {
+            let mut claim = Claim::new(self, range);
+            while let Some(payload) = claim.next() {
                 // Counted before its caller can know.
                 books.iter().for_each(|books| books.refused(reason));
-                place.put(Err(Box::new(Rejected { payload, reason }.into())));
+                claim.put(Err(Box::new(Rejected { payload, reason }.into())));
                 refused += 1;
             }
         }
@@ -230,8 +225,7 @@ impl<P, O, E> Chunk<P, O, E> {
 
     /// Stores the result of an input in hand.
     fn fill(&self, index: usize, result: Outcome<P, O, E>) {
-        // SAFETY: private; a `Place` exists once for each input, after its payload was taken, and is
-        // used up here. The reader does not look before the stage says so.
+        // SAFETY: private; a claim calls it once for each input, after it took the payload. The reader does not look before the stage says so.
         #[allow(unsafe_code)]
         unsafe {
             (*self.results[index].get()).write(result);
@@ -274,26 +268,48 @@ impl Claims {
     }
 }
 
-/// Inputs that somebody is about to run or to turn away. Those that are left when it is dropped are
-/// free again.
+/// Inputs that somebody is about to run or to turn away, one after the other. Those that are left
+/// when it is dropped are free again.
 pub(crate) struct Claim<'a, P, O, E> {
     chunk: &'a Chunk<P, O, E>,
     range: Range<usize>,
+    /// The input before the range has no result yet.
+    in_hand: bool,
     ended: usize,
 }
 
 impl<'a, P, O, E> Claim<'a, P, O, E> {
-    /// The next payload, and the place for its result.
+    fn new(chunk: &'a Chunk<P, O, E>, range: Range<usize>) -> Self {
+        Claim {
+            chunk,
+            range,
+            in_hand: false,
+            ended: 0,
+        }
+    }
+
+    /// Takes the next input in hand: its payload. Its result follows by [`put`](Self::put).
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<(Place<'a, P, O, E>, P)> {
+    pub(crate) fn next(&mut self) -> Option<P> {
+        debug_assert!(!self.in_hand, "the one before has no result");
         let index = self.range.next()?;
+        self.in_hand = true;
+        Some(self.chunk.payload(index))
+    }
+
+    /// The job of the input in hand.
+    #[inline]
+    pub(crate) fn job(&self) -> JobId {
+        JobId::new(self.chunk.label.number + self.range.start as u64 - 1)
+    }
+
+    /// The result of the input in hand.
+    #[inline]
+    pub(crate) fn put(&mut self, result: Outcome<P, O, E>) {
+        assert!(self.in_hand, "no input is in hand");
+        self.in_hand = false;
         self.ended += 1;
-        let payload = self.chunk.payload(index);
-        let place = Place {
-            chunk: self.chunk,
-            index,
-        };
-        Some((place, payload))
+        self.chunk.fill(self.range.start - 1, result);
     }
 }
 
@@ -312,24 +328,6 @@ impl<P, O, E> Drop for Claim<'_, P, O, E> {
         // Between the results and the look at who waits.
         fence(SeqCst);
         chunk.board.call(chunk.label.place);
-    }
-}
-
-/// Where the result of one input goes, whose payload has been taken.
-#[must_use = "each input has a result"]
-pub(crate) struct Place<'a, P, O, E> {
-    chunk: &'a Chunk<P, O, E>,
-    index: usize,
-}
-
-impl<P, O, E> Place<'_, P, O, E> {
-    pub(crate) fn job(&self) -> JobId {
-        self.chunk.job(self.index)
-    }
-
-    #[inline]
-    pub(crate) fn put(self, result: Outcome<P, O, E>) {
-        self.chunk.fill(self.index, result);
     }
 }
 
@@ -353,6 +351,11 @@ impl<P, O, E> Reader<P, O, E> {
         self.chunk.empty(index)
     }
 
+    /// All have been taken.
+    pub(crate) fn drained(&self) {
+        self.chunk.drained.store(true, Relaxed);
+    }
+
     /// Was it taken?
     pub(crate) fn is_taken(&self, index: usize) -> bool {
         self.chunk.stages[index].load(Relaxed) == TAKEN
@@ -366,6 +369,9 @@ impl<P, O, E> Drop for Chunk<P, O, E> {
             for index in range {
                 panics::discard("payload", self.payload(index));
             }
+        }
+        if *self.drained.get_mut() {
+            return;
         }
         for index in 0..self.stages.len() {
             if let Some(result) = self.empty(index) {

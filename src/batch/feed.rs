@@ -101,6 +101,7 @@ impl<P, O, E> Line<P, O, E> {
     fn take(&mut self, index: usize) -> Option<Answer<P, O, E>> {
         let answer = match self.reader.take(index) {
             Some(result) if self.given_up.is_none() => result.map_err(|error| *error),
+            None if self.given_up.is_none() => return None,
             late => self.answer_for_worker(index, late.map(|late| late.map_err(|error| *error)))?,
         };
         self.taken += 1;
@@ -129,8 +130,13 @@ impl<P, O, E> Line<P, O, E> {
         Some(Err(SubmitError::Failed(error)))
     }
 
+    #[inline]
     pub(super) fn is_done(&self) -> bool {
-        self.taken == self.reader.len()
+        let done = self.taken == self.reader.len();
+        if done && self.abandoned.is_empty() {
+            self.reader.drained();
+        }
+        done
     }
 }
 

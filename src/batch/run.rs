@@ -1,12 +1,13 @@
 //! A worker at a chunk. Compiled for the worker's own type: a chunk costs one look at its ticket, and
 //! each input no more than the loop below.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use crate::batch::chunk::{Chunk, Outcome};
+use crate::batch::chunk::{Chunk, Claim};
 use crate::cancel::CancelToken;
 use crate::error::{Cause, JobError, Reason, SubmitError};
-use crate::job::{Job, JobId};
+use crate::job::{Job, JobId, Outcome};
 use crate::lent::Lent;
 use crate::panics;
 use crate::runner::{Seeker, execute};
@@ -14,13 +15,12 @@ use crate::seat::Seat;
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Ran, Ticket};
-use crate::worker::{Worker, WorkerId};
+use crate::worker::Worker;
 
 /// A rest that is shorter is not worth to wake another worker for.
 const WORTH_A_WAKE: u64 = 50_000;
 
 /// Why a worker leaves a chunk before its end.
-#[derive(PartialEq, Eq)]
 enum Stop {
     /// Others shall go on with it.
     Leave,
@@ -39,58 +39,175 @@ where
     W: Worker<P, O, E>,
 {
     let Seeker { shared, seat, .. } = *seeker;
-    let label = chunk.label();
     let begun = Instant::now();
-    let mut ran = 0;
+    let mut at = At {
+        shared,
+        seat,
+        chunk,
+        closing,
+        ran: 0,
+        stop: None,
+    };
     let mut listed = false;
     let mut well = true;
-    let mut stop = None;
+    at.look_up();
     while well
-        && stop.is_none()
-        && let Some(mut claim) = chunk.claim(seat.id())
+        && at.stop.is_none()
+        && let Some(claim) = chunk.claim(seat.id())
     {
         if !listed && chunk.left() > 0 {
             listed = true;
             invite(shared, chunk);
         }
-        loop {
-            stop = look_up(shared, seat, chunk, ran);
-            if stop.is_some() {
-                break;
-            }
-            let Some((place, payload)) = claim.next() else {
-                break;
-            };
-            let id = place.job();
-            let job = Job::new(id, payload, Lent::new(label.token.clone(), closing));
-            let result = execute(shared, seat, worker, job);
-            well = !matches!(result, Ran::Panicked(_));
-            place.put(outcome(id, seat.id(), result));
-            seat.job_settled(label.generation);
-            chunk.board().call(label.place);
-            ran += 1;
-            if !well {
-                break;
-            }
-        }
+        well = if shared.hooks.is_empty() {
+            at.run_through(worker, claim)
+        } else {
+            at.run_each(worker, claim)
+        };
     }
-    if ran > 0 {
-        chunk.board().ran(ran, begun.elapsed());
+    if at.ran > 0 {
+        chunk.board().ran(at.ran, begun.elapsed());
     }
-    if let Some(Stop::Refuse(reason)) = stop {
+    if let Some(Stop::Refuse(reason)) = at.stop {
         chunk.refuse(reason, Some(&shared.books));
     }
     if chunk.left() > 0 {
         // One ticket more than needed harms nobody: who takes it finds nothing left.
-        shared
-            .ready
-            .put_back(label.number as u32, Ticket::chunk(Arc::clone(chunk)));
+        let ticket = Ticket::chunk(Arc::clone(chunk));
+        shared.ready.put_back(ticket.number(), ticket);
         fence(SeqCst);
         shared.crew.wake_one();
     } else if listed {
         shared.open.unlist(chunk);
     }
     well
+}
+
+/// A worker's stay at a chunk.
+struct At<'a, P, O, E> {
+    shared: &'a Shared<P, O, E>,
+    seat: &'a Seat,
+    chunk: &'a Arc<Chunk<P, O, E>>,
+    closing: &'a CancelToken,
+    /// Inputs that it ran.
+    ran: u64,
+    stop: Option<Stop>,
+}
+
+impl<P, O, E> At<'_, P, O, E> {
+    fn job(&self, id: JobId, payload: P) -> Job<P> {
+        let own = self.chunk.label().token.clone();
+        Job::new(id, payload, Lent::new(own, self.closing))
+    }
+
+    /// Runs what was claimed, with the hooks between. `false` when the worker panicked.
+    fn run_each<W>(&mut self, worker: &mut W, mut claim: Claim<'_, P, O, E>) -> bool
+    where
+        W: Worker<P, O, E>,
+    {
+        while self.stop.is_none()
+            && let Some(payload) = claim.next()
+        {
+            let id = claim.job();
+            let ran = execute(self.shared, self.seat, worker, self.job(id, payload));
+            let result = match ran {
+                Ran::Returned(result) => result.map_err(Cause::Worker),
+                Ran::Panicked(panic) => Err(Cause::Panicked(panics::message(panic))),
+            };
+            let well = !matches!(result, Err(Cause::Panicked(_)));
+            self.settle(&mut claim, result);
+            if !well {
+                return false;
+            }
+            self.look_up();
+        }
+        true
+    }
+
+    /// The same where nobody listens: one frame for panics around them all, and what the worker does
+    /// compiled into the loop.
+    fn run_through<W>(&mut self, worker: &mut W, mut claim: Claim<'_, P, O, E>) -> bool
+    where
+        W: Worker<P, O, E>,
+    {
+        self.seat.set_busy(true);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            while self.stop.is_none()
+                && let Some(payload) = claim.next()
+            {
+                let result = worker.run(self.job(claim.job(), payload));
+                self.seat.count(match result {
+                    Ok(_) => Outcome::Completed,
+                    Err(_) => Outcome::Failed,
+                });
+                self.settle(&mut claim, result.map_err(Cause::Worker));
+                self.look_up();
+            }
+        }));
+        self.seat.set_busy(false);
+        if let Err(panic) = ran {
+            let me = self.seat.id();
+            log::error!(
+                "worker {me} panicked in job {} and leaves the pool",
+                claim.job()
+            );
+            self.seat.count(Outcome::Panicked);
+            self.seat.dismiss();
+            self.settle(&mut claim, Err(Cause::Panicked(panics::message(panic))));
+            return false;
+        }
+        true
+    }
+
+    /// The input in hand has its result.
+    #[inline(always)]
+    fn settle(&mut self, claim: &mut Claim<'_, P, O, E>, result: Result<O, Cause<E>>) {
+        match result {
+            Ok(output) => claim.put(Ok(output)),
+            Err(cause) => self.put_error(claim, cause),
+        }
+        self.ran += 1;
+        let label = self.chunk.label();
+        self.seat.job_settled(label.generation);
+        self.chunk.board().call(label.place);
+    }
+
+    #[cold]
+    fn put_error(&self, claim: &mut Claim<'_, P, O, E>, cause: Cause<E>) {
+        let error = JobError::new(claim.job(), Some(self.seat.id()), cause);
+        claim.put(Err(Box::new(SubmitError::Failed(error))));
+    }
+
+    /// Between two inputs: is there a reason not to begin the next?
+    #[inline]
+    fn look_up(&mut self) {
+        let token = self.chunk.label().token.as_ref();
+        if self.chunk.is_halted()
+            || self.seat.dismissed()
+            || !self.shared.ready.is_usual()
+            || token.is_some()
+        {
+            self.stop = self.reason_to_stop();
+        }
+    }
+
+    #[cold]
+    fn reason_to_stop(&self) -> Option<Stop> {
+        let ready = &self.shared.ready;
+        let token = self.chunk.label().token.as_ref();
+        if let Some(fired) = token.and_then(CancelToken::fired_by) {
+            return Some(Stop::Refuse(fired.into()));
+        }
+        if self.chunk.is_halted() {
+            return Some(Stop::Refuse(Reason::Cancelled));
+        }
+        if ready.is_shut() {
+            return Some(Stop::Refuse(Reason::Closed));
+        }
+        // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs.
+        let urgent = self.ran > 0 && ready.is_urgent();
+        (self.seat.dismissed() || ready.is_held() || urgent).then_some(Stop::Leave)
+    }
 }
 
 /// Lets idle workers join in.
@@ -105,43 +222,4 @@ fn invite<P, O, E>(shared: &Shared<P, O, E>, chunk: &Arc<Chunk<P, O, E>>) {
         fence(SeqCst);
         shared.crew.wake_one();
     }
-}
-
-/// Between two inputs: is there a reason not to begin the next?
-#[inline]
-fn look_up<P, O, E>(
-    shared: &Shared<P, O, E>,
-    seat: &Seat,
-    chunk: &Chunk<P, O, E>,
-    ran: u64,
-) -> Option<Stop> {
-    if let Some(fired) = chunk.label().token.as_ref().and_then(CancelToken::fired_by) {
-        return Some(Stop::Refuse(fired.into()));
-    }
-    if chunk.is_halted() {
-        return Some(Stop::Refuse(Reason::Cancelled));
-    }
-    if seat.dismissed() {
-        return Some(Stop::Leave);
-    }
-    if shared.ready.is_usual() {
-        return None;
-    }
-    if shared.ready.is_shut() {
-        return Some(Stop::Refuse(Reason::Closed));
-    }
-    // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs.
-    let urgent = ran > 0 && shared.ready.is_urgent();
-    (shared.ready.is_held() || urgent).then_some(Stop::Leave)
-}
-
-#[inline]
-fn outcome<P, O, E>(job: JobId, worker: WorkerId, ran: Ran<O, E>) -> Outcome<P, O, E> {
-    let cause = match ran {
-        Ran::Returned(Ok(output)) => return Ok(output),
-        Ran::Returned(Err(error)) => Cause::Worker(error),
-        Ran::Panicked(panic) => Cause::Panicked(panics::message(panic)),
-    };
-    let error = JobError::new(job, Some(worker), cause);
-    Err(Box::new(SubmitError::Failed(error)))
 }

@@ -6,18 +6,18 @@ use crate::stats::Stats;
 
 impl<P, O, E> Manager<P, O, E>
 where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
+    P: Send,
+    O: Send,
+    E: Send,
 {
     /// The pool's name.
     pub fn name(&self) -> &str {
-        &self.owner.shared.name
+        self.owner.shared.name()
     }
 
     /// Where the pool is in its life.
     pub fn state(&self) -> PoolState {
-        self.owner.shared.state()
+        self.owner.shared.gauge.state()
     }
 
     /// Jobs that are accepted and not yet released to the workers.
@@ -33,6 +33,16 @@ where
     /// Failures of detached jobs that found no listener.
     pub fn lost_errors(&self) -> u64 {
         self.owner.shared.books.lost_errors()
+    }
+
+    /// Workers that run a job, also those that leave after it.
+    pub(crate) fn busy(&self) -> usize {
+        self.owner.shared.roster.busy()
+    }
+
+    /// How many jobs there were so far, accepted or not.
+    pub(crate) fn submissions(&self) -> u64 {
+        self.owner.shared.books.census.counted()
     }
 
     /// What became of the jobs so far.

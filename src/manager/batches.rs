@@ -6,9 +6,9 @@ use crate::manager::Manager;
 
 impl<P, O, E> Manager<P, O, E>
 where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
+    P: Send,
+    O: Send,
+    E: Send,
 {
     /// A batch with a deadline, a cancel token, a priority; see [`Batch`].
     pub fn batch(&self) -> Batch<'_, P, O, E> {

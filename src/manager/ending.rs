@@ -11,9 +11,9 @@ const GRACE: Duration = Duration::from_millis(50);
 
 impl<P, O, E> Manager<P, O, E>
 where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
+    P: Send,
+    O: Send,
+    E: Send,
 {
     /// From now on no job begins, but one that a worker is just taking; those that run go on. Jobs
     /// are still accepted, up to the queue's capacity. Does nothing once the pool is draining or closed.

@@ -6,9 +6,11 @@ use std::fmt;
 use crate::builder::Builder;
 use crate::close::{CloseSignal, Ending};
 use crate::hook::Gauge;
+use crate::scope::Close;
 use crate::shared::Shared;
+use crate::spawn::Joinable;
 use crate::sync::channel::Receiver;
-use crate::sync::{Arc, Mutex, thread};
+use crate::sync::{Arc, Weak};
 
 mod asking;
 mod batches;
@@ -27,6 +29,8 @@ pub use weak::WeakManager;
 ///
 /// Jobs of one submitter and one priority begin in the order in which they were submitted. A pool without workers
 /// keeps what it accepts until one is added: give jobs a deadline if that may be never.
+///
+/// Payloads, outputs, errors and workers that borrow need a [`scope`](crate::scope()).
 ///
 /// ```
 /// use worker_pool::{Job, Manager};
@@ -48,12 +52,29 @@ pub struct Manager<P, O = (), E = Infallible> {
 struct Owner<P, O, E> {
     shared: Arc<Shared<P, O, E>>,
     ending: Ending,
+    on_drop: OnDrop,
+}
+
+/// How a pool ends whose last owner is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnDrop {
+    /// It closes; the owner waits.
+    Close,
+    /// What was accepted runs first; the owner waits.
+    Drain,
+    /// It closes; somebody else waits.
+    AskToClose,
 }
 
 impl<P, O, E> Drop for Owner<P, O, E> {
     fn drop(&mut self) {
-        self.shared.close(None);
-        self.ending.wait_on_drop(self.shared.place().is_some());
+        match self.on_drop {
+            OnDrop::Close | OnDrop::AskToClose => self.shared.close(None),
+            OnDrop::Drain => self.shared.drain(),
+        }
+        if self.on_drop != OnDrop::AskToClose {
+            self.ending.wait_on_drop(self.shared.place().is_some());
+        }
     }
 }
 
@@ -80,7 +101,14 @@ where
             .build()
             .expect("the dispatcher's thread can be started")
     }
+}
 
+impl<P, O, E> Manager<P, O, E>
+where
+    P: Send,
+    O: Send,
+    E: Send,
+{
     /// A builder, for a pool with other settings than the defaults.
     pub fn builder() -> Builder<P, O, E> {
         Builder::new()
@@ -99,6 +127,16 @@ where
         self.owner.ending.signal()
     }
 
+    /// For whoever closes the pool without a handle to it.
+    pub(crate) fn closer<'a>(&self) -> Weak<dyn Close + Send + Sync + 'a>
+    where
+        P: 'a,
+        O: 'a,
+        E: 'a,
+    {
+        Arc::downgrade(&self.owner.shared) as _
+    }
+
     fn is_inside(&self) -> bool {
         self.owner.shared.place().is_some()
     }
@@ -107,13 +145,15 @@ where
 impl<P, O, E> Manager<P, O, E> {
     pub(crate) fn new_with(
         shared: Arc<Shared<P, O, E>>,
-        dispatcher: Mutex<Option<thread::JoinHandle<()>>>,
+        dispatcher: Joinable,
         ended: Receiver<Infallible>,
+        on_drop: OnDrop,
     ) -> Self {
         Manager {
             owner: Arc::new(Owner {
                 shared,
                 ending: Ending::new(dispatcher, ended),
+                on_drop,
             }),
         }
     }
@@ -139,8 +179,8 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = &self.owner.shared;
         f.debug_struct("Manager")
-            .field("name", &shared.name)
-            .field("state", &shared.state())
+            .field("name", &shared.name())
+            .field("state", &shared.gauge.state())
             .field("workers", &shared.roster.ids().len())
             .field("waiting", &shared.gate.count())
             .finish_non_exhaustive()

@@ -10,9 +10,9 @@ use crate::sync::channel::Sender;
 
 impl<P, O, E> Manager<P, O, E>
 where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
+    P: Send,
+    O: Send,
+    E: Send,
 {
     /// A job to be submitted with a deadline or a cancel token; see [`Submission`].
     pub fn job(&self, payload: P) -> Submission<'_, P, O, E> {

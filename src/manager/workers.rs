@@ -5,15 +5,16 @@ use crate::error::{AddError, UnknownWorker};
 use crate::manager::Manager;
 use crate::runner;
 use crate::shared::Command;
+use crate::spawn::{Free, Spawn};
 use crate::sync::channel::bounded;
 use crate::sync::{Arc, thread};
 use crate::worker::{Worker, WorkerId, WorkerInfo};
 
 impl<P, O, E> Manager<P, O, E>
 where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
+    P: Send,
+    O: Send,
+    E: Send,
 {
     /// Adds a worker, on a new thread of its own. When this returns, the hooks know of it and it
     /// takes jobs.
@@ -22,7 +23,25 @@ where
     /// The worker, if the pool is draining or closed, or its thread cannot be started.
     pub fn add<W>(&self, worker: W) -> Result<WorkerId, AddError<W>>
     where
+        P: 'static,
+        O: 'static,
+        E: 'static,
         W: Worker<P, O, E> + Send + 'static,
+    {
+        self.add_with(&Free, worker)
+    }
+
+    /// As [`add`](Self::add), on a thread that is started so.
+    pub(crate) fn add_with<'a, W>(
+        &self,
+        spawn: &impl Spawn<'a>,
+        worker: W,
+    ) -> Result<WorkerId, AddError<W>>
+    where
+        P: 'a,
+        O: 'a,
+        E: 'a,
+        W: Worker<P, O, E> + Send + 'a,
     {
         let shared = &self.owner.shared;
         // The worker follows its thread, so that it is still here if there is none.
@@ -30,11 +49,12 @@ where
         let start = |seat: Arc<crate::seat::Seat>| {
             let shared = Arc::clone(shared);
             let id = seat.id();
-            let mut thread = thread::Builder::new().name(format!("{}-{id}", shared.thread_prefix));
+            let name = format!("{}-{id}", shared.thread_prefix);
+            let mut settings = thread::Builder::new().name(name);
             if let Some(bytes) = shared.stack_size {
-                thread = thread.stack_size(bytes);
+                settings = settings.stack_size(bytes);
             }
-            thread.spawn(move || {
+            spawn.spawn(settings, move || {
                 if let Ok(worker) = receive.recv() {
                     runner::run(&shared, &seat, worker);
                 }
