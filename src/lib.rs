@@ -73,6 +73,7 @@ mod cancel;
 mod close;
 mod context;
 mod crew;
+mod deserted;
 mod dispatcher;
 mod elastic;
 mod error;
