@@ -184,13 +184,13 @@ impl Gate {
         self.word.0.load(SeqCst) & CLOSING != 0
     }
 
-    /// The last worker is gone: jobs are turned away until [`is_populated`](Self::is_populated).
+    /// The last worker is gone: jobs are turned away until [`populate`](Self::populate).
     pub(crate) fn desert(&self) {
         self.shut_with(DESERTED);
     }
 
     /// There is a worker (again).
-    pub(crate) fn is_populated(&self) {
+    pub(crate) fn populate(&self) {
         if self.is_deserted() {
             self.word.0.fetch_and(!DESERTED, SeqCst);
         }

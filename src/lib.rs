@@ -78,6 +78,7 @@ mod close;
 pub mod closures;
 mod context;
 mod crew;
+mod deserted;
 mod dispatcher;
 mod elastic;
 mod error;

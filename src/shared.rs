@@ -14,7 +14,7 @@ use crate::hook::Hooks;
 use crate::job::{JobId, Priority};
 use crate::life::Starter;
 use crate::park::{Parker, Wake};
-use crate::ready::{Ready, Taken};
+use crate::ready::Ready;
 use crate::restart::Restarts;
 use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
@@ -68,23 +68,6 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) books: Books,
     /// Fires when the pool closes; the running jobs see it.
     pub(crate) closing: CancelToken,
-}
-
-/// What [`Shared::abandoned`] found.
-pub(crate) struct Abandoned<P, O, E> {
-    pub(crate) is_deserted: bool,
-    pub(crate) waiting: Vec<Ticket<P, O, E>>,
-    pub(crate) released: Vec<Taken<Ticket<P, O, E>>>,
-}
-
-impl<P, O, E> Default for Abandoned<P, O, E> {
-    fn default() -> Self {
-        Abandoned {
-            is_deserted: false,
-            waiting: Vec::new(),
-            released: Vec::new(),
-        }
-    }
 }
 
 /// How long a submitter waits for room.
@@ -223,7 +206,7 @@ impl<P, O, E> Shared<P, O, E> {
     }
 
     /// Something changed on which the pool's size depends.
-    fn look_at_size(&self) {
+    pub(crate) fn look_at_size(&self) {
         if self.elastic.is_some() {
             self.command(Command::Look);
         }
@@ -444,35 +427,6 @@ impl<P, O, E> Shared<P, O, E> {
             self.command(Command::Close(told));
         }
         self.closing.cancel();
-    }
-
-    /// A factory has made this worker.
-    pub(crate) fn worker_is_there(&self, id: crate::WorkerId) {
-        self.roster.arrive(id, || self.gate.is_populated());
-        self.look_at_size();
-    }
-
-    /// A worker is gone for good. If it was the last, those who wait are to be answered, unless the
-    /// builder said otherwise.
-    pub(crate) fn worker_is_gone(&self) {
-        if self.no_workers == NoWorkers::Reject {
-            self.roster.if_deserted(|| self.gate.desert());
-        }
-    }
-
-    /// If still no worker is there: the jobs that wait in the channels, and those that were released.
-    pub(crate) fn abandoned(&self) -> Abandoned<P, O, E> {
-        let mut abandoned = Abandoned::default();
-        // Under the lock, so that no job is among them that was submitted after a worker was added.
-        self.roster.if_deserted(|| {
-            let (jobs, low) = (&self.jobs.1, &self.low_jobs.1);
-            abandoned
-                .waiting
-                .extend(jobs.try_iter().chain(low.try_iter()));
-            abandoned.released = std::iter::from_fn(|| self.ready.drain_one()).collect();
-            abandoned.is_deserted = true;
-        });
-        abandoned
     }
 
     pub(crate) fn command(&self, command: Command) {

@@ -26,7 +26,8 @@ where
     /// A restart is seen by the hooks as `worker_remove`, after the old worker was closed and
     /// dropped, and `worker_add`, when the new one is made. A factory that fails or panics then is
     /// logged and tried again, which counts as a restart. One that blocks cannot be interrupted:
-    /// [`close`](Self::close) waits for it.
+    /// [`close`](Self::close) waits for it. One that waits for a job of this same pool relies on its
+    /// other workers.
     ///
     /// ```
     /// use std::rc::Rc;

@@ -54,7 +54,7 @@ where
             })
         };
         let told = |id| {
-            shared.gate.is_populated();
+            shared.gate.populate();
             shared.command(Command::Added(id));
         };
         let seat = match shared.roster.add(Recruit::Made, start, told) {

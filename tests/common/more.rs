@@ -47,6 +47,21 @@ pub(crate) fn crew(pool: &Tasks, workers: usize) -> Vec<WorkerId> {
     (0..workers).map(add).collect()
 }
 
+/// A task that panics.
+pub(crate) fn boom() -> Task {
+    task(|_| panic!("boom"))
+}
+
+/// Adds workers that are made anew.
+#[track_caller]
+pub(crate) fn restartable(pool: &Tasks, workers: usize) -> Vec<WorkerId> {
+    let add = |_| {
+        pool.add_factory(|_| Ok::<_, String>(run_task))
+            .expect("the pool is open")
+    };
+    (0..workers).map(add).collect()
+}
+
 /// A task that waits at the gate and then answers.
 pub(crate) fn at_gate(gate: &Gate, output: u64) -> Task {
     let door = gate.door();
