@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::books::Books;
 use crate::cancel::CancelToken;
 use crate::dispatcher;
 use crate::error::BuildError;
@@ -11,7 +12,6 @@ use crate::manager::Manager;
 use crate::ready::Ready;
 use crate::roster::Roster;
 use crate::shared::Shared;
-use crate::stats::Books;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::{Arc, Mutex, Weak, thread};
 
@@ -41,6 +41,7 @@ pub struct Builder<P, O, E> {
     hooks: Vec<Box<dyn Hook>>,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
+    timings: bool,
     kind: std::marker::PhantomData<fn(P) -> Result<O, E>>,
 }
 
@@ -52,6 +53,7 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Vec::new(),
             thread_prefix: None,
             stack_size: None,
+            timings: false,
             kind: std::marker::PhantomData,
         }
     }
@@ -91,6 +93,23 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
+    /// Measures how long jobs wait and run, for [`Stats`](crate::Stats); off unless given, since the
+    /// clock is read three times for each job.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<u32>::builder().timings(true).build()?;
+    /// assert_eq!(pool.stats().oldest_waiting, None);
+    /// pool.try_submit(1)?; // no worker is there to take it
+    /// assert!(pool.stats().oldest_waiting.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timings(mut self, timings: bool) -> Self {
+        self.timings = timings;
+        self
+    }
+
     /// Starts the pool: its dispatcher's thread, and no worker yet.
     ///
     /// # Errors
@@ -126,8 +145,8 @@ impl<P, O, E> Builder<P, O, E> {
             ready: Ready::new(),
             crew: Default::default(),
             bell: Arc::new(crate::bell::Bell::new()),
-            roster: Roster::new(),
-            books: Books::default(),
+            roster: Roster::new(self.timings),
+            books: Books::new(self.timings),
             closing: CancelToken::new(),
         });
         let gauge: Weak<dyn Gauge> = Arc::downgrade(&shared) as Weak<dyn Gauge>;

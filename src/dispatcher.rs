@@ -146,7 +146,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             |ticket| ticket.fate() != Fate::Live,
             |ticket| {
                 next = earliest(next, ticket.deadline());
-                ticket.number()
+                ticket.order()
             },
         );
         for ticket in dead {

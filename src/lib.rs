@@ -63,10 +63,12 @@
 //!
 //! # Features
 //!
+//! `histograms` (default) adds quantiles of waiting and running times to [`Stats`].
 //! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
 //! TLS to it. With `default-features = false` the pool has three small dependencies.
 
 mod bell;
+mod books;
 mod builder;
 mod cancel;
 mod close;
@@ -78,10 +80,14 @@ mod gate;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 mod handle;
+#[cfg(feature = "histograms")]
+mod histogram;
 mod hook;
+mod humane;
 mod idle;
 mod job;
 mod manager;
+mod mark;
 mod meter;
 mod pace;
 mod panics;
@@ -95,9 +101,11 @@ mod shared;
 mod slot;
 mod spin;
 mod stats;
+mod stopwatch;
 mod submit;
 mod sync;
 mod ticket;
+mod timings;
 mod worker;
 
 pub use builder::Builder;
@@ -108,11 +116,13 @@ pub use error::{
     Rejected, SubmitError, UnknownWorker,
 };
 pub use handle::JobHandle;
+#[cfg(feature = "histograms")]
+pub use histogram::Histogram;
 pub use hook::{Gauge, Hook, PoolState};
 pub use job::{Job, JobId, Outcome, Priority};
 pub use manager::{Manager, WeakManager};
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
-pub use stats::Stats;
+pub use stats::{RunningJob, Stats};
 pub use submit::Submission;
 pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};
 

@@ -45,9 +45,9 @@ struct Special {
     depth: AtomicUsize,
 }
 
-/// A job that goes before all others, with its number.
+/// A job that goes before all others, with its place in the order.
 struct Front<T> {
-    number: u32,
+    number: u64,
     taken: Taken<T>,
 }
 
@@ -117,7 +117,7 @@ impl<T> Ready<T> {
     pub(crate) fn sweep_urgent(
         &self,
         is_dead: impl Fn(&T) -> bool,
-        mut number: impl FnMut(&T) -> u32,
+        mut number: impl FnMut(&T) -> u64,
     ) -> Vec<T> {
         let mut dead = Vec::new();
         let mut front = self.front.lock();
@@ -154,11 +154,11 @@ impl<T> Ready<T> {
     }
 
     /// A worker had taken this job and may not begin it. Several come back in the order of their
-    /// numbers, which may wrap around.
-    pub(crate) fn put_back(&self, number: u32, job: T) {
+    /// numbers.
+    pub(crate) fn put_back(&self, number: u64, job: T) {
         self.special.word.fetch_add(1, SeqCst);
         let mut front = self.front.lock();
-        let before = |other: &Front<T>| number.wrapping_sub(other.number) < u32::MAX / 2;
+        let before = |other: &Front<T>| other.number <= number;
         let place = front.partition_point(before);
         let taken = Taken { job, waited: false };
         front.insert(place, Front { number, taken });

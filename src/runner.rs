@@ -15,6 +15,7 @@ use crate::shared::{Command, Shared};
 use crate::spin::Spin;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Begun, Ran, Ticket};
+use crate::timings::Timings;
 use crate::worker::{Worker, WorkerHandle};
 
 /// When the released jobs are many, a worker looks at the low-water mark once in so many jobs.
@@ -91,11 +92,13 @@ where
     let Begun {
         id,
         generation,
+        accepted,
         payload,
         token,
         reply,
     } = begun;
-    seat.job_begins(id);
+    let timings = shared.books.timings.as_ref();
+    seat.job_begins(id, timings.map(|timings| (accepted, timings.now())));
     shared
         .hooks
         .each("job_start", |hook| hook.job_start(id, me));
@@ -105,7 +108,7 @@ where
         Err(panic) => Ran::Panicked(panic),
     };
     let outcome = ran.outcome();
-    seat.job_ended(outcome);
+    seat.job_ended(outcome, timings.map(Timings::now));
     shared
         .hooks
         .each("job_finish", |hook| hook.job_finish(id, me, outcome));
@@ -158,7 +161,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 self.look_at_low_water();
                 if self.seat.dismissed() {
                     // Finished between the look and the take: the job goes back to the others.
-                    ready.put_back(ticket.number(), ticket);
+                    ready.put_back(ticket.order(), ticket);
                     fence(SeqCst);
                     self.shared.crew.wake_one();
                     return None;

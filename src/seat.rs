@@ -3,10 +3,12 @@
 use crate::idle::{Generation, PerGeneration};
 use crate::job::{JobId, Outcome};
 use crate::park::{Parker, Wake};
+use crate::stopwatch::Stopwatch;
 use crate::sync::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
+use crate::timings::Stamp;
 use crate::worker::{WorkerId, WorkerState};
 
 /// One worker's seat. Aligned so that two workers never write to one cache line.
@@ -19,24 +21,52 @@ pub(crate) struct Seat {
     dismissed: AtomicBool,
     /// On the crew's stack of sleepers. Changes under the crew's lock only.
     pub(crate) asleep: AtomicBool,
-    /// A job is in hand.
-    busy: AtomicBool,
+    /// Jobs begun; one more than those ended while one is in hand. Only the worker's thread writes.
+    started: AtomicU64,
     /// Jobs run to their end, by outcome. Only the worker's thread writes.
-    ended: [AtomicU64; 3],
+    ended: [AtomicU64; ENDS],
     /// Jobs ended and answered, by generation. Only the worker's thread writes.
     settled: PerGeneration,
+    /// In pools with timings.
+    stopwatch: Option<Box<Stopwatch>>,
+}
+
+/// How a run can end.
+const ENDS: usize = 3;
+
+/// What workers ran.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Runs {
+    pub(crate) started: u64,
+    /// By outcome.
+    pub(crate) ended: [u64; ENDS],
+}
+
+impl Runs {
+    pub(crate) fn add(&mut self, more: Runs) {
+        self.started += more.started;
+        for (sum, more) in self.ended.iter_mut().zip(more.ended) {
+            *sum += more;
+        }
+    }
+
+    /// Jobs run to their end.
+    pub(crate) fn finished(&self) -> u64 {
+        self.ended.iter().sum()
+    }
 }
 
 impl Seat {
-    pub(crate) fn new(id: WorkerId) -> Self {
+    pub(crate) fn new(id: WorkerId, timed: bool) -> Self {
         Seat {
             id,
             parker: Parker::new(),
             dismissed: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
+            started: AtomicU64::new(0),
             ended: Default::default(),
             settled: Default::default(),
+            stopwatch: timed.then(Box::default),
         }
     }
 
@@ -55,16 +85,22 @@ impl Seat {
         self.dismissed.load(Acquire)
     }
 
-    pub(crate) fn job_begins(&self, job: JobId) {
-        self.busy.store(true, Release);
+    /// `stamps` tell when it was accepted and what time it is now.
+    pub(crate) fn job_begins(&self, job: JobId, stamps: Option<(Stamp, Stamp)>) {
+        if let (Some(watch), Some((accepted, now))) = (&self.stopwatch, stamps) {
+            watch.begin(job, accepted, now);
+        }
+        // One writer: no read-modify-write is needed.
+        self.started.store(self.started.load(Relaxed) + 1, Release);
         log::trace!("job {job} starts on worker {}", self.id);
     }
 
-    pub(crate) fn job_ended(&self, outcome: Outcome) {
+    pub(crate) fn job_ended(&self, outcome: Outcome, now: Option<Stamp>) {
+        if let (Some(watch), Some(now)) = (&self.stopwatch, now) {
+            watch.end(now);
+        }
         let count = &self.ended[outcome as usize];
-        // One writer: no read-modify-write is needed.
-        count.store(count.load(Relaxed) + 1, Relaxed);
-        self.busy.store(false, Release);
+        count.store(count.load(Relaxed) + 1, Release);
     }
 
     pub(crate) fn job_settled(&self, generation: Generation) {
@@ -77,13 +113,21 @@ impl Seat {
         std::array::from_fn(|generation| self.settled[generation].load(Acquire))
     }
 
-    /// Jobs run to their end, by outcome.
-    pub(crate) fn ended(&self) -> [u64; 3] {
-        std::array::from_fn(|outcome| self.ended[outcome].load(Relaxed))
+    /// What it ran so far.
+    pub(crate) fn runs(&self) -> Runs {
+        // In this order: none has ended that had not begun.
+        let ended = std::array::from_fn(|outcome| self.ended[outcome].load(Acquire));
+        let started = self.started.load(Acquire);
+        Runs { started, ended }
+    }
+
+    pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
+        self.stopwatch.as_deref()
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Acquire)
+        let runs = self.runs();
+        runs.started > runs.finished()
     }
 
     pub(crate) fn state(&self) -> WorkerState {

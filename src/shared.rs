@@ -1,6 +1,7 @@
 //! What a pool's handles, dispatcher and workers share, and the two ways in for a job.
 
 use crate::bell::Bell;
+use crate::books::Books;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
 use crate::crew::Crew;
@@ -13,7 +14,6 @@ use crate::ready::Ready;
 use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
-use crate::stats::Books;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Fated, Ticket, cause_of};
@@ -113,6 +113,7 @@ impl<P, O, E> Shared<P, O, E> {
     /// The gate has let the job in: it waits in the channel of its priority. No send blocks, since
     /// the gate lets no more in than there is room for.
     fn enqueue(&self, mut ticket: Ticket<P, O, E>) {
+        ticket.begin_wait(&self.books);
         let token = ticket.be_watched(&self.bell);
         match ticket.priority() {
             Priority::High => {
@@ -148,13 +149,16 @@ impl<P, O, E> Shared<P, O, E> {
     /// Nothing waits, and the released jobs are few: a normal job goes straight to
     /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
     #[inline]
-    fn short_way(&self, ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
+    fn short_way(&self, mut ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
         // A low job has no need to hurry, an urgent one has a lane of its own.
         let normal = ticket.priority() == Priority::Normal;
         if !(normal && self.gate.wide_open() && self.ready.has_room()) {
             return Err(ticket);
         }
-        self.ready.put(ticket)?;
+        ticket.begin_wait(&self.books);
+        self.ready.put(ticket).inspect_err(|ticket| {
+            ticket.end_wait(&self.books);
+        })?;
         fence(SeqCst);
         self.crew.wake_one();
         if self.gate.is_closing() {
@@ -385,7 +389,7 @@ where
         self.gate.capacity()
     }
     fn finished(&self) -> u64 {
-        self.roster.ended().iter().sum()
+        self.roster.finished()
     }
     fn state(&self) -> PoolState {
         if self.gate.is_stopped() {

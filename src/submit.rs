@@ -7,6 +7,7 @@ use crate::cancel::CancelToken;
 use crate::error::{DetachedError, Reason, Rejected, SubmitError};
 use crate::handle::JobHandle;
 use crate::job::{JobId, Priority};
+use crate::mark::Mark;
 use crate::shared::{Patience, Shared};
 use crate::slot::Slot;
 use crate::sync::Arc;
@@ -182,11 +183,8 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let slot = Arc::new(Slot::new(payload));
         let heading = Heading {
             id,
-            number,
-            generation,
+            mark: Mark::new(number, generation, self.token.is_some(), self.priority),
             token: token.clone(),
-            cancellable: self.token.is_some(),
-            priority: self.priority,
         };
         let ticket = Ticket::awaited(heading, Arc::clone(&slot));
         self.shared.accept(ticket, wait.patience(token.as_ref()))?;
@@ -204,11 +202,8 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let (number, generation) = self.shared.books.census.count_in();
         let heading = Heading {
             id: JobId::new(id),
-            number,
-            generation,
+            mark: Mark::new(number, generation, self.token.is_some(), self.priority),
             token: token.clone(),
-            cancellable: self.token.is_some(),
-            priority: self.priority,
         };
         let ticket = Ticket::detached(heading, payload, errors.clone());
         self.shared.accept(ticket, wait.patience(token.as_ref()))

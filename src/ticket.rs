@@ -5,16 +5,18 @@ use std::any::Any;
 use std::time::Instant;
 
 use crate::bell::Bell;
+use crate::books::Books;
 use crate::cancel::{CancelToken, Fired, Watch};
 use crate::error::{Cause, DetachedError, JobError, Reason};
 use crate::idle::Generation;
 use crate::job::{JobId, Outcome, Priority};
+use crate::mark::Mark;
 use crate::panics;
 use crate::park::Wake;
 use crate::slot::Slot;
-use crate::stats::Books;
 use crate::sync::Arc;
 use crate::sync::channel::Sender;
+use crate::timings::Stamp;
 use crate::worker::WorkerId;
 
 /// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
@@ -22,12 +24,7 @@ use crate::worker::WorkerId;
 pub(crate) struct Ticket<P, O, E> {
     id: JobId,
     token: Option<CancelToken>,
-    priority: Priority,
-    generation: Generation,
-    /// Did the caller give a token that may fire while the job waits?
-    cancellable: bool,
-    /// For the order of jobs that come back; wraps around.
-    number: u32,
+    mark: Mark,
     /// While the job waits, tells the dispatcher that its token fired.
     watch: Option<Box<Watch>>,
     /// `None` once it is answered.
@@ -47,11 +44,8 @@ enum Body<P, O, E> {
 /// What is written on a ticket.
 pub(crate) struct Heading {
     pub(crate) id: JobId,
-    pub(crate) number: u64,
-    pub(crate) generation: Generation,
+    pub(crate) mark: Mark,
     pub(crate) token: Option<CancelToken>,
-    pub(crate) cancellable: bool,
-    pub(crate) priority: Priority,
 }
 
 /// Whether a job that has not begun still should.
@@ -82,6 +76,8 @@ pub(crate) enum ReplyTo<P, O, E> {
 pub(crate) struct Begun<P, O, E> {
     pub(crate) id: JobId,
     pub(crate) generation: Generation,
+    /// When it was accepted, in pools with timings.
+    pub(crate) accepted: Stamp,
     pub(crate) payload: P,
     pub(crate) token: Option<CancelToken>,
     pub(crate) reply: ReplyTo<P, O, E>,
@@ -89,7 +85,7 @@ pub(crate) struct Begun<P, O, E> {
 
 impl<P, O, E> Fated for Ticket<P, O, E> {
     fn priority(&self) -> Priority {
-        self.priority
+        self.mark.priority()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -140,10 +136,7 @@ impl<P, O, E> Ticket<P, O, E> {
         Ticket {
             id: heading.id,
             token: heading.token,
-            priority: heading.priority,
-            generation: heading.generation,
-            cancellable: heading.cancellable,
-            number: heading.number as u32,
+            mark: heading.mark,
             watch: None,
             body: Some(body),
         }
@@ -153,26 +146,43 @@ impl<P, O, E> Ticket<P, O, E> {
     /// comes back, if it may fire by itself; see [`Shared::enqueue`](crate::shared::Shared).
     pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) -> Option<CancelToken> {
         let token = self.token.as_ref()?;
-        if self.cancellable {
+        let cancellable = self.mark.is_cancellable();
+        if cancellable {
             let watch = token.watch(Arc::clone(bell) as Arc<dyn Wake>);
             self.watch = Some(Box::new(watch));
         }
-        let may_fire = self.cancellable || token.deadline().is_some();
+        let may_fire = cancellable || token.deadline().is_some();
         may_fire.then(|| token.clone())
     }
 
     /// For the order of jobs that come back.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
+    pub(crate) fn order(&self) -> u64 {
+        self.mark.order()
     }
 
     pub(crate) fn generation(&self) -> Generation {
-        self.generation
+        self.mark.generation()
+    }
+
+    /// The job is accepted. In pools with timings, its stamp takes the place of its number.
+    #[inline]
+    pub(crate) fn begin_wait(&mut self, books: &Books) {
+        if let Some(timings) = &books.timings {
+            self.mark.set_order(timings.begin_wait());
+        }
+    }
+
+    /// It waits no more.
+    #[inline]
+    pub(crate) fn end_wait(&self, books: &Books) {
+        if let Some(timings) = &books.timings {
+            timings.end_wait(self.order());
+        }
     }
 
     /// The job was not accepted: its payload.
     pub(crate) fn into_payload(mut self, books: &Books) -> Option<P> {
-        books.turned_away(self.generation);
+        books.turned_away(self.generation());
         match self.body.take()? {
             Body::Awaited(slot) => match slot.give_up(true) {
                 crate::slot::GivenUp::Unstarted(payload) => Some(payload),
@@ -188,12 +198,13 @@ impl<P, O, E> Ticket<P, O, E> {
             self.refuse(fired.into(), books);
             return None;
         }
+        self.end_wait(books);
         let (payload, reply) = match self.body.take()? {
             Body::Awaited(slot) => match slot.begin(worker) {
                 Some(payload) => (payload, ReplyTo::Slot(slot)),
                 None => {
                     panics::discard("job", slot);
-                    books.census.ended_unworked(self.generation);
+                    books.census.ended_unworked(self.generation());
                     return None;
                 }
             },
@@ -201,7 +212,8 @@ impl<P, O, E> Ticket<P, O, E> {
         };
         Some(Begun {
             id: self.id,
-            generation: self.generation,
+            generation: self.generation(),
+            accepted: self.order(),
             payload,
             token: self.token.take(),
             reply,
@@ -210,14 +222,16 @@ impl<P, O, E> Ticket<P, O, E> {
 
     /// Turns the job away, and says so to its caller.
     pub(crate) fn refuse(mut self, reason: Reason, books: &Books) {
+        self.end_wait(books);
         self.answer_refused(reason, Some(books));
-        books.census.ended_unworked(self.generation);
+        books.census.ended_unworked(self.generation());
     }
 
     /// The job's caller has taken it back; drops what is left.
     pub(crate) fn forget(mut self, books: &Books) {
+        self.end_wait(books);
         panics::discard("job", self.body.take());
-        books.census.ended_unworked(self.generation);
+        books.census.ended_unworked(self.generation());
     }
 
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
@@ -325,4 +339,15 @@ fn report<E>(
     }
     // The last sender drops what is left in the channel.
     panics::discard("sender", errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With what a channel adds, a small job is one cache line.
+    #[test]
+    fn a_ticket_is_small() {
+        assert!(size_of::<Ticket<u64, u64, u64>>() <= 56);
+    }
 }
