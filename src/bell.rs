@@ -15,6 +15,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cancel::earliest;
 use crate::park::{Parker, Wake};
 use crate::sync::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
@@ -145,12 +146,12 @@ impl Bell {
         }
     }
 
-    /// The dispatcher sleeps, unless `stay` finds something to do after all.
-    pub(crate) fn sleep(&self, until: Until, stay: impl FnOnce() -> bool) {
+    /// The dispatcher sleeps, at most to that moment, unless `stay` finds something to do after all.
+    pub(crate) fn sleep(&self, until: Until, at: Option<Instant>, stay: impl FnOnce() -> bool) {
         self.mode.store(until as u8, SeqCst);
         fence(SeqCst);
         if !stay() {
-            self.parker.park(self.alarm());
+            self.parker.park(earliest(self.alarm(), at));
         }
         self.mode.store(AWAKE, SeqCst);
     }

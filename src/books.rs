@@ -19,6 +19,8 @@ pub(crate) struct Books {
     lost_errors: AtomicU64,
     /// Numbered, and then turned away at the gate.
     not_accepted: AtomicU64,
+    /// Jobs that wait for the time of their next try.
+    pub(crate) backing_off: AtomicU64,
     start: Instant,
     /// `None` unless the builder asked for them.
     pub(crate) timings: Option<Timings>,
@@ -34,12 +36,13 @@ impl Books {
             closed: AtomicU64::new(0),
             lost_errors: AtomicU64::new(0),
             not_accepted: AtomicU64::new(0),
+            backing_off: AtomicU64::new(0),
             start,
             timings: timed.then(|| Timings::new(start)),
         }
     }
 
-    /// An accepted job was turned away before it began.
+    /// An accepted job was turned away before it began, or between two tries.
     pub(crate) fn refused(&self, reason: Reason) {
         let count = match reason {
             // A caller that would have waited for ever withdrew its job.
@@ -79,11 +82,13 @@ impl Books {
             completed,
             failed,
             panicked,
+            retried: work.runs.retried,
             cancelled: self.cancelled.load(Relaxed),
             expired: self.expired.load(Relaxed),
             closed: self.closed.load(Relaxed),
             lost_errors: self.lost_errors(),
             waiting: waiting as u64,
+            backing_off: self.backing_off.load(Relaxed),
             busy: work.busy,
             total: work.total,
             elapsed: self.start.elapsed(),

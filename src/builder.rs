@@ -140,6 +140,7 @@ impl<P, O, E> Builder<P, O, E> {
             hooks: Hooks::new(self.hooks),
             jobs: bounded(self.capacity),
             low_jobs: unbounded(),
+            retries: unbounded(),
             control,
             gate: Gate::new(self.capacity),
             ready: Ready::new(),

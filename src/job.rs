@@ -54,6 +54,7 @@ pub enum Outcome {
 /// One job, handed by value to [`Worker::run`](crate::Worker::run).
 pub struct Job<P> {
     id: JobId,
+    attempt: u32,
     payload: P,
     /// The submitter's token (with the job's deadline), if it gave one.
     own: Option<CancelToken>,
@@ -62,9 +63,16 @@ pub struct Job<P> {
 }
 
 impl<P> Job<P> {
-    pub(crate) fn new(id: JobId, payload: P, own: Option<CancelToken>, pool: CancelToken) -> Self {
+    pub(crate) fn new(
+        id: JobId,
+        attempt: u32,
+        payload: P,
+        own: Option<CancelToken>,
+        pool: CancelToken,
+    ) -> Self {
         Job {
             id,
+            attempt,
             payload,
             own,
             pool,
@@ -74,6 +82,11 @@ impl<P> Job<P> {
     /// The job's id.
     pub fn id(&self) -> JobId {
         self.id
+    }
+
+    /// Which try this is, from 1 on; more than 1 only with [`Retry`](crate::Retry).
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// What the submitter handed in.

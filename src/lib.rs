@@ -67,6 +67,7 @@
 //! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
 //! TLS to it. With `default-features = false` the pool has three small dependencies.
 
+mod again;
 mod bell;
 mod books;
 mod builder;
@@ -94,6 +95,7 @@ mod panics;
 mod park;
 mod policy;
 mod ready;
+mod retry;
 mod roster;
 mod runner;
 mod seat;
@@ -122,6 +124,7 @@ pub use hook::{Gauge, Hook, PoolState};
 pub use job::{Job, JobId, Outcome, Priority};
 pub use manager::{Manager, WeakManager};
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
+pub use retry::Retry;
 pub use stats::{RunningJob, Stats};
 pub use submit::Submission;
 pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};

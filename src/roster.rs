@@ -196,7 +196,7 @@ impl Roster {
         };
         for seat in seats {
             let runs = seat.runs();
-            work.busy += u64::from(runs.started > runs.finished());
+            work.busy += u64::from(runs.busy());
             work.runs.add(runs);
             let Some(watch) = seat.stopwatch() else {
                 continue;

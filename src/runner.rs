@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::again::{self, Next};
 use crate::cancel::CancelToken;
 use crate::context::{self, Place};
 use crate::dispatcher::{MANY, is_low};
@@ -96,19 +97,23 @@ where
         payload,
         token,
         reply,
+        this,
+        again,
     } = begun;
     let timings = shared.books.timings.as_ref();
     seat.job_begins(id, timings.map(|timings| (accepted, timings.now())));
     shared
         .hooks
         .each("job_start", |hook| hook.job_start(id, me));
-    let job = Job::new(id, payload, token, closing.clone());
+    let job = Job::new(id, this.number, payload, token, closing.clone());
     let ran = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
         Ok(result) => Ran::Returned(result),
         Err(panic) => Ran::Panicked(panic),
     };
     let outcome = ran.outcome();
-    seat.job_ended(outcome, timings.map(Timings::now));
+    let next = again::after(id, again, reply, outcome, shared.gate.is_closing());
+    let last = matches!(next, Next::Answer(_)).then_some(outcome);
+    seat.job_ended(last, timings.map(Timings::now));
     shared
         .hooks
         .each("job_finish", |hook| hook.job_finish(id, me, outcome));
@@ -117,10 +122,18 @@ where
         // Before the reply: who hears of the panic finds the worker on its way out.
         seat.dismiss();
     }
+    let reply = match next {
+        Next::Answer(reply) => reply,
+        Next::TryAgain(ticket, at) => {
+            panics::discard("worker error", ran);
+            shared.try_again(ticket, at);
+            return outcome != Outcome::Panicked;
+        }
+    };
     if reply.is_awaited() && outcome != Outcome::Panicked {
         seeker.search_early();
     }
-    reply.answer(id, me, ran, &shared.books, || seeker.stop_search());
+    reply.answer(id, this, ran, &shared.books, || seeker.stop_search());
     seat.job_settled(generation);
     outcome != Outcome::Panicked
 }

@@ -23,28 +23,29 @@ pub(crate) struct Seat {
     pub(crate) asleep: AtomicBool,
     /// Jobs begun; one more than those ended while one is in hand. Only the worker's thread writes.
     started: AtomicU64,
-    /// Jobs run to their end, by outcome. Only the worker's thread writes.
-    ended: [AtomicU64; ENDS],
+    /// Runs ended, by outcome, and those that are repeated. Only the worker's thread writes.
+    ended: [AtomicU64; 3],
+    retried: AtomicU64,
     /// Jobs ended and answered, by generation. Only the worker's thread writes.
     settled: PerGeneration,
     /// In pools with timings.
     stopwatch: Option<Box<Stopwatch>>,
 }
 
-/// How a run can end.
-const ENDS: usize = 3;
-
 /// What workers ran.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Runs {
     pub(crate) started: u64,
-    /// By outcome.
-    pub(crate) ended: [u64; ENDS],
+    /// Jobs run to their end, by outcome.
+    pub(crate) ended: [u64; 3],
+    /// Runs after which the job was to be tried again.
+    pub(crate) retried: u64,
 }
 
 impl Runs {
     pub(crate) fn add(&mut self, more: Runs) {
         self.started += more.started;
+        self.retried += more.retried;
         for (sum, more) in self.ended.iter_mut().zip(more.ended) {
             *sum += more;
         }
@@ -53,6 +54,11 @@ impl Runs {
     /// Jobs run to their end.
     pub(crate) fn finished(&self) -> u64 {
         self.ended.iter().sum()
+    }
+
+    /// Does one go on?
+    pub(crate) fn busy(&self) -> bool {
+        self.started > self.finished() + self.retried
     }
 }
 
@@ -65,6 +71,7 @@ impl Seat {
             asleep: AtomicBool::new(false),
             started: AtomicU64::new(0),
             ended: Default::default(),
+            retried: AtomicU64::new(0),
             settled: Default::default(),
             stopwatch: timed.then(Box::default),
         }
@@ -95,11 +102,15 @@ impl Seat {
         log::trace!("job {job} starts on worker {}", self.id);
     }
 
-    pub(crate) fn job_ended(&self, outcome: Outcome, now: Option<Stamp>) {
+    /// `None`: the job is to be tried again.
+    pub(crate) fn job_ended(&self, outcome: Option<Outcome>, now: Option<Stamp>) {
         if let (Some(watch), Some(now)) = (&self.stopwatch, now) {
             watch.end(now);
         }
-        let count = &self.ended[outcome as usize];
+        let count = match outcome {
+            Some(outcome) => &self.ended[outcome as usize],
+            None => &self.retried,
+        };
         count.store(count.load(Relaxed) + 1, Release);
     }
 
@@ -117,8 +128,13 @@ impl Seat {
     pub(crate) fn runs(&self) -> Runs {
         // In this order: none has ended that had not begun.
         let ended = std::array::from_fn(|outcome| self.ended[outcome].load(Acquire));
+        let retried = self.retried.load(Acquire);
         let started = self.started.load(Acquire);
-        Runs { started, ended }
+        Runs {
+            started,
+            ended,
+            retried,
+        }
     }
 
     pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
@@ -126,8 +142,7 @@ impl Seat {
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        let runs = self.runs();
-        runs.started > runs.finished()
+        self.runs().busy()
     }
 
     pub(crate) fn state(&self) -> WorkerState {

@@ -9,6 +9,7 @@ use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
 use crate::hook::{Gauge, Hooks, PoolState};
 use crate::job::{JobId, Priority};
+use crate::panics;
 use crate::park::{Parker, Wake};
 use crate::ready::Ready;
 use crate::roster::{Blocked, Roster};
@@ -41,6 +42,8 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
     /// The same for low ones. The gate bounds both together.
     pub(crate) low_jobs: BothEnds<Ticket<P, O, E>>,
+    /// Jobs to be tried again, and when.
+    pub(crate) retries: BothEnds<(Ticket<P, O, E>, Instant)>,
     pub(crate) control: Sender<Command>,
     pub(crate) gate: Gate,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
@@ -135,15 +138,28 @@ impl<P, O, E> Shared<P, O, E> {
                 self.bell.job_arrived();
             }
         }
-        // After the job is there: whoever looks for dead jobs from now on finds it.
-        if let Some(token) = token {
-            if let Some(at) = token.deadline() {
-                self.bell.set_alarm(at);
-            }
-            if token.is_cancelled() {
-                self.bell.ask_sweep();
-            }
+        self.mind(token);
+    }
+
+    /// After the job with this token is there: whoever looks for dead jobs from now on finds it.
+    fn mind(&self, token: Option<CancelToken>) {
+        let Some(token) = token else { return };
+        if let Some(at) = token.deadline() {
+            self.bell.set_alarm(at);
         }
+        if token.is_cancelled() {
+            self.bell.ask_sweep();
+        }
+    }
+
+    /// The job was accepted before: the gate does not count it until it is time.
+    pub(crate) fn try_again(&self, mut ticket: Ticket<P, O, E>, at: Instant) {
+        let token = ticket.be_watched(&self.bell);
+        self.books.backing_off.fetch_add(1, SeqCst);
+        let sent = self.retries.0.send((ticket, at));
+        debug_assert!(sent.is_ok(), "the pool holds both ends");
+        self.bell.ring();
+        self.mind(token);
     }
 
     /// Nothing waits, and the released jobs are few: a normal job goes straight to
@@ -310,11 +326,20 @@ impl<P, O, E> Shared<P, O, E> {
                 self.place_to_free();
                 Err(Rejected { payload, reason }.into())
             }
-            GivenUp::Running(worker) => Err(SubmitError::Failed(JobError::new(
-                id,
-                Some(worker),
-                cause_of(reason),
-            ))),
+            GivenUp::BetweenTries(payload, last) => {
+                self.books.refused(reason);
+                self.bell.ask_sweep();
+                if reason == Reason::WouldDeadlock {
+                    return Err(Rejected { payload, reason }.into());
+                }
+                panics::discard("payload", payload);
+                let error = JobError::new(id, Some(last), cause_of(reason));
+                Err(SubmitError::Failed(error))
+            }
+            GivenUp::Running(this) => {
+                let error = JobError::new(id, Some(this), cause_of(reason));
+                Err(SubmitError::Failed(error))
+            }
             GivenUp::Settled(reply) => reply,
             GivenUp::Taken => unreachable!("a reply is taken once"),
         }

@@ -14,7 +14,7 @@ use crate::worker::WorkerId;
 ///
 /// While jobs are under way the numbers are read one after the other. At rest the books balance:
 /// `accepted` is the sum of the six outcomes `completed`, `failed`, `panicked`, `cancelled`,
-/// `expired` and `closed`, and `started` that of the first three.
+/// `expired` and `closed`, and `started` that of the first three and `retried`.
 ///
 /// As text it is one line for a log, or two with timings; what is zero and says nothing is left out.
 ///
@@ -36,7 +36,7 @@ use crate::worker::WorkerId;
 pub struct Stats {
     /// Jobs that the pool took on.
     pub accepted: u64,
-    /// Jobs that a worker began.
+    /// Runs that a worker began: a job with retries may have several.
     pub started: u64,
     /// Jobs that a worker ran to an output.
     pub completed: u64,
@@ -44,16 +44,21 @@ pub struct Stats {
     pub failed: u64,
     /// Jobs in which a worker panicked.
     pub panicked: u64,
-    /// Jobs taken back before they began, by a cancel token or handle.
+    /// Runs that failed or panicked, and after which the job was to be tried again. The job is
+    /// counted among the others once it has ended.
+    pub retried: u64,
+    /// Jobs taken back before they began, or between two tries, by a cancel token or handle.
     pub cancelled: u64,
-    /// Jobs whose deadline passed before they began.
+    /// Jobs whose deadline passed before they began, or between two tries.
     pub expired: u64,
-    /// Jobs that the pool's end came before.
+    /// Jobs that the pool's end came before, or between two tries.
     pub closed: u64,
     /// Failures of detached jobs that found no listener (each also counted above).
     pub lost_errors: u64,
     /// Jobs that are accepted and not yet released to the workers.
     pub waiting: u64,
+    /// Jobs that wait for the time of their next try; not among `waiting`.
+    pub backing_off: u64,
     /// Workers that run a job.
     pub busy: u64,
     /// Workers that have a thread; never less than `busy`.
@@ -67,11 +72,12 @@ pub struct Stats {
     /// The job that has been running for longest. `None` if none runs, or without
     /// [`timings`](crate::Builder::timings).
     pub longest_running: Option<RunningJob>,
-    /// How long the jobs that began had waited, from when they were accepted. `None` without
+    /// How long the jobs that began had waited, from when they were accepted, or from when it was
+    /// time for their next try. `None` without
     /// [`timings`](crate::Builder::timings).
     #[cfg(feature = "histograms")]
     pub wait_times: Option<Histogram>,
-    /// How long workers ran the jobs that have ended, `job_start` hooks included. `None` without
+    /// How long the runs took that have ended, `job_start` hooks included. `None` without
     /// [`timings`](crate::Builder::timings).
     #[cfg(feature = "histograms")]
     pub run_times: Option<Histogram>,
@@ -96,7 +102,7 @@ impl Stats {
     }
 
     /// What was counted after `earlier`, of the same pool: counters, times and `elapsed` are the
-    /// differences; what tells of a moment (`waiting`, `busy`, `total`, the oldest and the longest
+    /// differences; what tells of a moment (`waiting`, `backing_off`, `busy`, `total`, the oldest and the longest
     /// job) is as in `self`.
     ///
     /// ```
@@ -115,12 +121,13 @@ impl Stats {
     #[must_use = "this is the difference; the two are as they were"]
     pub fn since(&self, earlier: &Stats) -> Stats {
         let mut lately = self.clone();
-        let counters: [fn(&mut Stats) -> &mut u64; 9] = [
+        let counters: [fn(&mut Stats) -> &mut u64; 10] = [
             |stats| &mut stats.accepted,
             |stats| &mut stats.started,
             |stats| &mut stats.completed,
             |stats| &mut stats.failed,
             |stats| &mut stats.panicked,
+            |stats| &mut stats.retried,
             |stats| &mut stats.cancelled,
             |stats| &mut stats.expired,
             |stats| &mut stats.closed,
@@ -156,6 +163,7 @@ impl fmt::Display for Stats {
             (self.cancelled, "cancelled"),
             (self.expired, "expired"),
             (self.closed, "closed"),
+            (self.retried, "tries repeated"),
             (self.lost_errors, "errors lost"),
         ];
         let mut before = ": ";
@@ -166,6 +174,9 @@ impl fmt::Display for Stats {
         write!(f, "; {} of {} workers busy", self.busy, self.total)?;
         if self.waiting > 0 {
             write!(f, ", {} jobs waiting", self.waiting)?;
+        }
+        if self.backing_off > 0 {
+            write!(f, ", {} to be tried again", self.backing_off)?;
         }
         if let Some(oldest) = self.oldest_waiting {
             write!(f, ", the oldest job waits for {}", Humane(oldest))?;

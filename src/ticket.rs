@@ -4,6 +4,7 @@ use std::any::Any;
 
 use std::time::Instant;
 
+use crate::again::{Again, Try};
 use crate::bell::Bell;
 use crate::books::Books;
 use crate::cancel::{CancelToken, Fired, Watch};
@@ -14,8 +15,8 @@ use crate::mark::Mark;
 use crate::panics;
 use crate::park::Wake;
 use crate::slot::Slot;
-use crate::sync::Arc;
 use crate::sync::channel::Sender;
+use crate::sync::{Arc, Ordering::SeqCst};
 use crate::timings::Stamp;
 use crate::worker::WorkerId;
 
@@ -25,13 +26,19 @@ pub(crate) struct Ticket<P, O, E> {
     id: JobId,
     token: Option<CancelToken>,
     mark: Mark,
-    /// While the job waits, tells the dispatcher that its token fired.
-    watch: Option<Box<Watch>>,
+    /// What few jobs have.
+    extras: Option<Box<Extras<P>>>,
     /// `None` once it is answered.
     body: Option<Body<P, O, E>>,
 }
 
-enum Body<P, O, E> {
+struct Extras<P> {
+    /// While the job waits, tells the dispatcher that its token fired.
+    watch: Option<Watch>,
+    again: Option<Box<Again<P>>>,
+}
+
+pub(crate) enum Body<P, O, E> {
     /// Somebody waits, or may; the payload lies in the slot, where the caller can take it back.
     Awaited(Arc<Slot<P, O, E>>),
     /// Only failures are heard of.
@@ -42,10 +49,11 @@ enum Body<P, O, E> {
 }
 
 /// What is written on a ticket.
-pub(crate) struct Heading {
+pub(crate) struct Heading<P> {
     pub(crate) id: JobId,
     pub(crate) mark: Mark,
     pub(crate) token: Option<CancelToken>,
+    pub(crate) again: Option<Box<Again<P>>>,
 }
 
 /// Whether a job that has not begun still should.
@@ -81,6 +89,9 @@ pub(crate) struct Begun<P, O, E> {
     pub(crate) payload: P,
     pub(crate) token: Option<CancelToken>,
     pub(crate) reply: ReplyTo<P, O, E>,
+    /// Its number, from 1 on.
+    pub(crate) this: Try,
+    pub(crate) again: Option<Box<Again<P>>>,
 }
 
 impl<P, O, E> Fated for Ticket<P, O, E> {
@@ -124,20 +135,30 @@ pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
 }
 
 impl<P, O, E> Ticket<P, O, E> {
-    pub(crate) fn awaited(heading: Heading, slot: Arc<Slot<P, O, E>>) -> Self {
+    pub(crate) fn awaited(heading: Heading<P>, slot: Arc<Slot<P, O, E>>) -> Self {
         Ticket::new(heading, Body::Awaited(slot))
     }
 
-    pub(crate) fn detached(heading: Heading, payload: P, errors: Sender<DetachedError<E>>) -> Self {
+    pub(crate) fn detached(
+        heading: Heading<P>,
+        payload: P,
+        errors: Sender<DetachedError<E>>,
+    ) -> Self {
         Ticket::new(heading, Body::Detached { payload, errors })
     }
 
-    fn new(heading: Heading, body: Body<P, O, E>) -> Self {
+    pub(crate) fn new(heading: Heading<P>, body: Body<P, O, E>) -> Self {
+        let extras = heading.again.map(|again| {
+            Box::new(Extras {
+                watch: None,
+                again: Some(again),
+            })
+        });
         Ticket {
             id: heading.id,
             token: heading.token,
             mark: heading.mark,
-            watch: None,
+            extras,
             body: Some(body),
         }
     }
@@ -149,7 +170,15 @@ impl<P, O, E> Ticket<P, O, E> {
         let cancellable = self.mark.is_cancellable();
         if cancellable {
             let watch = token.watch(Arc::clone(bell) as Arc<dyn Wake>);
-            self.watch = Some(Box::new(watch));
+            match &mut self.extras {
+                Some(extras) => extras.watch = Some(watch),
+                None => {
+                    self.extras = Some(Box::new(Extras {
+                        watch: Some(watch),
+                        again: None,
+                    }));
+                }
+            }
         }
         let may_fire = cancellable || token.deadline().is_some();
         may_fire.then(|| token.clone())
@@ -199,8 +228,12 @@ impl<P, O, E> Ticket<P, O, E> {
             return None;
         }
         self.end_wait(books);
+        let this = Try {
+            worker,
+            number: self.last_try().map_or(1, |last| last.number + 1),
+        };
         let (payload, reply) = match self.body.take()? {
-            Body::Awaited(slot) => match slot.begin(worker) {
+            Body::Awaited(slot) => match slot.begin(this) {
                 Some(payload) => (payload, ReplyTo::Slot(slot)),
                 None => {
                     panics::discard("job", slot);
@@ -210,6 +243,10 @@ impl<P, O, E> Ticket<P, O, E> {
             },
             Body::Detached { payload, errors } => (payload, ReplyTo::Errors(errors)),
         };
+        let mut again = self.extras.take().and_then(|extras| extras.again);
+        if let Some(again) = &mut again {
+            again.begin(this, &payload, self.mark, self.token.as_ref());
+        }
         Some(Begun {
             id: self.id,
             generation: self.generation(),
@@ -217,7 +254,14 @@ impl<P, O, E> Ticket<P, O, E> {
             payload,
             token: self.token.take(),
             reply,
+            this,
+            again,
         })
+    }
+
+    /// The try that ended last.
+    fn last_try(&self) -> Option<Try> {
+        self.extras.as_ref()?.again.as_ref()?.last
     }
 
     /// Turns the job away, and says so to its caller.
@@ -234,18 +278,30 @@ impl<P, O, E> Ticket<P, O, E> {
         books.census.ended_unworked(self.generation());
     }
 
+    /// The job waited for the time of its next try, and gets none: it is turned away, or, without a
+    /// reason, forgotten.
+    pub(crate) fn end_back_off(mut self, reason: Option<Reason>, books: &Books) {
+        books.backing_off.fetch_sub(1, SeqCst);
+        self.begin_wait(books); // what follows ends it
+        match reason {
+            Some(reason) => self.refuse(reason, books),
+            None => self.forget(books),
+        }
+    }
+
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
         // Counted before the caller can know.
         let count = || books.iter().for_each(|books| books.refused(reason));
         match self.body.take() {
             None => {}
             Some(Body::Awaited(slot)) => {
-                slot.reject(reason, count);
+                let rest = slot.reject(self.id, reason, count);
+                panics::discard("payload", rest);
                 panics::discard("job", slot);
             }
             Some(Body::Detached { payload, errors }) => {
                 count();
-                let error = JobError::new(self.id, None, cause_of(reason));
+                let error = JobError::new(self.id, self.last_try(), cause_of(reason));
                 report(self.id, error, errors, books);
                 panics::discard("payload", payload);
             }
@@ -288,7 +344,7 @@ impl<P, O, E> ReplyTo<P, O, E> {
     pub(crate) fn answer(
         self,
         id: JobId,
-        worker: WorkerId,
+        this: Try,
         ran: Ran<O, E>,
         books: &Books,
         busy: impl FnOnce(),
@@ -298,7 +354,7 @@ impl<P, O, E> ReplyTo<P, O, E> {
             Ran::Returned(Err(error)) => Err(Cause::Worker(error)),
             Ran::Panicked(panic) => Err(Cause::Panicked(panics::message(panic))),
         };
-        let result = result.map_err(|cause| JobError::new(id, Some(worker), cause));
+        let result = result.map_err(|cause| JobError::new(id, Some(this), cause));
         match self {
             ReplyTo::Slot(slot) => {
                 let unwanted = slot.finish(result);
