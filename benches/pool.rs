@@ -3,13 +3,14 @@
 //! Contenders take turns in one process, several runs each; medians and their ratio are printed.
 //! `-- --smoke` runs each once with few jobs, to see that nothing breaks.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use worker_pool::{Job, Manager};
+use worker_pool::{Job, Manager, Meter, Submission};
 
 mod alloc_count;
 
@@ -43,14 +44,18 @@ fn main() {
         || pool_submitters(2, 8, jobs),
         || bare_submitters(2, 8, jobs),
     );
+    extras("extras, detached", runs, |extra| {
+        detached(extra, 2, 1_000_000 / scale)
+    });
+    extras("extras, 8 blocking submitters", runs, |extra| {
+        submitters(extra, 2, 8, 25_000 / scale)
+    });
     allocations();
     idle_cpu(if smoke { 1 } else { 5 });
 }
 
 fn compare(what: &str, runs: usize, mut ours: impl FnMut() -> f64, mut bare: impl FnMut() -> f64) {
-    // `cargo bench --bench pool -- detached` runs what has the word in its name.
-    let mut words = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
-    if words.next().is_some_and(|word| !what.contains(&word)) {
+    if !is_wanted(what) {
         return;
     }
     let (mut a, mut b) = (Vec::new(), Vec::new());
@@ -66,6 +71,44 @@ fn compare(what: &str, runs: usize, mut ours: impl FnMut() -> f64, mut bare: imp
     );
 }
 
+/// `cargo bench --bench pool -- detached` runs what has the word in its name.
+fn is_wanted(what: &str) -> bool {
+    let mut words = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
+    words.next().is_none_or(|word| what.contains(&word))
+}
+
+/// What a pool or a job can have beyond the plain one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Extra {
+    None,
+    Meter,
+    Timings,
+    Deadline,
+}
+
+/// The price of each extra, beside a pool without.
+fn extras(what: &str, runs: usize, run: impl Fn(Extra) -> f64) {
+    if !is_wanted(what) {
+        return;
+    }
+    let all = [Extra::None, Extra::Meter, Extra::Timings, Extra::Deadline];
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..runs {
+        for (extra, times) in all.iter().zip(&mut times) {
+            times.push(run(*extra));
+        }
+    }
+    let mut plain = 0.0;
+    for (extra, times) in all.iter().zip(times) {
+        let (median, text) = summary(times);
+        if *extra == Extra::None {
+            plain = median;
+        }
+        let name = format!("{what}: {extra:?}").to_lowercase();
+        println!("{name:<42} {text:<26} {:+.0}", median - plain);
+    }
+}
+
 fn summary(mut runs: Vec<f64>) -> (f64, String) {
     runs.sort_by(f64::total_cmp);
     let median = runs[runs.len() / 2];
@@ -78,10 +121,18 @@ fn per_job(start: Instant, jobs: u64) -> f64 {
 }
 
 fn pool(workers: usize) -> Manager<u64, u64> {
-    let pool = Manager::builder()
+    pool_with(Extra::None, workers)
+}
+
+fn pool_with(extra: Extra, workers: usize) -> Manager<u64, u64> {
+    let builder = Manager::builder()
         .queue_capacity(CAPACITY)
-        .build()
-        .expect("build");
+        .timings(extra == Extra::Timings);
+    let builder = match extra {
+        Extra::Meter => builder.hook(Meter::new()),
+        _ => builder,
+    };
+    let pool = builder.build().expect("build");
     for _ in 0..workers {
         pool.add(|job: Job<u64>| Ok(job.into_payload() + 1))
             .expect("add");
@@ -99,12 +150,25 @@ fn pool_round_trip(workers: usize, jobs: u64) -> f64 {
     per_job(start, jobs)
 }
 
+/// A deadline that is too far to be missed.
+fn job(pool: &Manager<u64, u64>, extra: Extra, job: u64) -> Submission<'_, u64, u64, Infallible> {
+    match extra {
+        Extra::Deadline => pool.job(job).timeout(Duration::from_secs(3600)),
+        _ => pool.job(job),
+    }
+}
+
 fn pool_detached(workers: usize, jobs: u64) -> f64 {
-    let pool = pool(workers);
+    detached(Extra::None, workers, jobs)
+}
+
+fn detached(extra: Extra, workers: usize, jobs: u64) -> f64 {
+    let pool = pool_with(extra, workers);
     let (errors, _failures) = bounded(1);
     let start = Instant::now();
-    for job in 0..jobs {
-        pool.detach_submit(job, job, &errors).expect("detach");
+    for number in 0..jobs {
+        let job = job(&pool, extra, number);
+        job.detach(number, &errors).expect("detach");
     }
     pool.drain();
     let time = per_job(start, jobs);
@@ -112,14 +176,19 @@ fn pool_detached(workers: usize, jobs: u64) -> f64 {
     time
 }
 
-fn pool_submitters(workers: usize, submitters: usize, jobs: u64) -> f64 {
-    let pool = pool(workers);
+fn pool_submitters(workers: usize, threads: usize, jobs: u64) -> f64 {
+    submitters(Extra::None, workers, threads, jobs)
+}
+
+fn submitters(extra: Extra, workers: usize, submitters: usize, jobs: u64) -> f64 {
+    let pool = &pool_with(extra, workers);
     let start = Instant::now();
     thread::scope(|scope| {
         for _ in 0..submitters {
-            scope.spawn(|| {
-                for job in 0..jobs {
-                    assert_eq!(pool.submit(job).expect("submit"), job + 1);
+            scope.spawn(move || {
+                for number in 0..jobs {
+                    let answer = job(pool, extra, number).submit();
+                    assert_eq!(answer.expect("submit"), number + 1);
                 }
             });
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::batch::Open;
+use crate::books::Books;
 use crate::cancel::CancelToken;
 use crate::dispatcher;
 use crate::elastic::Elastic;
@@ -17,7 +18,6 @@ use crate::restart::Restarts;
 use crate::roster::Roster;
 use crate::shared::Shared;
 use crate::spawn::{Free, Spawn};
-use crate::stats::Books;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::{Arc, Weak, thread};
 use crate::worker::{Worker, WorkerId};
@@ -90,6 +90,7 @@ pub struct Builder<P, O, E> {
     restarts: Restarts,
     no_workers: NoWorkers,
     on_drop: OnDrop,
+    timings: bool,
 }
 
 impl<P, O, E> Builder<P, O, E> {
@@ -108,6 +109,7 @@ impl<P, O, E> Builder<P, O, E> {
             restarts: Restarts::default(),
             no_workers: NoWorkers::default(),
             on_drop: OnDrop::Close,
+            timings: false,
         }
     }
 
@@ -149,6 +151,23 @@ impl<P, O, E> Builder<P, O, E> {
     /// What becomes of the pool when its last handle is dropped.
     pub(crate) fn on_drop(mut self, on_drop: OnDrop) -> Self {
         self.on_drop = on_drop;
+        self
+    }
+
+    /// Measures how long jobs wait and run, for [`Stats`](crate::Stats); off unless given, since the
+    /// clock is read three times for each job.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<u32>::builder().timings(true).build()?;
+    /// assert_eq!(pool.stats().oldest_waiting, None);
+    /// pool.try_submit(1)?; // no worker is there to take it
+    /// assert!(pool.stats().oldest_waiting.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timings(mut self, timings: bool) -> Self {
+        self.timings = timings;
         self
     }
 
@@ -288,7 +307,7 @@ impl<P, O, E> Builder<P, O, E> {
         let gauge = Arc::new(PoolGauge {
             name: self.name,
             gate: Arc::new(Gate::new(self.capacity)),
-            roster: Arc::new(Roster::new()),
+            roster: Arc::new(Roster::new(self.timings)),
         });
         let seen: Weak<dyn Gauge> = Arc::downgrade(&gauge) as Weak<dyn Gauge>;
         let shared = Arc::new(Shared {
@@ -303,6 +322,7 @@ impl<P, O, E> Builder<P, O, E> {
             no_workers: self.no_workers,
             jobs: bounded(self.capacity),
             low_jobs: unbounded(),
+            retries: unbounded(),
             control,
             gate: Arc::clone(&gauge.gate),
             ready: Ready::new(),
@@ -311,7 +331,7 @@ impl<P, O, E> Builder<P, O, E> {
             bell: Arc::new(crate::bell::Bell::new()),
             roster: Arc::clone(&gauge.roster),
             gauge,
-            books: Books::default(),
+            books: Books::new(self.timings),
             closing: CancelToken::new(),
         });
         let settings = thread::Builder::new().name(format!("{}-0", shared.thread_prefix));

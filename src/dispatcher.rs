@@ -67,6 +67,9 @@ pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Comm
         for ticket in shared.jobs.1.try_iter().chain(shared.low_jobs.1.try_iter()) {
             ticket.refuse(Reason::Closed, &shared.books);
         }
+        for (ticket, _) in shared.retries.1.try_iter() {
+            ticket.end_back_off(Some(Reason::Closed), &shared.books);
+        }
         shared.refuse_released();
     }
     log::debug!("pool {:?} is closed", shared.name());
@@ -87,6 +90,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 busy = true;
             }
             busy |= self.turn_away_abandoned();
+            busy |= self.take_retries();
             busy |= self.feed();
             if !busy && !self.settle() {
                 self.sleep();
@@ -132,6 +136,34 @@ impl<P, O, E> Dispatcher<P, O, E> {
         any
     }
 
+    /// Takes the jobs that failed and are to be tried again, and lets those wait whose time has
+    /// come. Were there any?
+    fn take_retries(&mut self) -> bool {
+        if self.shared.retries.1.is_empty() && self.policy.next_try().is_none() {
+            return false;
+        }
+        let now = Instant::now();
+        let failed = self.take_failed(now);
+        let due = self.policy.next_try().is_some_and(|at| at <= now);
+        if due {
+            // All that came before them: they go to the end.
+            self.take_all(now);
+            self.step(Event::Tick, now);
+        }
+        self.act_at_once();
+        failed || due
+    }
+
+    fn take_failed(&mut self, now: Instant) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut any = false;
+        for (ticket, at) in shared.retries.1.try_iter() {
+            self.step(Event::Failed(ticket, at), now);
+            any = true;
+        }
+        any
+    }
+
     /// Takes all waiting jobs in hand and drops the dead among them.
     fn sweep(&mut self) {
         let now = Instant::now();
@@ -156,11 +188,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
             is_dead
         });
         for ticket in dead {
+            // First, so that who hears of its end finds its place free.
+            shared.gate.leave(1);
             match ticket.fate() {
                 Fate::Dead(reason) => ticket.refuse(reason, &shared.books),
                 Fate::Gone | Fate::Live => ticket.forget(&shared.books),
             }
-            shared.gate.leave(1);
         }
         next
     }
@@ -208,6 +241,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let shared = Arc::clone(&self.shared);
         self.take_from(&shared.jobs.1, usize::MAX, now);
         self.take_from(&shared.low_jobs.1, usize::MAX, now);
+        self.take_failed(now);
     }
 
     fn take_from(&mut self, jobs: &Receiver<Ticket<P, O, E>>, most: usize, now: Instant) -> bool {
@@ -238,6 +272,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let mut released = 0;
         // Submitters on the short way may have filled the last places.
         let mut back = Vec::new();
+        let mut again = Vec::new();
         self.shared.ready.set_depth(self.policy.depth());
         for action in actions.drain(..) {
             match action {
@@ -254,6 +289,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 Action::Forget(ticket) => {
                     ticket.forget(&self.shared.books);
                 }
+                Action::WaitAgain(ticket) => again.push(ticket),
+                Action::GiveUp(ticket, reason) => self.give_up(ticket, reason),
                 Action::RefuseReleased => {
                     // First, so that a submitter on the short way looks after its job itself.
                     self.shared.ready.shut();
@@ -277,11 +314,35 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 self.step(Event::NoPlace(ticket), now);
             }
         }
+        for ticket in again {
+            self.wait_again(ticket);
+        }
         if released > 0 {
             fence(SeqCst);
             self.shared.crew.wake_one();
         }
         left
+    }
+
+    /// A job that was accepted before waits for a worker once more, whatever the queue's capacity.
+    fn wait_again(&mut self, mut ticket: Ticket<P, O, E>) {
+        let shared = Arc::clone(&self.shared);
+        shared.gate.come_back(1);
+        shared.books.backing_off.fetch_sub(1, SeqCst);
+        ticket.begin_wait(&shared.books);
+        if ticket.priority() == Priority::High {
+            shared.ready.put_urgent(ticket);
+            fence(SeqCst);
+            shared.crew.wake_one();
+        } else {
+            self.step(Event::Arrived(ticket), Instant::now());
+        }
+    }
+
+    /// A job gets no further try. It has no place in the queue.
+    fn give_up(&mut self, ticket: Ticket<P, O, E>, reason: Option<Reason>) {
+        self.refused += usize::from(reason == Some(Reason::Closed));
+        ticket.end_back_off(reason, &self.shared.books);
     }
 
     fn reap(&mut self, id: WorkerId) {
@@ -338,7 +399,10 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 .roster
                 .all_serving()
                 .is_some_and(|all| shared.crew.sleeping_quietly() == Some(all))
-            && shared.ready.len() == 0;
+            && shared.ready.len() == 0
+            // A worker whose job is to be tried again says so before it lies down.
+            && shared.retries.1.is_empty()
+            && self.policy.next_try().is_none();
         if settled {
             // Workers take nothing any more, so what slips in late is turned away, not lost.
             self.step(Event::Settled, Instant::now());
@@ -354,12 +418,13 @@ impl<P, O, E> Dispatcher<P, O, E> {
             shared.roster.judge(); // else another worker may come
         }
         let empty = || shared.jobs.1.is_empty() && shared.low_jobs.1.is_empty();
+        let at = earliest(self.policy.next_try(), next_look);
         if self.policy.in_hand() > 0 || !empty() {
-            shared.bell.sleep(Until::LowWater, next_look, || {
+            shared.bell.sleep(Until::LowWater, at, || {
                 is_low(shared.ready.released(), shared.ready.depth())
             });
         } else {
-            shared.bell.sleep(Until::Job, next_look, || !empty());
+            shared.bell.sleep(Until::Job, at, || !empty());
         }
     }
 }

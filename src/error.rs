@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::again::Try;
 use crate::job::JobId;
 use crate::worker::WorkerId;
 
@@ -81,7 +82,7 @@ pub enum Cause<E> {
     Cancelled,
     /// Its deadline passed.
     DeadlinePassed,
-    /// The pool closed before the job began.
+    /// The pool closed before the job began, or between two tries.
     Closed,
     /// The pool's last worker was gone for good before the job began; see
     /// [`NoWorkers`](crate::NoWorkers).
@@ -94,15 +95,23 @@ pub enum Cause<E> {
 pub struct JobError<E> {
     /// The job.
     pub job: JobId,
-    /// The worker that ran it; `None` when it never began.
+    /// The worker that ran it, last; `None` when it never began.
     pub worker: Option<WorkerId>,
     /// What happened.
     pub cause: Cause<E>,
+    /// How many times a worker began it: more than 1 only with [`Retry`](crate::Retry).
+    pub tries: u32,
 }
 
 impl<E> JobError<E> {
-    pub(crate) fn new(job: JobId, worker: Option<WorkerId>, cause: Cause<E>) -> Self {
-        JobError { job, worker, cause }
+    /// `last` is its last try, if any.
+    pub(crate) fn new(job: JobId, last: Option<Try>, cause: Cause<E>) -> Self {
+        JobError {
+            job,
+            worker: last.map(|last| last.worker),
+            cause,
+            tries: last.map_or(0, |last| last.number),
+        }
     }
 
     /// The worker's own error, if that is what happened.
@@ -120,11 +129,17 @@ impl<E: fmt::Display> fmt::Display for JobError<E> {
         if let Some(worker) = self.worker {
             write!(f, " on worker {worker}")?;
         }
+        if self.tries > 1 {
+            write!(f, " in try {}", self.tries)?;
+        }
         match &self.cause {
             Cause::Worker(error) => write!(f, " failed: {error}"),
             Cause::Panicked(message) => write!(f, " panicked: {message}"),
             Cause::Cancelled => f.write_str(" was cancelled"),
             Cause::DeadlinePassed => f.write_str(" missed its deadline"),
+            Cause::Closed if self.tries > 0 => {
+                f.write_str(" is not tried again: the pool is closed")
+            }
             Cause::Closed => f.write_str(" was not run: the pool is closed"),
             Cause::NoWorkers => f.write_str(" was not run: the pool has no workers any more"),
         }

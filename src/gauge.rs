@@ -24,7 +24,7 @@ impl Gauge for PoolGauge {
         self.gate.capacity()
     }
     fn finished(&self) -> u64 {
-        self.roster.ended().iter().sum()
+        self.roster.finished()
     }
     fn state(&self) -> PoolState {
         if self.gate.is_stopped() {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use crate::cancel::CancelToken;
 use crate::error::{Reason, SubmitError};
 use crate::job::JobId;
+use crate::panics;
 use crate::shared::Shared;
-use crate::slot::Slot;
+use crate::slot::{Slot, Turned};
 use crate::sync::Arc;
 
 /// The result of a job, to be waited for, polled or cancelled, from any thread.
@@ -81,15 +82,23 @@ impl<P, O, E> JobHandle<P, O, E> {
     }
 
     /// Cancels the job, unless it has ended. One that has not begun never will, and waiting gives
-    /// its payload back; for one that runs, [`Job::is_cancelled`](crate::Job::is_cancelled) becomes
+    /// its payload back; one that waits for another [try](crate::Retry) gets none; for one that runs, [`Job::is_cancelled`](crate::Job::is_cancelled) becomes
     /// true and waiting ends at once. `false` if it was too late.
     pub fn cancel(&self) -> bool {
         // First the job, then the token: else a worker that sees the token could be faster.
         let count = || self.shared.books.refused(Reason::Cancelled);
-        let withdrawn = self.slot.reject(Reason::Cancelled, count);
-        if withdrawn {
-            self.shared.place_to_free();
-        }
+        let withdrawn = match self.slot.reject(self.id, Reason::Cancelled, count) {
+            Turned::Not => false,
+            Turned::Away => {
+                self.shared.place_to_free();
+                true
+            }
+            Turned::AfterTries(payload) => {
+                self.shared.bell.ask_sweep();
+                panics::discard("payload", payload);
+                true
+            }
+        };
         let running = !self.slot.is_settled();
         self.token.cancel();
         withdrawn || running

@@ -55,14 +55,16 @@ pub enum Outcome {
 /// One job, handed by value to [`Worker::run`](crate::Worker::run).
 pub struct Job<P> {
     id: JobId,
+    attempt: u32,
     payload: P,
     tokens: Lent,
 }
 
 impl<P> Job<P> {
-    pub(crate) fn new(id: JobId, payload: P, tokens: Lent) -> Self {
+    pub(crate) fn new(id: JobId, attempt: u32, payload: P, tokens: Lent) -> Self {
         Job {
             id,
+            attempt,
             payload,
             tokens,
         }
@@ -75,6 +77,11 @@ impl<P> Job<P> {
     /// The job's id.
     pub fn id(&self) -> JobId {
         self.id
+    }
+
+    /// Which try this is, from 1 on; more than 1 only with [`Retry`](crate::Retry).
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// What the submitter handed in.

@@ -67,11 +67,14 @@
 //!
 //! # Features
 //!
+//! `histograms` (default) adds quantiles of waiting and running times to [`Stats`].
 //! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
 //! TLS to it. `affinity` lets workers be pinned to cores. With `default-features = false` the pool has three small dependencies.
 
+mod again;
 mod batch;
 mod bell;
+mod books;
 mod builder;
 mod cancel;
 mod close;
@@ -87,12 +90,16 @@ mod gauge;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 mod handle;
+#[cfg(feature = "histograms")]
+mod histogram;
 mod hook;
+mod humane;
 mod idle;
 mod job;
 mod lent;
 mod life;
 mod manager;
+mod mark;
 mod meter;
 mod pace;
 mod panics;
@@ -102,6 +109,7 @@ mod pin;
 mod policy;
 mod ready;
 mod restart;
+mod retry;
 mod roster;
 mod runner;
 mod scope;
@@ -112,10 +120,12 @@ mod spawn;
 mod spent;
 mod spin;
 mod stats;
+mod stopwatch;
 mod stretch;
 mod submit;
 mod sync;
 mod ticket;
+mod timings;
 mod worker;
 
 pub use batch::{Batch, BatchError, Map, MapUnordered};
@@ -128,13 +138,16 @@ pub use error::{
     Reason, Rejected, ResizeError, SubmitError, UnknownWorker,
 };
 pub use handle::JobHandle;
+#[cfg(feature = "histograms")]
+pub use histogram::Histogram;
 pub use hook::{Gauge, Hook, PoolState};
 pub use job::{Job, JobId, Outcome, Priority};
 pub use manager::{Manager, WeakManager};
 pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
 pub use restart::Restarts;
+pub use retry::Retry;
 pub use scope::{Scope, ScopedManager, scope};
-pub use stats::Stats;
+pub use stats::{RunningJob, Stats};
 pub use submit::Submission;
 pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};
 

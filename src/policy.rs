@@ -10,9 +10,9 @@
 //! Jobs of normal and low priority pass through here, first in, first out within each. Low ones are
 //! released only where workers would else go without, so that at most one per worker can stand
 //! before a normal one; and after [`AGE`] normal ones that went ahead of a waiting low one, the low
-//! one goes. (Those of high priority go straight to the workers, who keep to the same rule.)
+//! one goes. Jobs that failed and are to be tried again wait here for their time. (Those of high priority go straight to the workers, who keep to the same rule.)
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use crate::error::Reason;
@@ -38,6 +38,10 @@ pub(crate) enum Event<J> {
     NoPlace(J),
     /// All that was released is where the workers take from, and so many jobs still wait.
     Fed { waiting: usize },
+    /// A worker's try failed, and the job is to be tried again from that moment on.
+    Failed(J, Instant),
+    /// It may be time for some of those.
+    Tick,
     /// Callers gave up on some of the jobs that wait.
     Sweep,
     /// A worker's thread was started.
@@ -63,6 +67,10 @@ pub(crate) enum Action<J> {
     Refuse(J, Reason),
     /// The job's caller has taken it back: drop what is left.
     Forget(J),
+    /// It is time for the job's next try: it waits again, at the end of its queue.
+    WaitAgain(J),
+    /// The job waited for its next try, and gets none: turn it away, or, without a reason, forget it.
+    GiveUp(J, Option<Reason>),
     /// Join the worker's thread and tell the hooks.
     Reap(WorkerId),
     /// Ask all workers to leave.
@@ -96,6 +104,11 @@ pub(crate) struct Policy<J> {
     /// Jobs taken from the job channels and not yet released, in order.
     normal: VecDeque<J>,
     low: VecDeque<J>,
+    /// Jobs that wait for the time of their next try, in its order, and then in that in which they
+    /// failed.
+    backing_off: BTreeMap<(Instant, u64), J>,
+    /// Numbers those.
+    failures: u64,
     /// Normal jobs released since the oldest low one waits.
     ahead_of_low: u32,
     workers: BTreeSet<WorkerId>,
@@ -110,6 +123,8 @@ impl<J: Fated> Policy<J> {
             phase: Phase::Open,
             normal: VecDeque::new(),
             low: VecDeque::new(),
+            backing_off: BTreeMap::new(),
+            failures: 0,
             ahead_of_low: 0,
             workers: BTreeSet::new(),
             pace: Pace::new(),
@@ -136,6 +151,14 @@ impl<J: Fated> Policy<J> {
             }
             Event::Dealt => self.move_on(actions),
             Event::Fed { waiting } => self.pace.fed(self.ready, waiting),
+            Event::Failed(job, at) => {
+                self.failures += 1;
+                self.backing_off.insert((at, self.failures), job);
+                if self.phase == Phase::Closing {
+                    self.give_up_retries(actions);
+                }
+            }
+            Event::Tick => self.tick(now, actions),
             Event::Sweep => self.sweep(actions),
             Event::Added(worker) => {
                 self.workers.insert(worker);
@@ -158,7 +181,8 @@ impl<J: Fated> Policy<J> {
                 self.close_if_nobody_is_left(actions);
             }
             Event::Settled => {
-                if self.phase == Phase::Draining && self.in_hand() == 0 {
+                let rest = self.in_hand() == 0 && self.backing_off.is_empty();
+                if self.phase == Phase::Draining && rest {
                     self.close(actions);
                 }
             }
@@ -201,10 +225,17 @@ impl<J: Fated> Policy<J> {
         self.normal.len() + self.low.len()
     }
 
-    /// When the next of them is late.
+    /// When it is time for the next try of a job that failed.
+    pub(crate) fn next_try(&self) -> Option<Instant> {
+        let first = self.backing_off.first_key_value();
+        first.map(|((at, _), _)| *at)
+    }
+
+    /// When the next of all that wait here is late.
     pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
         let hand = self.normal.iter().chain(&self.low);
-        hand.filter_map(Fated::deadline).min()
+        let all = hand.chain(self.backing_off.values());
+        all.filter_map(Fated::deadline).min()
     }
 
     /// Does it wait for the workers to come to rest?
@@ -272,6 +303,32 @@ impl<J: Fated> Policy<J> {
         Some(job)
     }
 
+    /// Those whose time has come wait again.
+    fn tick(&mut self, now: Instant, actions: &mut Vec<Action<J>>) {
+        while let Some(first) = self.backing_off.first_entry()
+            && first.key().0 <= now
+        {
+            let job = first.remove();
+            actions.push(match job.fate() {
+                Fate::Live => Action::WaitAgain(job),
+                Fate::Dead(reason) => Action::GiveUp(job, Some(reason)),
+                Fate::Gone => Action::GiveUp(job, None),
+            });
+        }
+    }
+
+    /// There are no further tries.
+    fn give_up_retries(&mut self, actions: &mut Vec<Action<J>>) {
+        for job in std::mem::take(&mut self.backing_off).into_values() {
+            let reason = match job.fate() {
+                Fate::Live => Some(Reason::Closed),
+                Fate::Dead(reason) => Some(reason),
+                Fate::Gone => None,
+            };
+            actions.push(Action::GiveUp(job, reason));
+        }
+    }
+
     fn sweep(&mut self, actions: &mut Vec<Action<J>>) {
         for hand in [&mut self.normal, &mut self.low] {
             for job in std::mem::take(hand) {
@@ -280,6 +337,13 @@ impl<J: Fated> Policy<J> {
                     Fate::Gone => actions.push(Action::Forget(job)),
                     Fate::Dead(reason) => actions.push(Action::Refuse(job, reason)),
                 }
+            }
+        }
+        for (turn, job) in std::mem::take(&mut self.backing_off) {
+            match job.fate() {
+                Fate::Live => drop(self.backing_off.insert(turn, job)),
+                Fate::Gone => actions.push(Action::GiveUp(job, None)),
+                Fate::Dead(reason) => actions.push(Action::GiveUp(job, Some(reason))),
             }
         }
     }
@@ -305,6 +369,7 @@ impl<J: Fated> Policy<J> {
         self.drain(actions);
         self.phase = Phase::Closing;
         self.move_on(actions);
+        self.give_up_retries(actions);
         actions.push(Action::RefuseReleased);
         actions.push(Action::DismissAll);
     }

@@ -9,6 +9,8 @@ use super::*;
 #[derive(Debug, Clone)]
 struct Toy {
     number: u64,
+    /// When it last came to the end of its queue, among all that did.
+    turn: u64,
     priority: Priority,
     fate: Rc<RefCell<Fate>>,
 }
@@ -46,8 +48,12 @@ struct World {
     /// In the job channels of low and normal priority.
     channels: [VecDeque<Toy>; 2],
     /// In the ready channel.
-    ready: VecDeque<u64>,
+    ready: VecDeque<Toy>,
     arrived: u64,
+    /// Numbers those that came to the end of a queue.
+    turns: u64,
+    /// How many wait for their next try, and until when each is to wait at least.
+    backing_off: BTreeMap<u64, Instant>,
     /// How many times each job was settled; must become 1 for all.
     settled: BTreeMap<u64, u32>,
     last_released: [u64; 2],
@@ -71,6 +77,8 @@ impl World {
             channels: Default::default(),
             ready: VecDeque::new(),
             arrived: 0,
+            turns: 0,
+            backing_off: BTreeMap::new(),
             settled: BTreeMap::new(),
             last_released: [0; 2],
             workers: BTreeSet::new(),
@@ -90,15 +98,16 @@ impl World {
     fn step(&mut self, event: Event<Toy>) {
         let mut actions = Vec::new();
         self.policy.step(event, self.now, &mut actions);
+        let mut again = Vec::new();
         for action in actions {
             match action {
                 Action::Release(job) => {
                     assert!(!self.closed, "released while closing");
                     assert_eq!(job.fate(), Fate::Live, "released a dead job");
                     let last = &mut self.last_released[job.priority as usize];
-                    assert!(job.number > *last, "released out of order");
-                    *last = job.number;
-                    self.ready.push_back(job.number);
+                    assert!(job.turn > *last, "released out of order");
+                    *last = job.turn;
+                    self.ready.push_back(job);
                     assert!(
                         self.ready.len() <= self.policy.pace.depth(),
                         "too many released"
@@ -116,6 +125,22 @@ impl World {
                     assert_eq!(job.fate(), Fate::Gone);
                     self.settle(job.number);
                 }
+                Action::WaitAgain(job) => {
+                    assert!(!self.closed, "a try while closing");
+                    assert_eq!(job.fate(), Fate::Live, "a try of a dead job");
+                    let at = self.backing_off.remove(&job.number).expect("it failed");
+                    assert!(at <= self.now, "too early");
+                    again.push((at, job));
+                }
+                Action::GiveUp(job, reason) => {
+                    match job.fate() {
+                        Fate::Live => assert!(self.closed && reason == Some(Reason::Closed)),
+                        Fate::Dead(right) => assert_eq!(reason, Some(right)),
+                        Fate::Gone => assert_eq!(reason, None),
+                    }
+                    assert!(self.backing_off.remove(&job.number).is_some());
+                    self.settle(job.number);
+                }
                 Action::Reap(worker) => assert!(self.workers.remove(&worker), "reaped twice"),
                 Action::DismissAll => {
                     assert!(self.closed, "dismissed while jobs may come");
@@ -124,12 +149,40 @@ impl World {
                 Action::RefuseReleased => {
                     assert!(self.closed);
                     for job in std::mem::take(&mut self.ready) {
-                        self.settle(job);
+                        self.settle(job.number);
                     }
                 }
                 Action::AnnounceDraining => self.announced += 1,
             }
         }
+        assert!(again.is_sorted_by_key(|(at, _)| *at), "not in their order");
+        for (_, job) in again {
+            let turn = self.next_turn();
+            self.step(Event::Arrived(Toy { turn, ..job }));
+        }
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+
+    /// A worker fails the job, which is to be tried again after so long.
+    fn fail(&mut self, job: Toy, backoff: Duration) {
+        let at = self.now + backoff;
+        self.backing_off.insert(job.number, at);
+        self.step(Event::Failed(job, at));
+    }
+
+    /// As the shell does: first those that arrived before.
+    fn tick(&mut self) {
+        for job in std::mem::take(&mut self.channels).into_iter().flatten() {
+            self.step(Event::Arrived(job));
+        }
+        self.step(Event::Tick);
+        let first = self.policy.next_try();
+        assert!(first.is_none_or(|at| at > self.now), "one is overdue");
+        assert_eq!(first, self.backing_off.values().min().copied());
     }
 
     fn look(&mut self) {
@@ -157,11 +210,21 @@ impl World {
         let fate = Rc::new(RefCell::new(Fate::Live));
         self.fates.push(Rc::clone(&fate));
         let number = self.arrived;
+        let turn = self.next_turn();
         self.channels[priority as usize].push_back(Toy {
             number,
+            turn,
             priority,
             fate,
         });
+    }
+
+    fn numbers_ready(&self) -> Vec<u64> {
+        self.ready.iter().map(|job| job.number).collect()
+    }
+
+    fn take_ready(&mut self) -> Option<u64> {
+        Some(self.ready.pop_front()?.number)
     }
 
     fn channels_are_empty(&self) -> bool {
@@ -170,7 +233,7 @@ impl World {
 
     fn random_event(&mut self) {
         self.now += Duration::from_micros(self.dice.roll(300));
-        match self.dice.roll(100) {
+        match self.dice.roll(101) {
             0..40 if !self.drained => {
                 let low = self.dice.roll(3) == 0;
                 self.arrive(if low { Priority::Low } else { Priority::Normal });
@@ -181,7 +244,13 @@ impl World {
                 if !self.workers.is_empty()
                     && let Some(job) = self.ready.pop_front()
                 {
-                    self.settle(job);
+                    match self.dice.roll(4) {
+                        0 => {
+                            let backoff = Duration::from_micros(self.dice.roll(5000));
+                            self.fail(job, backoff);
+                        }
+                        _ => self.settle(job.number),
+                    }
                 }
             }
             80..85 => {
@@ -199,9 +268,10 @@ impl World {
                     self.step(Event::Arrived(job));
                 }
                 self.step(Event::Sweep);
-                let mut hand = self.policy.normal.iter().chain(&self.policy.low);
+                let hand = self.policy.normal.iter().chain(&self.policy.low);
+                let mut all = hand.chain(self.policy.backing_off.values());
                 assert!(
-                    hand.all(|job| job.fate() == Fate::Live),
+                    all.all(|job| job.fate() == Fate::Live),
                     "a sweep leaves no dead job"
                 );
             }
@@ -230,16 +300,17 @@ impl World {
             98 => {
                 let rest = self.channels_are_empty() && self.ready.is_empty();
                 if rest && self.policy.is_draining() {
-                    self.closed |= self.policy.in_hand() == 0;
+                    self.closed |= self.policy.in_hand() == 0 && self.backing_off.is_empty();
                     self.step(Event::Settled);
                 }
             }
-            99 if self.workers.is_empty() && !self.drained => {
+            100 if self.workers.is_empty() && !self.drained => {
                 self.deserted = true;
                 self.step(Event::Deserted);
                 assert_eq!(self.policy.in_hand(), 0, "nobody is there to run it");
                 self.deserted = false;
             }
+            99 => self.tick(),
             _ => {}
         }
     }
@@ -256,6 +327,7 @@ impl World {
         }
         assert!(self.policy.is_over());
         assert!(self.channels_are_empty() && self.ready.is_empty());
+        assert!(self.backing_off.is_empty());
         assert_eq!(self.announced, 1, "the end is announced once");
         assert_eq!(self.settled.len() as u64, self.arrived, "a job was lost");
         assert!(
@@ -285,7 +357,7 @@ fn a_pool_without_workers_keeps_its_jobs_until_one_comes() {
     world.workers.insert(WorkerId::new(1));
     world.step(Event::Added(WorkerId::new(1)));
     world.look();
-    assert_eq!(world.ready, [1]);
+    assert_eq!(world.numbers_ready(), [1]);
     world.finish();
 }
 
@@ -301,7 +373,7 @@ fn draining_ends_when_all_is_at_rest_and_not_before() {
     world.step(Event::Settled); // too early: a job is in hand
     assert!(world.policy.is_draining() && !world.dismissed);
     world.look();
-    assert_eq!(world.ready.pop_front(), Some(1));
+    assert_eq!(world.take_ready(), Some(1));
     world.settle(1);
     world.closed = true;
     world.step(Event::Settled);
@@ -321,7 +393,7 @@ fn a_flood_of_normal_jobs_lets_a_low_one_through_in_its_turn() {
             world.arrive(Priority::Normal);
         }
         world.look();
-        match world.ready.pop_front().expect("there is room") {
+        match world.take_ready().expect("there is room") {
             1 => break,
             job => world.settle(job),
         }
@@ -346,9 +418,85 @@ fn a_normal_job_finds_one_low_job_per_worker_before_it() {
     world.look();
     world.arrive(Priority::Normal);
     assert_eq!(world.ready.len(), 3);
-    world.ready.pop_front();
+    world.take_ready();
     world.settle(1);
     world.look();
-    assert_eq!(world.ready, [2, 3, 51]);
+    assert_eq!(world.numbers_ready(), [2, 3, 51]);
+    world.finish();
+}
+
+#[test]
+fn tries_come_in_the_order_of_their_times_and_go_to_the_end() {
+    let ms = Duration::from_millis;
+    let mut world = World::new(1);
+    world.workers.insert(WorkerId::new(1));
+    world.step(Event::Added(WorkerId::new(1)));
+    for backoff in [30, 10, 20] {
+        world.arrive(Priority::Normal);
+        world.look();
+        let job = world.ready.pop_front().expect("there is room");
+        world.fail(job, ms(backoff));
+    }
+    world.arrive(Priority::Normal);
+    world.now += ms(9);
+    world.tick();
+    world.look();
+    assert_eq!(world.numbers_ready(), [4], "none before its time");
+    world.arrive(Priority::Normal);
+    world.now += ms(11);
+    world.tick(); // 2 and 3 are due
+    world.arrive(Priority::Normal);
+    world.now += ms(100);
+    world.tick();
+    let mut order = Vec::new();
+    while let Some(job) = world.take_ready() {
+        world.settle(job);
+        order.push(job);
+        world.look();
+    }
+    assert_eq!(order, [4, 5, 2, 3, 6, 1]);
+    world.finish();
+}
+
+#[test]
+fn draining_waits_for_the_last_try() {
+    let mut world = World::new(1);
+    world.workers.insert(WorkerId::new(1));
+    world.step(Event::Added(WorkerId::new(1)));
+    world.arrive(Priority::Low);
+    world.look();
+    let job = world.ready.pop_front().expect("there is room");
+    world.fail(job, Duration::from_secs(1));
+    world.step(Event::Drain);
+    world.step(Event::Settled); // too early
+    assert!(world.policy.is_draining() && !world.dismissed);
+    world.now += Duration::from_secs(1);
+    world.tick();
+    world.look();
+    assert_eq!(world.take_ready(), Some(1));
+    world.settle(1);
+    world.closed = true;
+    world.step(Event::Settled);
+    assert!(world.dismissed);
+    world.finish();
+}
+
+#[test]
+fn a_dead_job_waits_for_no_try() {
+    let mut world = World::new(1);
+    world.workers.insert(WorkerId::new(1));
+    world.step(Event::Added(WorkerId::new(1)));
+    let fates = [Fate::Dead(Reason::Cancelled), Fate::Gone];
+    for event in [Event::Sweep, Event::Tick] {
+        for fate in fates {
+            world.arrive(Priority::Normal);
+            world.look();
+            let job = world.ready.pop_front().expect("there is room");
+            *job.fate.borrow_mut() = fate;
+            world.fail(job, Duration::ZERO);
+        }
+        world.step(event);
+        assert!(world.backing_off.is_empty());
+    }
     world.finish();
 }

@@ -42,7 +42,7 @@ struct Aside<T> {
     seen: VecDeque<T>,
     /// Those that a worker had taken and gave back, with their numbers: after the urgent, before
     /// all others.
-    returned: VecDeque<(u32, T)>,
+    returned: VecDeque<(u64, T)>,
 }
 
 /// Read for each job and hardly ever written, so on a line of its own, with the depth.
@@ -159,12 +159,11 @@ impl<T> Ready<T> {
     }
 
     /// A worker had taken this job and may not begin it. Several come back in the order of their
-    /// numbers, which may wrap around.
-    pub(crate) fn put_back(&self, number: u32, job: T) {
+    /// numbers.
+    pub(crate) fn put_back(&self, number: u64, job: T) {
         self.special.word.fetch_add(RETURNED, SeqCst);
         let returned = &mut self.aside.lock().returned;
-        let before = |other: &(u32, T)| number.wrapping_sub(other.0) < u32::MAX / 2;
-        let place = returned.partition_point(before);
+        let place = returned.partition_point(|other| other.0 <= number);
         returned.insert(place, (number, job));
     }
 

@@ -5,13 +5,18 @@ use std::io;
 use std::time::Instant;
 
 use crate::idle::Generation;
+use crate::job::JobId;
 use crate::park::{Parker, Wake};
-use crate::seat::Seat;
+use crate::seat::{Runs, Seat};
 use crate::spawn::Joinable;
+use crate::stopwatch::Times;
 use crate::sync::{Arc, Mutex};
+use crate::timings::Stamp;
 use crate::worker::{WorkerId, WorkerInfo};
 
 pub(crate) struct Roster {
+    /// Do the workers measure times?
+    timed: bool,
     list: Mutex<List>,
 }
 
@@ -26,10 +31,29 @@ struct List {
     blocked: BTreeMap<WorkerId, Wait>,
     /// Numbers the waits.
     waits: u64,
-    /// Jobs ended by workers that are gone, by outcome.
-    retired: [u64; 3],
-    /// The same, by generation.
-    retired_settled: [u64; 2],
+    /// Of workers that are gone.
+    retired: Retired,
+}
+
+/// What workers that are gone have done.
+#[derive(Default, Clone)]
+struct Retired {
+    runs: Runs,
+    /// Jobs ended and answered, by generation.
+    settled: [u64; 2],
+    /// In pools with timings.
+    times: Option<Box<Times>>,
+}
+
+/// What all workers, also those that are gone, have done and do.
+pub(crate) struct Work {
+    pub(crate) runs: Runs,
+    /// Workers that run a job, and workers that have a thread.
+    pub(crate) busy: u64,
+    pub(crate) total: u64,
+    /// The job that runs for longest, and since when.
+    pub(crate) longest: Option<(JobId, WorkerId, Stamp)>,
+    pub(crate) times: Option<Box<Times>>,
 }
 
 /// A worker that blocks for its own pool: for a job's result, or for room in the queue.
@@ -83,8 +107,9 @@ pub(crate) struct Leaver {
 }
 
 impl Roster {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(timed: bool) -> Self {
         Roster {
+            timed,
             list: Mutex::new(List {
                 open: true,
                 next: 1,
@@ -92,8 +117,10 @@ impl Roster {
                 members: BTreeMap::new(),
                 blocked: BTreeMap::new(),
                 waits: 0,
-                retired: [0; 3],
-                retired_settled: [0; 2],
+                retired: Retired {
+                    times: timed.then(Box::default),
+                    ..Retired::default()
+                },
             }),
         }
     }
@@ -116,7 +143,7 @@ impl Roster {
             return Err(NotAdded::Enough);
         }
         let arrived = recruit == Recruit::Made;
-        let seat = Arc::new(Seat::new(WorkerId::new(list.next), !arrived));
+        let seat = Arc::new(Seat::new(WorkerId::new(list.next), !arrived, self.timed));
         let thread = start(&seat).map_err(NotAdded::Spawn)?;
         list.next += 1;
         let member = Member {
@@ -160,8 +187,16 @@ impl Roster {
     pub(crate) fn remove(&self, id: WorkerId) -> Option<Leaver> {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
-        add(&mut list.retired, member.seat.ended());
-        add(&mut list.retired_settled, member.seat.settled());
+        let Retired {
+            runs,
+            settled,
+            times,
+        } = &mut list.retired;
+        runs.add(member.seat.runs());
+        add(settled, member.seat.settled());
+        if let (Some(times), Some(watch)) = (times, member.seat.stopwatch()) {
+            watch.add_to(times);
+        }
         Some(Leaver {
             thread: member.thread,
             is_counted: !member.seat.is_absent(),
@@ -243,20 +278,50 @@ impl Roster {
         busy.count()
     }
 
-    /// Jobs that workers, also those that are gone, ran to their end, by outcome.
-    pub(crate) fn ended(&self) -> [u64; 3] {
+    /// Jobs that workers, also those that are gone, ran to their end.
+    pub(crate) fn finished(&self) -> u64 {
         let list = self.list.lock();
-        let mut ended = list.retired;
-        for member in list.members.values() {
-            add(&mut ended, member.seat.ended());
+        let finished = list.members.values().map(|one| one.seat.runs().finished());
+        list.retired.runs.finished() + finished.sum::<u64>()
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        let (retired, seats) = {
+            let list = self.list.lock();
+            let seats = list.members.values().map(|one| Arc::clone(&one.seat));
+            (list.retired.clone(), seats.collect::<Vec<_>>())
+        };
+        // Without the lock: adding up the times of many workers takes long.
+        let mut work = Work {
+            runs: retired.runs,
+            busy: 0,
+            total: seats.len() as u64,
+            longest: None,
+            times: retired.times,
+        };
+        for seat in seats {
+            let runs = seat.runs();
+            work.busy += u64::from(runs.busy());
+            work.runs.add(runs);
+            let Some(watch) = seat.stopwatch() else {
+                continue;
+            };
+            if let Some((job, since)) = watch.running()
+                && work.longest.is_none_or(|(_, _, longest)| since < longest)
+            {
+                work.longest = Some((job, seat.id(), since));
+            }
+            if let Some(times) = &mut work.times {
+                watch.add_to(times);
+            }
         }
-        ended
+        work
     }
 
     /// Jobs of this generation that workers, also those that are gone, ended and answered.
     pub(crate) fn settled(&self, generation: Generation) -> u64 {
         let list = self.list.lock();
-        let mut settled = list.retired_settled;
+        let mut settled = list.retired.settled;
         for member in list.members.values() {
             add(&mut settled, member.seat.settled());
         }

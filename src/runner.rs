@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::again::{self, Next};
 use crate::batch;
 use crate::cancel::CancelToken;
 use crate::dispatcher::{MANY, is_low};
@@ -17,6 +18,7 @@ use crate::spent::Spent;
 use crate::spin::Spin;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Begun, Ran, Ticket};
+use crate::timings::{Stamp, Timings};
 use crate::worker::{Worker, WorkerHandle};
 
 /// When the released jobs are many, a worker looks at the low-water mark once in so many jobs.
@@ -78,8 +80,9 @@ where
     W: Worker<P, O, E>,
 {
     if let Some(chunk) = ticket.as_chunk() {
+        ticket.end_wait(&seeker.shared.books);
         seeker.spent.make_way(None);
-        return batch::run(seeker, worker, closing, &chunk);
+        return batch::run(seeker, worker, closing, &chunk, ticket.order());
     }
     let Seeker { shared, seat, .. } = *seeker;
     let me = seat.id();
@@ -89,18 +92,34 @@ where
     let Begun {
         id,
         generation,
+        accepted,
         payload,
         token,
         reply,
+        this,
+        again,
     } = begun;
     seeker.spent.make_way(reply.errors());
-    let job = Job::new(id, payload, Lent::new(token, closing));
-    let ran = execute(shared, seat, worker, job);
+    let job = Job::new(id, this.number, payload, Lent::new(token, closing));
+    let mut next = None;
+    let ran = execute(shared, seat, worker, job, accepted, |outcome| {
+        let closing = shared.gate.is_closing();
+        let follows = again::after(id, again, reply, outcome, closing);
+        matches!(next.insert(follows), Next::Answer(_))
+    });
     let panicked = ran.outcome() == Outcome::Panicked;
+    let reply = match next.expect("each run is followed by something") {
+        Next::Answer(reply) => reply,
+        Next::TryAgain(ticket, at) => {
+            panics::discard("worker error", ran);
+            shared.try_again(ticket, at);
+            return !panicked;
+        }
+    };
     if reply.is_awaited() && !panicked {
         seeker.search_early();
     }
-    let errors = reply.answer(id, me, ran, &shared.books, || seeker.stop_search());
+    let errors = reply.answer(id, this, ran, &shared.books, || seeker.stop_search());
     errors
         .into_iter()
         .for_each(|errors| seeker.spent.keep(errors));
@@ -108,19 +127,23 @@ where
     !panicked
 }
 
-/// Runs one job, between its hooks. A worker that panicked is on its way out afterwards.
+/// Runs one job, between its hooks. `is_last` tells whether there is no other try after this
+/// outcome. A worker that panicked is on its way out afterwards.
 #[inline]
 pub(crate) fn execute<P, O, E, W>(
     shared: &Shared<P, O, E>,
     seat: &Seat,
     worker: &mut W,
     job: Job<P>,
+    accepted: Stamp,
+    is_last: impl FnOnce(Outcome) -> bool,
 ) -> Ran<O, E>
 where
     W: Worker<P, O, E>,
 {
     let (id, me) = (job.id(), seat.id());
-    seat.job_begins(id);
+    let timings = shared.books.timings.as_ref();
+    seat.job_begins(id, timings.map(|timings| (accepted, timings.now())));
     shared
         .hooks
         .each("job_start", |hook| hook.job_start(id, me));
@@ -129,7 +152,8 @@ where
         Err(panic) => Ran::Panicked(panic),
     };
     let outcome = ran.outcome();
-    seat.job_ended(outcome);
+    let last = is_last(outcome).then_some(outcome);
+    seat.job_ended(last, timings.map(Timings::now));
     shared
         .hooks
         .each("job_finish", |hook| hook.job_finish(id, me, outcome));
@@ -178,7 +202,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 self.look_at_low_water();
                 if self.seat.is_leaving() {
                     // Finished between the look and the take: the job goes back to the others.
-                    ready.put_back(ticket.number(), ticket);
+                    ready.put_back(ticket.order(), ticket);
                     fence(SeqCst);
                     self.shared.crew.wake_one();
                     return None;
@@ -208,7 +232,8 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         if shared.open.is_empty() || shared.ready.is_held() {
             return None;
         }
-        let job = Ticket::chunk(shared.open.join()?);
+        let mut job = Ticket::chunk(shared.open.join()?);
+        job.begin_wait(&shared.books);
         Some(Taken { job, waited: false })
     }
 

@@ -23,10 +23,12 @@ use std::time::Instant;
 use crate::idle::{Generation, PerGeneration};
 use crate::job::{JobId, Outcome};
 use crate::park::{Parker, Wake};
+use crate::stopwatch::Stopwatch;
 use crate::sync::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
+use crate::timings::Stamp;
 use crate::worker::{WorkerId, WorkerState};
 
 const DISMISSED: u64 = 1;
@@ -50,26 +52,61 @@ pub(crate) struct Seat {
     renewable: bool,
     /// On the crew's stack of sleepers. Changes under the crew's lock only.
     pub(crate) asleep: AtomicBool,
-    /// A job is in hand.
-    busy: AtomicBool,
-    /// Jobs run to their end, by outcome. Only the worker's thread writes.
+    /// Jobs begun; one more than those ended while one is in hand. Only the worker's thread writes.
+    started: AtomicU64,
+    /// Runs ended, by outcome, and those that are repeated. Only the worker's thread writes.
     ended: [AtomicU64; 3],
+    retried: AtomicU64,
     /// Jobs ended and answered, by generation. Only the worker's thread writes.
     settled: PerGeneration,
+    /// In pools with timings.
+    stopwatch: Option<Box<Stopwatch>>,
+}
+
+/// What workers ran.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Runs {
+    pub(crate) started: u64,
+    /// Jobs run to their end, by outcome.
+    pub(crate) ended: [u64; 3],
+    /// Runs after which the job was to be tried again.
+    pub(crate) retried: u64,
+}
+
+impl Runs {
+    pub(crate) fn add(&mut self, more: Runs) {
+        self.started += more.started;
+        self.retried += more.retried;
+        for (sum, more) in self.ended.iter_mut().zip(more.ended) {
+            *sum += more;
+        }
+    }
+
+    /// Jobs run to their end.
+    pub(crate) fn finished(&self) -> u64 {
+        self.ended.iter().sum()
+    }
+
+    /// Does one go on?
+    pub(crate) fn busy(&self) -> bool {
+        self.started > self.finished() + self.retried
+    }
 }
 
 impl Seat {
     /// The seat of a worker that is there or, if `renewable`, is about to be made.
-    pub(crate) fn new(id: WorkerId, renewable: bool) -> Self {
+    pub(crate) fn new(id: WorkerId, renewable: bool, timed: bool) -> Self {
         Seat {
             id,
             parker: Parker::new(),
             word: AtomicU64::new(if renewable { ABSENT } else { 0 }),
             renewable,
             asleep: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
+            started: AtomicU64::new(0),
             ended: Default::default(),
+            retried: AtomicU64::new(0),
             settled: Default::default(),
+            stopwatch: timed.then(Box::default),
         }
     }
 
@@ -152,29 +189,38 @@ impl Seat {
         self.is_dismissed()
     }
 
-    #[inline]
-    pub(crate) fn job_begins(&self, job: JobId) {
-        self.busy.store(true, Release);
+    /// `stamps` tell when it was accepted and what time it is now.
+    pub(crate) fn job_begins(&self, job: JobId, stamps: Option<(Stamp, Stamp)>) {
+        if let (Some(watch), Some((accepted, now))) = (&self.stopwatch, stamps) {
+            watch.begin(job, accepted, now);
+        }
+        self.count_start();
         log::trace!("job {job} starts on worker {}", self.id);
     }
 
+    /// A job was begun.
     #[inline]
-    pub(crate) fn job_ended(&self, outcome: Outcome) {
-        self.count(outcome);
-        self.set_busy(false);
-    }
-
-    #[inline]
-    pub(crate) fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, Release);
-    }
-
-    /// A job was run to its end.
-    #[inline]
-    pub(crate) fn count(&self, outcome: Outcome) {
-        let count = &self.ended[outcome as usize];
+    pub(crate) fn count_start(&self) {
         // One writer: no read-modify-write is needed.
-        count.store(count.load(Relaxed) + 1, Relaxed);
+        self.started.store(self.started.load(Relaxed) + 1, Release);
+    }
+
+    /// `None`: the job is to be tried again.
+    pub(crate) fn job_ended(&self, outcome: Option<Outcome>, now: Option<Stamp>) {
+        if let (Some(watch), Some(now)) = (&self.stopwatch, now) {
+            watch.end(now);
+        }
+        self.count_end(outcome);
+    }
+
+    /// A job was run to its end; `None`: it is to be tried again.
+    #[inline]
+    pub(crate) fn count_end(&self, outcome: Option<Outcome>) {
+        let count = match outcome {
+            Some(outcome) => &self.ended[outcome as usize],
+            None => &self.retried,
+        };
+        count.store(count.load(Relaxed) + 1, Release);
     }
 
     #[inline]
@@ -188,13 +234,25 @@ impl Seat {
         std::array::from_fn(|generation| self.settled[generation].load(Acquire))
     }
 
-    /// Jobs run to their end, by outcome.
-    pub(crate) fn ended(&self) -> [u64; 3] {
-        std::array::from_fn(|outcome| self.ended[outcome].load(Relaxed))
+    /// What it ran so far.
+    pub(crate) fn runs(&self) -> Runs {
+        // In this order: none has ended that had not begun.
+        let ended = std::array::from_fn(|outcome| self.ended[outcome].load(Acquire));
+        let retried = self.retried.load(Acquire);
+        let started = self.started.load(Acquire);
+        Runs {
+            started,
+            ended,
+            retried,
+        }
+    }
+
+    pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
+        self.stopwatch.as_deref()
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Acquire)
+        self.runs().busy()
     }
 
     pub(crate) fn state(&self) -> WorkerState {
@@ -225,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_handle_ends_its_own_incarnation_and_no_other() {
-        let seat = Seat::new(WorkerId::new(1), true);
+        let seat = Seat::new(WorkerId::new(1), true, false);
         assert!(seat.is_absent());
         assert_eq!(seat.state(), WorkerState::Starting);
         seat.take_seat();

@@ -2,6 +2,7 @@
 
 use crate::batch::Open;
 use crate::bell::Bell;
+use crate::books::Books;
 use crate::builder::NoWorkers;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
@@ -13,13 +14,13 @@ use crate::gauge::PoolGauge;
 use crate::hook::Hooks;
 use crate::job::{JobId, Priority};
 use crate::life::Starter;
+use crate::panics;
 use crate::park::{Parker, Wake};
 use crate::ready::Ready;
 use crate::restart::Restarts;
 use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
-use crate::stats::Books;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Fated, Ticket, cause_of};
@@ -57,6 +58,8 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
     /// The same for low ones. The gate bounds both together.
     pub(crate) low_jobs: BothEnds<Ticket<P, O, E>>,
+    /// Jobs to be tried again, and when.
+    pub(crate) retries: BothEnds<(Ticket<P, O, E>, Instant)>,
     pub(crate) control: Sender<Command>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
@@ -146,6 +149,7 @@ impl<P, O, E> Shared<P, O, E> {
     /// The gate has let the job in: it waits in the channel of its priority. No send blocks, since
     /// the gate lets no more in than there is room for.
     fn enqueue(&self, mut ticket: Ticket<P, O, E>) {
+        ticket.begin_wait(&self.books);
         let token = ticket.be_watched(&self.bell);
         match ticket.priority() {
             Priority::High => {
@@ -167,27 +171,43 @@ impl<P, O, E> Shared<P, O, E> {
             }
         }
         self.watch_size();
-        // After the job is there: whoever looks for dead jobs from now on finds it.
-        if let Some(token) = token {
-            if let Some(at) = token.deadline() {
-                self.bell.set_alarm(at);
-            }
-            if token.is_cancelled() {
-                self.bell.ask_sweep();
-            }
+        self.mind(token);
+    }
+
+    /// After the job with this token is there: whoever looks for dead jobs from now on finds it.
+    fn mind(&self, token: Option<CancelToken>) {
+        let Some(token) = token else { return };
+        if let Some(at) = token.deadline() {
+            self.bell.set_alarm(at);
         }
+        if token.is_cancelled() {
+            self.bell.ask_sweep();
+        }
+    }
+
+    /// The job was accepted before: the gate does not count it until it is time.
+    pub(crate) fn try_again(&self, mut ticket: Ticket<P, O, E>, at: Instant) {
+        let token = ticket.be_watched(&self.bell);
+        self.books.backing_off.fetch_add(1, SeqCst);
+        let sent = self.retries.0.send((ticket, at));
+        debug_assert!(sent.is_ok(), "the pool holds both ends");
+        self.bell.ring();
+        self.mind(token);
     }
 
     /// Nothing waits, and the released jobs are few: a normal job goes straight to
     /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
     #[inline]
-    fn short_way(&self, ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
+    fn short_way(&self, mut ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
         // A low job has no need to hurry, an urgent one has a lane of its own.
         let normal = ticket.priority() == Priority::Normal;
         if !(normal && self.gate.wide_open() && self.ready.has_room()) {
             return Err(ticket);
         }
-        self.ready.put(ticket)?;
+        ticket.begin_wait(&self.books);
+        self.ready.put(ticket).inspect_err(|ticket| {
+            ticket.end_wait(&self.books);
+        })?;
         fence(SeqCst);
         self.crew.wake_one();
         if self.gate.turns_away() {
@@ -372,11 +392,20 @@ impl<P, O, E> Shared<P, O, E> {
                 self.place_to_free();
                 Err(Rejected { payload, reason }.into())
             }
-            GivenUp::Running(worker) => Err(SubmitError::Failed(JobError::new(
-                id,
-                Some(worker),
-                cause_of(reason),
-            ))),
+            GivenUp::BetweenTries(payload, last) => {
+                self.books.refused(reason);
+                self.bell.ask_sweep();
+                if reason == Reason::WouldDeadlock {
+                    return Err(Rejected { payload, reason }.into());
+                }
+                panics::discard("payload", payload);
+                let error = JobError::new(id, Some(last), cause_of(reason));
+                Err(SubmitError::Failed(error))
+            }
+            GivenUp::Running(this) => {
+                let error = JobError::new(id, Some(this), cause_of(reason));
+                Err(SubmitError::Failed(error))
+            }
             GivenUp::Settled(reply) => reply,
             GivenUp::Taken => unreachable!("a reply is taken once"),
         }

@@ -1,17 +1,20 @@
 //! The one-shot reply: where a job's payload waits for a worker, and its result for the caller.
 //!
-//! `Queued → Running → Done`, by the worker; `Queued → Back`, by whoever turns the job away;
+//! `Queued → Running → Done`, by the worker, which may go back from `Running` to `Queued` for another
+//! try; `Queued → Back` (or `Done`, if it was tried before), by whoever turns the job away;
 //! `Queued → Gone` or `Running → Gone`, by a caller that gives up; `Done → Gone` and `Back → Gone`,
 //! by the caller that takes the result. Each step is taken under the lock, so exactly one of
 //! "ran" and "given up before it began" happens, and what the caller does not take is dropped once.
 
+use crate::again::Try;
 use crate::error::{JobError, Reason, Rejected, SubmitError};
+use crate::job::JobId;
 use crate::park::{Parker, Wake};
 use crate::sync::{
     Arc, AtomicBool, Mutex,
     Ordering::{Acquire, Release},
 };
-use crate::worker::WorkerId;
+use crate::ticket::cause_of;
 
 /// What a caller gets for a job.
 pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
@@ -30,8 +33,9 @@ struct Inner<P, O, E> {
 }
 
 enum Stage<P, O, E> {
-    Queued(P),
-    Running(WorkerId),
+    /// With the try that ended last, if any.
+    Queued(P, Option<Try>),
+    Running(Try),
     Done(Result<O, JobError<E>>),
     Back(Rejected<P>),
     Gone,
@@ -41,12 +45,24 @@ enum Stage<P, O, E> {
 pub(crate) enum GivenUp<P, O, E> {
     /// The job had not begun and never will.
     Unstarted(P),
+    /// It had been tried before, and never will be again.
+    BetweenTries(P, Try),
     /// The job goes on; its result will be dropped.
-    Running(WorkerId),
+    Running(Try),
     /// Too late: it has ended.
     Settled(Reply<P, O, E>),
     /// Too late: the result was taken before.
     Taken,
+}
+
+/// What became of an attempt to turn a job away.
+pub(crate) enum Turned<P> {
+    /// Too late: a worker or the caller was faster.
+    Not,
+    /// Its payload went back to the caller.
+    Away,
+    /// It had been tried before: its payload is not wanted any more.
+    AfterTries(P),
 }
 
 impl<P, O, E> Slot<P, O, E> {
@@ -54,7 +70,7 @@ impl<P, O, E> Slot<P, O, E> {
         Slot {
             settled: AtomicBool::new(false),
             inner: Mutex::new(Inner {
-                stage: Stage::Queued(payload),
+                stage: Stage::Queued(payload, None),
                 waiter: None,
             }),
         }
@@ -65,14 +81,26 @@ impl<P, O, E> Slot<P, O, E> {
     }
 
     /// A worker begins the job: the payload, unless the caller gave up before.
-    pub(crate) fn begin(&self, worker: WorkerId) -> Option<P> {
+    pub(crate) fn begin(&self, this: Try) -> Option<P> {
         let mut inner = self.inner.lock();
-        match std::mem::replace(&mut inner.stage, Stage::Running(worker)) {
-            Stage::Queued(payload) => Some(payload),
+        match std::mem::replace(&mut inner.stage, Stage::Running(this)) {
+            Stage::Queued(payload, _) => Some(payload),
             other => {
                 inner.stage = other;
                 None
             }
+        }
+    }
+
+    /// The worker's try failed, and another shall follow. The payload, if the caller gave up.
+    pub(crate) fn queue_again(&self, payload: P) -> Result<(), P> {
+        let mut inner = self.inner.lock();
+        match inner.stage {
+            Stage::Running(last) => {
+                inner.stage = Stage::Queued(payload, Some(last));
+                Ok(())
+            }
+            _ => Err(payload),
         }
     }
 
@@ -92,17 +120,22 @@ impl<P, O, E> Slot<P, O, E> {
     }
 
     /// The job is turned away, if it is still queued; then `count` is called before its caller can
-    /// know. Was it?
-    pub(crate) fn reject(&self, reason: Reason, count: impl FnOnce()) -> bool {
+    /// know.
+    pub(crate) fn reject(&self, job: JobId, reason: Reason, count: impl FnOnce()) -> Turned<P> {
         self.settle(|stage| match std::mem::replace(stage, Stage::Gone) {
-            Stage::Queued(payload) => {
+            Stage::Queued(payload, None) => {
                 count();
                 *stage = Stage::Back(Rejected { payload, reason });
-                Ok(true)
+                Ok(Turned::Away)
+            }
+            Stage::Queued(payload, last) => {
+                count();
+                *stage = Stage::Done(Err(JobError::new(job, last, cause_of(reason))));
+                Ok(Turned::AfterTries(payload))
             }
             other => {
                 *stage = other;
-                Err(false)
+                Err(Turned::Not)
             }
         })
     }
@@ -143,19 +176,20 @@ impl<P, O, E> Slot<P, O, E> {
     pub(crate) fn give_up(&self, only_unstarted: bool) -> GivenUp<P, O, E> {
         let mut inner = self.inner.lock();
         match &inner.stage {
-            Stage::Queued(_) => {
+            Stage::Queued(..) => {
                 self.settled.store(true, Release);
                 match std::mem::replace(&mut inner.stage, Stage::Gone) {
-                    Stage::Queued(payload) => GivenUp::Unstarted(payload),
+                    Stage::Queued(payload, None) => GivenUp::Unstarted(payload),
+                    Stage::Queued(payload, Some(last)) => GivenUp::BetweenTries(payload, last),
                     _ => unreachable!("the stage was just looked at"),
                 }
             }
-            Stage::Running(worker) => {
-                let worker = *worker;
+            Stage::Running(this) => {
+                let this = *this;
                 if !only_unstarted {
                     inner.stage = Stage::Gone;
                 }
-                GivenUp::Running(worker)
+                GivenUp::Running(this)
             }
             _ => take_from(&mut inner.stage).map_or(GivenUp::Taken, GivenUp::Settled),
         }

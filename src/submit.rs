@@ -3,10 +3,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::again::Again;
 use crate::cancel::CancelToken;
 use crate::error::{DetachedError, Reason, Rejected, SubmitError};
 use crate::handle::JobHandle;
 use crate::job::{JobId, Priority};
+use crate::mark::Mark;
+use crate::retry::Retry;
 use crate::shared::{Patience, Shared};
 use crate::slot::Slot;
 use crate::sync::Arc;
@@ -41,6 +44,7 @@ pub struct Submission<'a, P, O, E> {
     token: Option<CancelToken>,
     deadline: Option<Instant>,
     priority: Priority,
+    again: Option<Box<Again<P>>>,
 }
 
 impl<'a, P, O, E> Submission<'a, P, O, E> {
@@ -51,6 +55,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
             token: None,
             deadline: None,
             priority: Priority::Normal,
+            again: None,
         }
     }
 
@@ -95,6 +100,43 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// ```
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// If the worker returns an error, the job is tried again, by whichever worker comes to it; the
+    /// caller hears of the last try only. The payload is cloned before each try but the last.
+    ///
+    /// It waits out its back-off without a place in the queue, and then goes to the end of the queue
+    /// of its priority, also if that is full: it was accepted before. While it waits, the job can
+    /// end as any other that waits. It is cancelled, or late, or the pool closes; then the error
+    /// ([`JobError`](crate::JobError)) says so, and [`tries`](crate::JobError::tries) tells how many
+    /// there were. (The last try's own error is dropped, and so is the payload: the job began.) Once
+    /// its token has fired or the pool is closing, a try that fails is the last. Draining and
+    /// [`wait_idle`](crate::Manager::wait_idle) wait for all tries.
+    ///
+    /// Hooks see each try; [`Stats`](crate::Stats) count the job once, and what was repeated in
+    /// `retried`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use worker_pool::{Job, Manager, Retry};
+    ///
+    /// let pool = Manager::<&str, u32, String>::new();
+    /// pool.add(|job: Job<&str>| match job.attempt() {
+    ///     1 => Err("the line was busy".to_owned()),
+    ///     attempt => Ok(attempt),
+    /// })?;
+    /// let wait = Duration::from_millis(1);
+    /// let retry = Retry::times(3).backoff(wait, 10 * wait).jitter();
+    /// assert_eq!(pool.job("call").retry(retry).submit()?, 2);
+    /// assert_eq!(pool.stats().retried, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retry(mut self, retry: Retry) -> Self
+    where
+        P: Clone,
+    {
+        self.again = Some(Box::new(Again::new(retry, P::clone)));
         self
     }
 
@@ -188,13 +230,12 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let (number, generation) = self.shared.books.census.count_in();
         let id = JobId::new(number);
         let slot = Arc::new(Slot::new(payload));
+        let cancellable = self.token.is_some() || self.again.is_some();
         let heading = Heading {
             id,
-            number,
-            generation,
+            mark: Mark::new(number, generation, cancellable, self.priority),
             token: token.clone(),
-            cancellable: self.token.is_some(),
-            priority: self.priority,
+            again: self.again,
         };
         let ticket = Ticket::awaited(heading, Arc::clone(&slot));
         self.shared.accept(ticket, wait.patience(token.as_ref()))?;
@@ -210,13 +251,12 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let token = self.token();
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
         let (number, generation) = self.shared.books.census.count_in();
+        let cancellable = self.token.is_some() || self.again.is_some();
         let heading = Heading {
             id: JobId::new(id.unwrap_or(number)),
-            number,
-            generation,
+            mark: Mark::new(number, generation, cancellable, self.priority),
             token: token.clone(),
-            cancellable: self.token.is_some(),
-            priority: self.priority,
+            again: self.again,
         };
         let ticket = Ticket::detached(heading, payload, errors.clone());
         self.shared.accept(ticket, wait.patience(token.as_ref()))

@@ -4,18 +4,21 @@ use std::any::Any;
 
 use std::time::Instant;
 
+use crate::again::{Again, Try};
 use crate::batch::Chunk;
 use crate::bell::Bell;
+use crate::books::Books;
 use crate::cancel::{CancelToken, Fired, Watch};
 use crate::error::{Cause, DetachedError, JobError, Reason};
 use crate::idle::Generation;
 use crate::job::{JobId, Outcome, Priority};
+use crate::mark::Mark;
 use crate::panics;
 use crate::park::Wake;
 use crate::slot::Slot;
-use crate::stats::Books;
-use crate::sync::Arc;
 use crate::sync::channel::Sender;
+use crate::sync::{Arc, Ordering::SeqCst};
+use crate::timings::Stamp;
 use crate::worker::WorkerId;
 
 /// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
@@ -23,19 +26,20 @@ use crate::worker::WorkerId;
 pub(crate) struct Ticket<P, O, E> {
     id: JobId,
     token: Option<CancelToken>,
-    priority: Priority,
-    generation: Generation,
-    /// Did the caller give a token that may fire while the job waits?
-    cancellable: bool,
-    /// For the order of jobs that come back; wraps around.
-    number: u32,
-    /// While the job waits, tells the dispatcher that its token fired.
-    watch: Option<Box<Watch>>,
+    mark: Mark,
+    /// What few jobs have.
+    extras: Option<Box<Extras<P>>>,
     /// `None` once it is answered.
     body: Option<Body<P, O, E>>,
 }
 
-enum Body<P, O, E> {
+struct Extras<P> {
+    /// While the job waits, tells the dispatcher that its token fired.
+    watch: Option<Watch>,
+    again: Option<Box<Again<P>>>,
+}
+
+pub(crate) enum Body<P, O, E> {
     /// Somebody waits, or may; the payload lies in the slot, where the caller can take it back.
     Awaited(Arc<Slot<P, O, E>>),
     /// Only failures are heard of.
@@ -48,13 +52,11 @@ enum Body<P, O, E> {
 }
 
 /// What is written on a ticket.
-pub(crate) struct Heading {
+pub(crate) struct Heading<P> {
     pub(crate) id: JobId,
-    pub(crate) number: u64,
-    pub(crate) generation: Generation,
+    pub(crate) mark: Mark,
     pub(crate) token: Option<CancelToken>,
-    pub(crate) cancellable: bool,
-    pub(crate) priority: Priority,
+    pub(crate) again: Option<Box<Again<P>>>,
 }
 
 /// Whether a job that has not begun still should.
@@ -85,14 +87,19 @@ pub(crate) enum ReplyTo<P, O, E> {
 pub(crate) struct Begun<P, O, E> {
     pub(crate) id: JobId,
     pub(crate) generation: Generation,
+    /// When it was accepted, in pools with timings.
+    pub(crate) accepted: Stamp,
     pub(crate) payload: P,
     pub(crate) token: Option<CancelToken>,
     pub(crate) reply: ReplyTo<P, O, E>,
+    /// Its number, from 1 on.
+    pub(crate) this: Try,
+    pub(crate) again: Option<Box<Again<P>>>,
 }
 
 impl<P, O, E> Fated for Ticket<P, O, E> {
     fn priority(&self) -> Priority {
-        self.priority
+        self.mark.priority()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -135,23 +142,26 @@ pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
 }
 
 impl<P, O, E> Ticket<P, O, E> {
-    pub(crate) fn awaited(heading: Heading, slot: Arc<Slot<P, O, E>>) -> Self {
+    pub(crate) fn awaited(heading: Heading<P>, slot: Arc<Slot<P, O, E>>) -> Self {
         Ticket::new(heading, Body::Awaited(slot))
     }
 
-    pub(crate) fn detached(heading: Heading, payload: P, errors: Sender<DetachedError<E>>) -> Self {
+    pub(crate) fn detached(
+        heading: Heading<P>,
+        payload: P,
+        errors: Sender<DetachedError<E>>,
+    ) -> Self {
         Ticket::new(heading, Body::Detached { payload, errors })
     }
 
+    /// A chunk on its way to its first worker, or to another one.
     pub(crate) fn chunk(chunk: Arc<Chunk<P, O, E>>) -> Self {
         let label = chunk.label();
         let heading = Heading {
             id: chunk.job(0),
-            number: label.number,
-            generation: label.generation,
+            mark: label.mark,
             token: label.token.clone(),
-            cancellable: label.cancellable,
-            priority: label.priority,
+            again: None,
         };
         Ticket::new(heading, Body::Chunk(chunk))
     }
@@ -167,15 +177,18 @@ impl<P, O, E> Ticket<P, O, E> {
         }
     }
 
-    fn new(heading: Heading, body: Body<P, O, E>) -> Self {
+    pub(crate) fn new(heading: Heading<P>, body: Body<P, O, E>) -> Self {
+        let extras = heading.again.map(|again| {
+            Box::new(Extras {
+                watch: None,
+                again: Some(again),
+            })
+        });
         Ticket {
             id: heading.id,
             token: heading.token,
-            priority: heading.priority,
-            generation: heading.generation,
-            cancellable: heading.cancellable,
-            number: heading.number as u32,
-            watch: None,
+            mark: heading.mark,
+            extras,
             body: Some(body),
         }
     }
@@ -184,26 +197,51 @@ impl<P, O, E> Ticket<P, O, E> {
     /// comes back, if it may fire by itself; see [`Shared::enqueue`](crate::shared::Shared).
     pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) -> Option<CancelToken> {
         let token = self.token.as_ref()?;
-        if self.cancellable {
+        let cancellable = self.mark.is_cancellable();
+        if cancellable {
             let watch = token.watch(Arc::clone(bell) as Arc<dyn Wake>);
-            self.watch = Some(Box::new(watch));
+            match &mut self.extras {
+                Some(extras) => extras.watch = Some(watch),
+                None => {
+                    self.extras = Some(Box::new(Extras {
+                        watch: Some(watch),
+                        again: None,
+                    }));
+                }
+            }
         }
-        let may_fire = self.cancellable || token.deadline().is_some();
+        let may_fire = cancellable || token.deadline().is_some();
         may_fire.then(|| token.clone())
     }
 
     /// For the order of jobs that come back.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
+    pub(crate) fn order(&self) -> u64 {
+        self.mark.order()
     }
 
     pub(crate) fn generation(&self) -> Generation {
-        self.generation
+        self.mark.generation()
+    }
+
+    /// The job is accepted. In pools with timings, its stamp takes the place of its number.
+    #[inline]
+    pub(crate) fn begin_wait(&mut self, books: &Books) {
+        if let Some(timings) = &books.timings {
+            self.mark.set_order(timings.begin_wait());
+        }
+    }
+
+    /// It waits no more.
+    #[inline]
+    pub(crate) fn end_wait(&self, books: &Books) {
+        if let Some(timings) = &books.timings {
+            timings.end_wait(self.order());
+        }
     }
 
     /// The job was not accepted: its payload.
     pub(crate) fn into_payload(mut self, books: &Books) -> Option<P> {
-        books.turned_away(self.generation, 1);
+        books.turned_away(self.generation(), 1);
         match self.body.take()? {
             Body::Awaited(slot) => match slot.give_up(true) {
                 crate::slot::GivenUp::Unstarted(payload) => Some(payload),
@@ -220,32 +258,50 @@ impl<P, O, E> Ticket<P, O, E> {
             self.refuse(fired.into(), books);
             return None;
         }
+        self.end_wait(books);
+        let this = Try {
+            worker,
+            number: self.last_try().map_or(1, |last| last.number + 1),
+        };
         let (payload, reply) = match self.body.take()? {
-            Body::Awaited(slot) => match slot.begin(worker) {
+            Body::Awaited(slot) => match slot.begin(this) {
                 Some(payload) => (payload, ReplyTo::Slot(slot)),
                 None => {
                     panics::discard("job", slot);
-                    books.census.ended_unworked(self.generation, 1);
+                    books.census.ended_unworked(self.generation(), 1);
                     return None;
                 }
             },
             Body::Detached { payload, errors } => (payload, ReplyTo::Errors(errors)),
             Body::Chunk(_) => unreachable!("a chunk is run as such"),
         };
+        let mut again = self.extras.take().and_then(|extras| extras.again);
+        if let Some(again) = &mut again {
+            again.begin(this, &payload, self.mark, self.token.as_ref());
+        }
         Some(Begun {
             id: self.id,
-            generation: self.generation,
+            generation: self.generation(),
+            accepted: self.order(),
             payload,
             token: self.token.take(),
             reply,
+            this,
+            again,
         })
+    }
+
+    /// The try that ended last.
+    fn last_try(&self) -> Option<Try> {
+        self.extras.as_ref()?.again.as_ref()?.last
     }
 
     /// Turns the job away, and says so to its caller.
     pub(crate) fn refuse(mut self, reason: Reason, books: &Books) {
         let own = self.own_jobs();
+        self.end_wait(books);
         self.answer_refused(reason, Some(books));
-        books.census.ended_unworked(self.generation, own);
+        books.census.ended_unworked(self.generation(), own);
     }
 
     /// How many jobs it stands for. A chunk keeps count of its own.
@@ -256,8 +312,20 @@ impl<P, O, E> Ticket<P, O, E> {
     /// The job's caller has taken it back; drops what is left.
     pub(crate) fn forget(mut self, books: &Books) {
         let own = self.own_jobs();
+        self.end_wait(books);
         panics::discard("job", self.body.take());
-        books.census.ended_unworked(self.generation, own);
+        books.census.ended_unworked(self.generation(), own);
+    }
+
+    /// The job waited for the time of its next try, and gets none: it is turned away, or, without a
+    /// reason, forgotten.
+    pub(crate) fn end_back_off(mut self, reason: Option<Reason>, books: &Books) {
+        books.backing_off.fetch_sub(1, SeqCst);
+        self.begin_wait(books); // what follows ends it
+        match reason {
+            Some(reason) => self.refuse(reason, books),
+            None => self.forget(books),
+        }
     }
 
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
@@ -266,12 +334,13 @@ impl<P, O, E> Ticket<P, O, E> {
         match self.body.take() {
             None => {}
             Some(Body::Awaited(slot)) => {
-                slot.reject(reason, count);
+                let rest = slot.reject(self.id, reason, count);
+                panics::discard("payload", rest);
                 panics::discard("job", slot);
             }
             Some(Body::Detached { payload, errors }) => {
                 count();
-                let error = JobError::new(self.id, None, cause_of(reason));
+                let error = JobError::new(self.id, self.last_try(), cause_of(reason));
                 report(self.id, error, errors, books);
                 panics::discard("payload", payload);
             }
@@ -326,7 +395,7 @@ impl<P, O, E> ReplyTo<P, O, E> {
     pub(crate) fn answer(
         self,
         id: JobId,
-        worker: WorkerId,
+        this: Try,
         ran: Ran<O, E>,
         books: &Books,
         busy: impl FnOnce(),
@@ -336,7 +405,7 @@ impl<P, O, E> ReplyTo<P, O, E> {
             Ran::Returned(Err(error)) => Err(Cause::Worker(error)),
             Ran::Panicked(panic) => Err(Cause::Panicked(panics::message(panic))),
         };
-        let result = result.map_err(|cause| JobError::new(id, Some(worker), cause));
+        let result = result.map_err(|cause| JobError::new(id, Some(this), cause));
         match self {
             ReplyTo::Slot(slot) => {
                 let unwanted = slot.finish(result);
@@ -381,4 +450,15 @@ fn report<E>(
     }
     // The last sender drops what is left in the channel.
     panics::discard("sender", errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With what a channel adds, a small job is one cache line.
+    #[test]
+    fn a_ticket_is_small() {
+        assert!(size_of::<Ticket<u64, u64, u64>>() <= 56);
+    }
 }

@@ -20,19 +20,21 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use crate::batch::board::Board;
+use crate::books::Books;
 use crate::cancel::CancelToken;
 use crate::error::{Reason, Rejected, SubmitError};
-use crate::idle::Generation;
-use crate::job::{JobId, Priority};
+use crate::job::JobId;
+use crate::mark::Mark;
 use crate::panics;
-use crate::stats::Books;
 use crate::sync::{
     Arc, AtomicBool, AtomicU8, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
+use crate::timings::Stamp;
 use crate::worker::WorkerId;
 
 /// What is kept for an input. Boxed errors: they are rare, and results shall lie close together.
@@ -51,10 +53,8 @@ const TAKEN: u8 = 2;
 pub(crate) struct Label {
     /// The number of the first input's job; the others follow.
     pub(crate) number: u64,
-    pub(crate) generation: Generation,
+    pub(crate) mark: Mark,
     pub(crate) token: Option<CancelToken>,
-    pub(crate) cancellable: bool,
-    pub(crate) priority: Priority,
     /// The chunk's place in the batch, from 1 on.
     pub(crate) place: usize,
     /// What the batch's jobs took so far, in nanoseconds each.
@@ -69,6 +69,8 @@ pub(crate) struct Chunk<P, O, E> {
     left: AtomicUsize,
     /// Inputs without a result, as of the last claim that ended.
     unfinished: AtomicUsize,
+    /// When its first worker came to it: the stamp of its ticket.
+    accepted: OnceLock<Stamp>,
     /// Nobody wants the rest.
     halted: AtomicBool,
     inputs: Box<[Input<P>]>,
@@ -115,6 +117,7 @@ impl<P, O, E> Chunk<P, O, E> {
             claims: Mutex::new(Claims::of_all(len)),
             left: AtomicUsize::new(len),
             unfinished: AtomicUsize::new(len),
+            accepted: OnceLock::new(),
             halted: AtomicBool::new(false),
             inputs: payloads.into_iter().map(Input::new).collect(),
             stages: (0..len).map(|_| AtomicU8::new(EMPTY)).collect(),
@@ -144,6 +147,11 @@ impl<P, O, E> Chunk<P, O, E> {
     /// Inputs that nobody has claimed.
     pub(crate) fn left(&self) -> usize {
         self.left.load(SeqCst)
+    }
+
+    /// When it was accepted, in pools with timings. Tickets that were made since have later stamps.
+    pub(crate) fn accepted(&self, stamp: Stamp) -> Stamp {
+        *self.accepted.get_or_init(|| stamp)
     }
 
     /// Nobody wants the rest: no further one shall begin.
@@ -199,7 +207,7 @@ impl<P, O, E> Chunk<P, O, E> {
         if let Some(books) = books {
             books
                 .census
-                .ended_unworked(self.label.generation, refused as u64);
+                .ended_unworked(self.label.mark.generation(), refused as u64);
         }
         refused
     }

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::iter::Fuse;
 use std::time::{Duration, Instant};
 
+use crate::again::Try;
 use crate::batch::board::{ANY, Board};
 use crate::batch::chunk::{Chunk, Label, Reader};
 use crate::cancel::{CancelToken, earliest};
 use crate::context::Place;
 use crate::error::{JobError, Reason, SubmitError};
 use crate::job::Priority;
+use crate::mark::Mark;
 use crate::park::Wake;
 use crate::shared::{Patience, Shared};
 use crate::spin::Spin;
@@ -126,7 +128,8 @@ impl<P, O, E> Line<P, O, E> {
         }
         self.abandoned.push(index);
         let chunk = self.chunk();
-        let error = JobError::new(chunk.job(index), chunk.holder(index), cause_of(reason));
+        let holder = chunk.holder(index).map(Try::first);
+        let error = JobError::new(chunk.job(index), holder, cause_of(reason));
         Some(Err(SubmitError::Failed(error)))
     }
 
@@ -245,10 +248,13 @@ where
         let (number, generation) = books.census.count_in_many(jobs);
         let label = Label {
             number,
-            generation,
+            mark: Mark::new(
+                number,
+                generation,
+                self.terms.cancellable,
+                self.terms.priority,
+            ),
             token: self.terms.token.clone(),
-            cancellable: self.terms.cancellable,
-            priority: self.terms.priority,
             place: self.sent + 1,
             pace: self.pace,
         };

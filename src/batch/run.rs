@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use crate::again::Try;
 use crate::batch::chunk::{Chunk, Claim};
 use crate::cancel::CancelToken;
 use crate::error::{Cause, JobError, Reason, SubmitError};
@@ -15,6 +16,7 @@ use crate::seat::Seat;
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::ticket::{Ran, Ticket};
+use crate::timings::Stamp;
 use crate::worker::Worker;
 
 /// A rest that is shorter is not worth to wake another worker for.
@@ -34,6 +36,7 @@ pub(crate) fn run<P, O, E, W>(
     worker: &mut W,
     closing: &CancelToken,
     chunk: &Arc<Chunk<P, O, E>>,
+    stamp: Stamp,
 ) -> bool
 where
     W: Worker<P, O, E>,
@@ -45,6 +48,7 @@ where
         seat,
         chunk,
         closing,
+        accepted: chunk.accepted(stamp),
         ran: 0,
         stop: None,
     };
@@ -59,7 +63,7 @@ where
             listed = true;
             invite(shared, chunk);
         }
-        well = if shared.hooks.is_empty() {
+        well = if shared.hooks.is_empty() && shared.books.timings.is_none() {
             at.run_through(worker, claim)
         } else {
             at.run_each(worker, claim)
@@ -73,8 +77,10 @@ where
     }
     if chunk.left() > 0 {
         // One ticket more than needed harms nobody: who takes it finds nothing left.
-        let ticket = Ticket::chunk(Arc::clone(chunk));
-        shared.ready.put_back(ticket.number(), ticket);
+        let mut ticket = Ticket::chunk(Arc::clone(chunk));
+        let order = ticket.order();
+        ticket.begin_wait(&shared.books);
+        shared.ready.put_back(order, ticket);
         fence(SeqCst);
         shared.crew.wake_one();
     } else if listed {
@@ -89,6 +95,8 @@ struct At<'a, P, O, E> {
     seat: &'a Seat,
     chunk: &'a Arc<Chunk<P, O, E>>,
     closing: &'a CancelToken,
+    /// When the chunk was accepted, in pools with timings.
+    accepted: Stamp,
     /// Inputs that it ran.
     ran: u64,
     stop: Option<Stop>,
@@ -97,7 +105,7 @@ struct At<'a, P, O, E> {
 impl<P, O, E> At<'_, P, O, E> {
     fn job(&self, id: JobId, payload: P) -> Job<P> {
         let own = self.chunk.label().token.clone();
-        Job::new(id, payload, Lent::new(own, self.closing))
+        Job::new(id, 1, payload, Lent::new(own, self.closing))
     }
 
     /// Runs what was claimed, with the hooks between. `false` when the worker panicked.
@@ -109,7 +117,14 @@ impl<P, O, E> At<'_, P, O, E> {
             && let Some(payload) = claim.next()
         {
             let id = claim.job();
-            let ran = execute(self.shared, self.seat, worker, self.job(id, payload));
+            let ran = execute(
+                self.shared,
+                self.seat,
+                worker,
+                self.job(id, payload),
+                self.accepted,
+                |_| true,
+            );
             let result = match ran {
                 Ran::Returned(result) => result.map_err(Cause::Worker),
                 Ran::Panicked(panic) => Err(Cause::Panicked(panics::message(panic))),
@@ -130,25 +145,24 @@ impl<P, O, E> At<'_, P, O, E> {
     where
         W: Worker<P, O, E>,
     {
-        self.seat.set_busy(true);
         let ran = catch_unwind(AssertUnwindSafe(|| {
             while self.stop.is_none()
                 && let Some(payload) = claim.next()
             {
+                self.seat.count_start();
                 let result = worker.run(self.job(claim.job(), payload));
-                self.seat.count(match result {
+                self.seat.count_end(Some(match result {
                     Ok(_) => Outcome::Completed,
                     Err(_) => Outcome::Failed,
-                });
+                }));
                 self.settle(&mut claim, result.map_err(Cause::Worker));
                 self.look_up();
             }
         }));
-        self.seat.set_busy(false);
         if let Err(panic) = ran {
             let me = self.seat.id();
             log::error!("worker {me} panicked in job {} and ends", claim.job());
-            self.seat.count(Outcome::Panicked);
+            self.seat.count_end(Some(Outcome::Panicked));
             self.seat.finish_now();
             self.settle(&mut claim, Err(Cause::Panicked(panics::message(panic))));
             return false;
@@ -165,13 +179,13 @@ impl<P, O, E> At<'_, P, O, E> {
         }
         self.ran += 1;
         let label = self.chunk.label();
-        self.seat.job_settled(label.generation);
+        self.seat.job_settled(label.mark.generation());
         self.chunk.board().call(label.place);
     }
 
     #[cold]
     fn put_error(&self, claim: &mut Claim<'_, P, O, E>, cause: Cause<E>) {
-        let error = JobError::new(claim.job(), Some(self.seat.id()), cause);
+        let error = JobError::new(claim.job(), Some(Try::first(self.seat.id())), cause);
         claim.put(Err(Box::new(SubmitError::Failed(error))));
     }
 

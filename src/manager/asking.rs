@@ -45,7 +45,9 @@ where
         self.owner.shared.books.census.counted()
     }
 
-    /// What became of the jobs so far.
+    /// What became of the jobs so far, and what the pool is doing. Asks each worker, so it is made
+    /// for once a second, not for each job; with [`timings`](crate::Builder::timings) it also adds
+    /// up their histograms, which takes some microseconds per worker.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -62,7 +64,9 @@ where
     pub fn stats(&self) -> Stats {
         let shared = &self.owner.shared;
         // What has ended first: it is never more than what was accepted.
-        let ended = shared.roster.ended();
-        shared.books.read(ended, shared.gate.blocked() as u64)
+        let work = shared.roster.work();
+        shared
+            .books
+            .read(work, shared.gate.count(), shared.gate.blocked())
     }
 }

@@ -358,7 +358,9 @@ pub(crate) fn threads_asleep(prefix: &str) -> usize {
         .filter(|stat| {
             let name = stat.split_once('(').map_or("", |(_, rest)| rest);
             let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-            name.starts_with(prefix) && state.starts_with('S')
+            // Not only the prefix: the test binary's own name ends in a hash.
+            let number = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
+            number.is_some() && state.starts_with('S')
         })
         .count()
 }
