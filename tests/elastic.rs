@@ -189,7 +189,7 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
             0 => Ok(run_task),
             _ => Err("no more"),
         });
-        let restarts = Restarts::at_most(1).back_off(SOON, SOON);
+        let restarts = Restarts::at_most(3).within(4 * SOON).back_off(SOON, SOON);
         let builder = builder.elastic(growing(1, 5)).restarts(restarts);
         let pool = builder.build().unwrap();
         let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
@@ -197,10 +197,10 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
         let waits = pool.enqueue(answer(2)).unwrap();
         let begin = std::time::Instant::now();
         eventually("it was tried again, and then anew", || {
-            calls.load(SeqCst) >= 5
+            calls.load(SeqCst) >= 17
         });
         let made = calls.load(SeqCst) - 1;
-        // Of two attempts, one comes after a back-off, and the other after a job waited.
+        // Of four attempts, three come after a back-off, and one after a job waited.
         let periods = begin.elapsed().as_millis() / (SOON / 2).as_millis();
         assert!(
             u128::from(made) <= periods + 2,
