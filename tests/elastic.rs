@@ -185,12 +185,14 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
     within(LIMIT, || {
         let calls = Arc::new(AtomicU32::new(0));
         let (counts, gate) = (Arc::clone(&calls), Gate::new());
+        let recorder = Recorder::new();
         let builder = tasks().factory(move |_| match counts.fetch_add(1, SeqCst) {
             0 => Ok(run_task),
             _ => Err("no more"),
         });
         let restarts = Restarts::at_most(3).within(4 * SOON).back_off(SOON, SOON);
         let builder = builder.elastic(growing(1, 5)).restarts(restarts);
+        let builder = builder.hook(recorder.clone());
         let pool = builder.build().unwrap();
         let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
         gate.wait_for_one();
@@ -210,6 +212,8 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
         assert_eq!(held.wait().unwrap(), 1);
         assert_eq!(waits.wait().unwrap(), 2);
         pool.close();
+        let calls = recorder.calls();
+        assert_eq!((calls.worker_add, calls.worker_remove), (1, 1));
     });
 }
 
