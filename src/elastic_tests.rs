@@ -291,4 +291,12 @@ fn not_above_the_most_nor_while_one_is_made() {
         "it waits for that one"
     );
     assert!(!sizing.is_calm(), "no job changes that");
+    // Nor while one is made for another reason.
+    let mut sizing = Sizing::new(Elastic::between(0, 2).grow_after(GROW));
+    assert_eq!(sizing.look(look(now, 1, 1, 1)), Decision::Stay);
+    let one_comes = Look {
+        making: true,
+        ..look(now + GROW, 1, 1, 1)
+    };
+    assert_eq!(sizing.look(one_comes), Decision::Stay);
 }

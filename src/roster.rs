@@ -24,8 +24,6 @@ struct List {
     /// Workers may be added.
     open: bool,
     next: u64,
-    /// There was a worker.
-    populated: bool,
     members: BTreeMap<WorkerId, Member>,
     /// Workers that block for their own pool.
     blocked: BTreeMap<WorkerId, Wait>,
@@ -113,7 +111,6 @@ impl Roster {
             list: Mutex::new(List {
                 open: true,
                 next: 1,
-                populated: false,
                 members: BTreeMap::new(),
                 blocked: BTreeMap::new(),
                 waits: 0,
@@ -152,7 +149,6 @@ impl Roster {
             arrived,
         };
         list.members.insert(seat.id(), member);
-        list.populated |= arrived;
         told(seat.id());
         Ok(seat)
     }
@@ -167,18 +163,17 @@ impl Roster {
         let mut list = self.list.lock();
         if let Some(member) = list.members.get_mut(&id) {
             member.arrived = true;
-            list.populated = true;
             told();
         }
     }
 
-    /// Calls `then`, in one step against workers that come, if there is no worker and there was one.
-    /// Those that were never made do not count; those that are being made anew do. A closed roster
-    /// is not deserted: the pool's end has its own rules.
+    /// For when a worker has gone: calls `then`, in one step against workers that come, if there is
+    /// none. Those that were never made do not count; those that are being made anew do. A closed
+    /// roster is not deserted: the pool's end has its own rules.
     pub(crate) fn if_deserted(&self, then: impl FnOnce()) {
         let list = self.list.lock();
         let nobody = !list.members.values().any(|member| member.arrived);
-        if list.open && list.populated && nobody {
+        if list.open && nobody {
             then();
         }
     }

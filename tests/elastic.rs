@@ -185,22 +185,24 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
     within(LIMIT, || {
         let calls = Arc::new(AtomicU32::new(0));
         let (counts, gate) = (Arc::clone(&calls), Gate::new());
+        let recorder = Recorder::new();
         let builder = tasks().factory(move |_| match counts.fetch_add(1, SeqCst) {
             0 => Ok(run_task),
             _ => Err("no more"),
         });
-        let restarts = Restarts::at_most(1).back_off(SOON, SOON);
+        let restarts = Restarts::at_most(3).within(4 * SOON).back_off(SOON, SOON);
         let builder = builder.elastic(growing(1, 5)).restarts(restarts);
+        let builder = builder.hook(recorder.clone());
         let pool = builder.build().unwrap();
         let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
         gate.wait_for_one();
         let waits = pool.enqueue(answer(2)).unwrap();
         let begin = std::time::Instant::now();
         eventually("it was tried again, and then anew", || {
-            calls.load(SeqCst) >= 5
+            calls.load(SeqCst) >= 17
         });
         let made = calls.load(SeqCst) - 1;
-        // Of two attempts, one comes after a back-off, and the other after a job waited.
+        // Of four attempts, three come after a back-off, and one after a job waited.
         let periods = begin.elapsed().as_millis() / (SOON / 2).as_millis();
         assert!(
             u128::from(made) <= periods + 2,
@@ -210,6 +212,8 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
         assert_eq!(held.wait().unwrap(), 1);
         assert_eq!(waits.wait().unwrap(), 2);
         pool.close();
+        let calls = recorder.calls();
+        assert_eq!((calls.worker_add, calls.worker_remove), (1, 1));
     });
 }
 

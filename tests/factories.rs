@@ -4,11 +4,13 @@ mod common;
 #[path = "common/more.rs"]
 mod more;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use common::{Calls, Event, Gate, LIMIT, Recorder, next, threads_named, within};
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use more::{Task, answer, crew, run_task, task, tasks};
 use worker_pool::{
     FactoryError, Job, JobId, Manager, Meter, Restarts, Worker, WorkerHandle, WorkerId, WorkerState,
@@ -111,6 +113,43 @@ fn a_factory_that_fails_leaves_nothing_behind() {
             (recorder.calls().worker_add, recorder.calls().worker_remove),
             (1, 1)
         );
+    });
+}
+
+thread_local! {
+    static LAST_WORDS: RefCell<Option<LastWords>> = const { RefCell::new(None) };
+}
+
+/// As its thread ends, says whether `add_factory` had returned by then.
+struct LastWords {
+    returned: Receiver<()>,
+    said: Sender<bool>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        // Time enough for a call that does not join the thread to show it: with one that does, this
+        // waits in vain.
+        let returned = self.returned.recv_timeout(Duration::from_millis(200));
+        let _ = self.said.send(returned.is_ok());
+    }
+}
+
+/// The thread of a worker that was not made is joined before the error comes back.
+#[test]
+fn a_failed_workers_thread_is_joined() {
+    within(LIMIT, || {
+        let pool = tasks().build().unwrap();
+        let (tell, returned) = bounded(1);
+        let (said, words) = bounded(1);
+        let failed = pool.add_factory(move |_| {
+            let (returned, said) = (returned.clone(), said.clone());
+            LAST_WORDS.set(Some(LastWords { returned, said }));
+            Err::<fn(Job<Task>) -> _, _>("no")
+        });
+        let _ = tell.send(());
+        failed.unwrap_err();
+        assert!(!next(&words), "the thread still ran");
     });
 }
 

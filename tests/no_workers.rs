@@ -6,10 +6,10 @@ mod more;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::unbounded;
 use more::{Task, Tasks, answer, crew, jitter, rejected, run_task, task, tasks};
 use worker_pool::{
@@ -33,8 +33,12 @@ fn boom_at(gate: &Gate) -> Task {
 
 type Answer = Result<u64, SubmitError<Task, String>>;
 
+/// More than wait in the queue, so that they do not all get in when that is cleared.
+const SUBMITTERS: u64 = 20;
+const SUBMITTER: &str = "in-line";
+
 /// The only worker is held in a job that will panic; behind it jobs of each priority wait, some of
-/// them released, and two submitters block for room.
+/// them released, and many submitters block for room.
 fn crowd(pool: &Tasks, gate: &Gate, check: impl Fn(Answer) + Sync) {
     let bomb = pool.enqueue(boom_at(gate)).unwrap();
     gate.wait_for_one();
@@ -58,10 +62,14 @@ fn crowd(pool: &Tasks, gate: &Gate, check: impl Fn(Answer) + Sync) {
         }
     }
     thread::scope(|scope| {
-        for n in 0..2 {
+        for n in 0..SUBMITTERS {
             let check = &check;
-            scope.spawn(move || check(pool.submit(answer(n))));
+            let submitter = thread::Builder::new().name(SUBMITTER.to_owned());
+            let submit = move || check(pool.submit(answer(n)));
+            submitter.spawn_scoped(scope, submit).unwrap();
         }
+        let all = SUBMITTERS as usize;
+        eventually("all of them block", || threads_asleep(SUBMITTER) >= all);
         gate.open();
         assert_eq!(bomb.wait().unwrap_err().panic_message(), Some("boom"));
         for handle in waiting {
@@ -144,6 +152,24 @@ fn a_worker_that_comes_back_was_not_the_last() {
     });
 }
 
+/// The last that is there leaves while another is in a back-off: the pool is not given up.
+#[test]
+fn a_worker_in_a_back_off_is_not_gone() {
+    within(LIMIT, || {
+        let recorder = Recorder::new();
+        let restarts = Restarts::default().back_off(10 * more::SHORT, 10 * more::SHORT);
+        let builder = rejecting().restarts(restarts).hook(recorder.clone());
+        let pool = builder.build().unwrap();
+        let absent = more::restartable(&pool, 1)[0];
+        pool.submit(more::boom()).unwrap_err();
+        recorder.wait_for(|event| *event == Event::WorkerRemove(absent));
+        let there = crew(&pool, 1)[0];
+        pool.remove(there).unwrap();
+        recorder.wait_for(|event| *event == Event::WorkerRemove(there));
+        assert_eq!(pool.submit(answer(1)).unwrap(), 1);
+    });
+}
+
 /// A pool that has not had a worker yet waits for its first, also when one could not be made.
 #[test]
 fn a_pool_waits_for_its_first_worker() {
@@ -203,11 +229,18 @@ fn a_detached_job_says_so_too() {
 
 /// Adds a worker in place of each that leaves.
 #[derive(Clone, Default)]
-struct Replace(Arc<OnceLock<WeakManager<Task, u64, String>>>);
+struct Replace(
+    Arc<OnceLock<WeakManager<Task, u64, String>>>,
+    Arc<AtomicUsize>,
+);
 
 impl Hook for Replace {
     fn worker_remove(&self, _: WorkerId) {
         if let Some(pool) = self.0.get().and_then(WeakManager::upgrade) {
+            if let Err(rejected) = pool.try_submit(answer(0)) {
+                assert_ne!(rejected.reason, Reason::NoWorkers, "not yet");
+            }
+            self.1.fetch_add(1, SeqCst);
             let _ = pool.add(run_task);
         }
     }
@@ -223,6 +256,7 @@ fn a_hook_that_replaces_workers_keeps_the_jobs() {
         assert!(replace.0.set(pool.downgrade()).is_ok());
         crew(&pool, 1);
         crowd(&pool, &Gate::new(), |answer| assert!(answer.is_ok()));
+        assert_eq!(replace.1.load(SeqCst), 1, "it found the pool open");
     });
 }
 

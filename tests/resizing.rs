@@ -5,14 +5,15 @@ mod common;
 mod more;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use common::{Event, Gate, LIMIT, Recorder, eventually, stress, threads_named, within};
 use more::{Task, answer, at_gate, crew, jitter, run_task, task, tasks};
 use worker_pool::{
-    BuildError, Builder, FactoryError, Job, Meter, ResizeError, Restarts, WorkerId, WorkerState,
+    BuildError, Builder, FactoryError, Hook, Meter, ResizeError, Restarts, WeakManager, WorkerId,
+    WorkerState,
 };
 
 /// A builder of pools that make their own workers.
@@ -189,22 +190,27 @@ fn a_resize_that_fails_keeps_what_it_made() {
     });
 }
 
-/// Workers that end as soon as they are made do not keep `resize` for ever.
+/// Sends each worker away as soon as it has come.
+#[derive(Clone)]
+struct Unwelcoming(Arc<OnceLock<WeakManager<Task, u64, String>>>, Recorder);
+
+impl Hook for Unwelcoming {
+    fn worker_add(&self, worker: WorkerId) {
+        self.1.worker_add(worker);
+        let pool = self.0.get().and_then(WeakManager::upgrade);
+        pool.expect("it lives").remove(worker).unwrap();
+    }
+}
+
+/// Workers that leave as soon as they are made do not keep `resize` for ever.
 #[test]
 fn workers_that_will_not_stay_are_not_made_without_end() {
-    struct Flighty;
-    impl worker_pool::Worker<Task, u64, String> for Flighty {
-        fn start(&mut self, _: &worker_pool::WorkerHandle) {
-            panic!("not here")
-        }
-        fn run(&mut self, job: Job<Task>) -> Result<u64, String> {
-            run_task(job)
-        }
-    }
     within(LIMIT, || {
-        let builder = tasks().factory(|_| Ok::<_, String>(Flighty));
-        let pool = builder.restarts(Restarts::at_most(0)).build().unwrap();
+        let unwelcoming = Unwelcoming(Arc::default(), Recorder::new());
+        let pool = self_made().hook(unwelcoming.clone()).build().unwrap();
+        assert!(unwelcoming.0.set(pool.downgrade()).is_ok());
         pool.resize(5).unwrap();
+        assert_eq!(unwelcoming.1.calls().worker_add, 5);
         eventually("all are gone", || pool.workers().is_empty());
     });
 }

@@ -238,6 +238,33 @@ fn a_handle_does_not_outlive_its_worker() {
     });
 }
 
+/// Whoever hears of a panic finds the worker on its way out.
+#[test]
+fn a_worker_that_panicked_is_finishing_before_its_caller_knows() {
+    struct Fragile(Sender<WorkerHandle>);
+    impl Worker<(), (), String> for Fragile {
+        fn start(&mut self, handle: &WorkerHandle) {
+            self.0.send(handle.clone()).unwrap();
+        }
+        fn run(&mut self, _: Job<()>) -> Result<(), String> {
+            panic!("boom")
+        }
+    }
+    let rounds = stress(200) as u32;
+    within(LIMIT, move || {
+        let builder = Manager::<(), (), String>::builder().restarts(at_once());
+        let pool = builder.build().unwrap();
+        let (handles, handed_out) = unbounded();
+        pool.add_factory(move |_| Ok::<_, String>(Fragile(handles.clone())))
+            .unwrap();
+        for _ in 0..rounds {
+            let handle = next(&handed_out);
+            pool.submit(()).unwrap_err();
+            assert!(handle.is_finishing());
+        }
+    });
+}
+
 /// A worker that panics in `start` is made anew like one that panics in `run`.
 #[test]
 fn a_worker_that_panics_at_its_start_is_made_anew() {

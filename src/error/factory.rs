@@ -6,6 +6,17 @@ use crate::worker::WorkerId;
 
 /// A factory's worker was not added. No thread is left of it, no hook was told, and the counters are
 /// as before.
+///
+/// ```
+/// use worker_pool::{FactoryError, Job, Manager};
+///
+/// let pool = Manager::<u32>::new();
+/// let added = pool.add_factory(|_| {
+///     let settings = std::fs::read_to_string("/no/such/file")?;
+///     Ok::<_, std::io::Error>(move |_: Job<u32>| { let _ = &settings; Ok(()) })
+/// });
+/// assert!(matches!(added, Err(FactoryError::Failed(error)) if error.kind() == std::io::ErrorKind::NotFound));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FactoryError<X> {
@@ -44,6 +55,13 @@ impl<X: fmt::Debug + fmt::Display> std::error::Error for FactoryError<X> {
 }
 
 /// A pool could not be given the size that was asked for.
+///
+/// ```
+/// use worker_pool::{Manager, ResizeError};
+///
+/// let pool = Manager::<u32>::new();
+/// assert!(matches!(pool.resize(2), Err(ResizeError::NoFactory)));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ResizeError {
