@@ -359,8 +359,8 @@ pub(crate) fn threads_asleep(prefix: &str) -> usize {
             let name = stat.split_once('(').map_or("", |(_, rest)| rest);
             let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
             // Not only the prefix: the test binary's own name ends in a hash.
-            let number = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
-            number.is_some() && state.starts_with('S')
+            let rest = name.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.starts_with(['-', ')'])) && state.starts_with('S')
         })
         .count()
 }
