@@ -393,7 +393,7 @@ impl std::error::Error for CloseTimeout {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainTimeout {
-    /// How many accepted jobs never began and were answered "closed".
+    /// How many accepted jobs never began, or waited for another try, and were answered "closed".
     pub abandoned: usize,
     /// The workers that still run a job; its token has fired.
     pub running: Vec<WorkerId>,

@@ -93,8 +93,8 @@ impl<P, O, E> JobHandle<P, O, E> {
                 self.shared.place_to_free();
                 true
             }
+            // What is left of it is swept away when its token fires.
             Turned::AfterTries(payload) => {
-                self.shared.bell.ask_sweep();
                 panics::discard("payload", payload);
                 true
             }

@@ -53,7 +53,8 @@ pub trait Gauge: Send + Sync {
 ///
 /// Per job, [`job_start`](Hook::job_start) and [`job_finish`](Hook::job_finish) come in pairs, on
 /// the worker's own thread, around [`Worker::run`](crate::Worker::run); the caller gets its result
-/// only after `job_finish` has returned. Per worker, [`worker_add`](Hook::worker_add) and
+/// only after `job_finish` has returned. A job with [retries](crate::Retry) has a pair for each try.
+/// Per worker, [`worker_add`](Hook::worker_add) and
 /// [`worker_remove`](Hook::worker_remove) come in pairs, around everything else of that worker; a
 /// worker that is made anew has a pair each time.
 ///

@@ -498,5 +498,12 @@ fn a_dead_job_waits_for_no_try() {
         world.step(event);
         assert!(world.backing_off.is_empty());
     }
+    world.arrive(Priority::Normal);
+    world.look();
+    let job = world.ready.pop_front().expect("there is room");
+    world.closed = true;
+    world.step(Event::Close);
+    world.fail(job, Duration::ZERO);
+    assert!(world.backing_off.is_empty(), "kept though the pool closes");
     world.finish();
 }

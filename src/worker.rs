@@ -86,7 +86,8 @@ pub trait Worker<P, O, E> {
     /// Does one job.
     ///
     /// # Errors
-    /// The worker's own error, which reaches the submitter unchanged; the worker serves on.
+    /// The worker's own error, which reaches the submitter unchanged (of a job with
+    /// [retries](crate::Retry), that of the last try); the worker serves on.
     fn run(&mut self, job: Job<P>) -> Result<O, E>;
 
     /// Called once, after the last job: the place to let go of what outlives memory.
