@@ -9,6 +9,7 @@ use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
 use crate::hook::{Gauge, Hooks, PoolState};
 use crate::job::{JobId, Priority};
+use crate::panics;
 use crate::park::{Parker, Wake};
 use crate::ready::Ready;
 use crate::roster::{Blocked, Roster};
@@ -185,15 +186,19 @@ impl<P, O, E> Shared<P, O, E> {
         self.ready.has_work() || !(self.open.is_empty() || self.ready.is_held())
     }
 
-    /// Turns away the jobs that were released and that no worker took. How many?
+    /// Turns away the jobs that were released and that no worker took, also those of chunks that
+    /// workers are at. How many? Workers that begin a chunk after this see that the pool is shut.
     pub(crate) fn refuse_released(&self) -> usize {
         let mut refused = 0;
         while let Some(taken) = self.ready.drain_one() {
-            taken.job.refuse(Reason::Closed, &self.books);
+            refused += taken.job.refuse(Reason::Closed, &self.books);
             if taken.waited {
                 self.gate.leave(1);
             }
-            refused += 1;
+        }
+        for chunk in self.open.take_all() {
+            refused += chunk.refuse(Reason::Closed, Some(&self.books));
+            panics::discard("chunk", chunk);
         }
         refused
     }
@@ -361,7 +366,7 @@ impl<P, O, E> Shared<P, O, E> {
         self.ready.resume();
         self.gate.resume();
         fence(SeqCst);
-        if self.ready.has_work() {
+        if self.has_work() {
             self.crew.wake_one();
         }
     }

@@ -240,11 +240,17 @@ impl<P, O, E> Ticket<P, O, E> {
         })
     }
 
-    /// Turns the job away, and says so to its caller.
-    pub(crate) fn refuse(mut self, reason: Reason, books: &Books) {
+    /// Turns the job away, and says so to its caller. How many jobs was it?
+    pub(crate) fn refuse(mut self, reason: Reason, books: &Books) -> usize {
         let own = self.own_jobs();
+        let chunk = self.as_chunk().map(|chunk| {
+            let refused = chunk.refuse(reason, Some(books));
+            panics::discard("chunk", chunk);
+            refused
+        });
         self.answer_refused(reason, Some(books));
         books.census.ended_unworked(self.generation, own);
+        chunk.unwrap_or(1)
     }
 
     /// How many jobs it stands for. A chunk keeps count of its own.

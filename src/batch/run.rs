@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::batch::chunk::{Chunk, Outcome};
 use crate::cancel::CancelToken;
 use crate::error::{Cause, JobError, Reason, SubmitError};
-use crate::job::{Job, JobId};
+use crate::job::{Job, JobId, Priority};
 use crate::lent::Lent;
 use crate::panics;
 use crate::runner::{Seeker, execute};
@@ -80,6 +80,9 @@ where
     if let Some(Stop::Refuse(reason)) = stop {
         chunk.refuse(reason, Some(&shared.books));
     }
+    if listed {
+        shared.open.unlist(chunk);
+    }
     if chunk.left() > 0 {
         // One ticket more than needed harms nobody: who takes it finds nothing left.
         shared
@@ -87,8 +90,6 @@ where
             .put_back(label.number as u32, Ticket::chunk(Arc::clone(chunk)));
         fence(SeqCst);
         shared.crew.wake_one();
-    } else if listed {
-        shared.open.unlist(chunk);
     }
     well
 }
@@ -101,7 +102,8 @@ fn invite<P, O, E>(shared: &Shared<P, O, E>, chunk: &Arc<Chunk<P, O, E>>) {
         .label()
         .pace
         .is_none_or(|nanos| nanos.saturating_mul(chunk.left() as u64) >= WORTH_A_WAKE);
-    if worth {
+    // Nobody looks after a crumb whose jobs are slower than they were, if its iterator sleeps.
+    if worth || chunk.board().is_asleep() {
         fence(SeqCst);
         shared.crew.wake_one();
     }
@@ -130,8 +132,9 @@ fn look_up<P, O, E>(
     if shared.ready.is_shut() {
         return Some(Stop::Refuse(Reason::Closed));
     }
-    // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs.
-    let urgent = ran > 0 && shared.ready.is_urgent();
+    // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs. If it
+    // is urgent itself, it came before those that wait.
+    let urgent = ran > 0 && chunk.label().priority != Priority::High && shared.ready.is_urgent();
     (shared.ready.is_held() || urgent).then_some(Stop::Leave)
 }
 
