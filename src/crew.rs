@@ -178,14 +178,14 @@ mod tests {
     #[test]
     fn the_least_that_slept_is_remembered_until_it_is_counted_anew() {
         let crew = Crew::default();
-        let seats = [1, 2, 3].map(|id| Arc::new(Seat::new(WorkerId::new(id), false)));
+        let seats = [1, 2, 3].map(|id| Arc::new(Seat::new(WorkerId::new(id), false, false)));
         crew.sleepers.lock().stack.extend(seats.iter().cloned());
         assert_eq!(crew.least_asleep(), 0, "none slept from the beginning");
         crew.count_asleep_anew();
         assert_eq!(crew.least_asleep(), 3);
         assert_eq!(crew.longest_asleep(), Some(WorkerId::new(1)));
         // One lies down, finds something to do after all, and gets up.
-        let fourth = Arc::new(Seat::new(WorkerId::new(4), false));
+        let fourth = Arc::new(Seat::new(WorkerId::new(4), false, false));
         crew.sleep(&fourth, false, || true);
         assert_eq!(crew.least_asleep(), 3);
         let up = crew.sleepers.lock().take(1);

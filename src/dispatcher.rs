@@ -191,7 +191,9 @@ impl<P, O, E> Dispatcher<P, O, E> {
             // First, so that who hears of its end finds its place free.
             shared.gate.leave(1);
             match ticket.fate() {
-                Fate::Dead(reason) => ticket.refuse(reason, &shared.books),
+                Fate::Dead(reason) => {
+                    ticket.refuse(reason, &shared.books);
+                }
                 Fate::Gone | Fate::Live => ticket.forget(&shared.books),
             }
         }
@@ -283,8 +285,10 @@ impl<P, O, E> Dispatcher<P, O, E> {
                     Err(ticket) => back.push(ticket),
                 },
                 Action::Refuse(ticket, reason) => {
-                    self.refused += usize::from(reason == Reason::Closed);
-                    ticket.refuse(reason, &self.shared.books);
+                    let refused = ticket.refuse(reason, &self.shared.books);
+                    if reason == Reason::Closed {
+                        self.refused += refused;
+                    }
                 }
                 Action::Forget(ticket) => {
                     ticket.forget(&self.shared.books);

@@ -248,15 +248,19 @@ impl<P, O, E> Shared<P, O, E> {
         self.ready.has_work() || !(self.open.is_empty() || self.ready.is_held())
     }
 
-    /// Turns away the jobs that were released and that no worker took. How many?
+    /// Turns away the jobs that were released and that no worker took, also those of chunks that
+    /// workers are at. How many? Workers that begin a chunk after this see that the pool is shut.
     pub(crate) fn refuse_released(&self) -> usize {
         let mut refused = 0;
         while let Some(taken) = self.ready.drain_one() {
-            taken.job.refuse(Reason::Closed, &self.books);
+            refused += taken.job.refuse(Reason::Closed, &self.books);
             if taken.waited {
                 self.gate.leave(1);
             }
-            refused += 1;
+        }
+        for chunk in self.open.take_all() {
+            refused += chunk.refuse(Reason::Closed, Some(&self.books));
+            panics::discard("chunk", chunk);
         }
         refused
     }
@@ -431,7 +435,7 @@ impl<P, O, E> Shared<P, O, E> {
         self.ready.resume();
         self.gate.resume();
         fence(SeqCst);
-        if self.ready.has_work() {
+        if self.has_work() {
             self.crew.wake_one();
         }
         self.look_at_size();

@@ -296,12 +296,18 @@ impl<P, O, E> Ticket<P, O, E> {
         self.extras.as_ref()?.again.as_ref()?.last
     }
 
-    /// Turns the job away, and says so to its caller.
-    pub(crate) fn refuse(mut self, reason: Reason, books: &Books) {
+    /// Turns the job away, and says so to its caller. How many jobs was it?
+    pub(crate) fn refuse(mut self, reason: Reason, books: &Books) -> usize {
         let own = self.own_jobs();
+        let chunk = self.as_chunk().map(|chunk| {
+            let refused = chunk.refuse(reason, Some(books));
+            panics::discard("chunk", chunk);
+            refused
+        });
         self.end_wait(books);
         self.answer_refused(reason, Some(books));
         books.census.ended_unworked(self.generation(), own);
+        chunk.unwrap_or(1)
     }
 
     /// How many jobs it stands for. A chunk keeps count of its own.
@@ -323,7 +329,9 @@ impl<P, O, E> Ticket<P, O, E> {
         books.backing_off.fetch_sub(1, SeqCst);
         self.begin_wait(books); // what follows ends it
         match reason {
-            Some(reason) => self.refuse(reason, books),
+            Some(reason) => {
+                self.refuse(reason, books);
+            }
             None => self.forget(books),
         }
     }

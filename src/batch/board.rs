@@ -7,13 +7,13 @@
 //! So either the iterator sees the result or it is seen and called. Within a claim (two microseconds
 //! of jobs, as they went so far) the worker reads `wanted` after each result without a fence; should one
 //! of these jobs be unexpectedly slow, a result from just before might stay unseen behind it. So the
-//! iterator looks twice, a millisecond apart, before it sleeps without a limit.
+//! iterator looks twice, a millisecond apart and wanting the same, before it sleeps without a limit.
 
 use std::time::Duration;
 
 use crate::park::{Parker, Wake};
 use crate::sync::{
-    Arc, AtomicU64, AtomicUsize,
+    Arc, AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -28,6 +28,10 @@ pub(crate) struct Board {
     wanted: AtomicUsize,
     /// Chunks of which every input has its result.
     finished: AtomicUsize,
+    /// At so many the iterator sends off more.
+    low: AtomicUsize,
+    /// It sleeps until it is called.
+    asleep: AtomicBool,
     /// Jobs that were run, and how long they took.
     jobs: AtomicU64,
     nanos: AtomicU64,
@@ -39,6 +43,8 @@ impl Board {
         Board {
             wanted: AtomicUsize::new(NOTHING),
             finished: AtomicUsize::new(0),
+            low: AtomicUsize::new(usize::MAX),
+            asleep: AtomicBool::new(false),
             jobs: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
             parker: Arc::new(Parker::new()),
@@ -77,8 +83,37 @@ impl Board {
         self.wanted.store(NOTHING, SeqCst);
     }
 
+    /// Has the iterator been called since it last wanted something?
+    pub(crate) fn is_called(&self) -> bool {
+        self.wanted.load(SeqCst) == NOTHING
+    }
+
+    /// The iterator sleeps until it is called, or is up again. When it sleeps, it looks after that
+    /// whether there is a chunk to join: workers that begin one ask [`is_asleep`](Self::is_asleep)
+    /// after they listed it.
+    pub(crate) fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, SeqCst);
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(SeqCst)
+    }
+
+    /// When so many chunks are finished, the iterator is called whatever it waits for.
+    pub(crate) fn call_at(&self, finished: usize) {
+        self.low.store(finished, SeqCst);
+    }
+
+    pub(crate) fn is_low(&self) -> bool {
+        self.finished() >= self.low.load(SeqCst)
+    }
+
     pub(crate) fn chunk_finished(&self) {
         self.finished.fetch_add(1, SeqCst);
+        let wanted = self.wanted.load(SeqCst);
+        if wanted != NOTHING && self.is_low() {
+            self.wake(wanted);
+        }
     }
 
     /// Chunks of which every input has its result.

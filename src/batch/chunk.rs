@@ -364,6 +364,11 @@ impl<P, O, E> Reader<P, O, E> {
         self.chunk.drained.store(true, Relaxed);
     }
 
+    /// Is it there, and was not taken before?
+    pub(crate) fn is_full(&self, index: usize) -> bool {
+        self.chunk.stages[index].load(Relaxed) == FULL
+    }
+
     /// Was it taken?
     pub(crate) fn is_taken(&self, index: usize) -> bool {
         self.chunk.stages[index].load(Relaxed) == TAKEN

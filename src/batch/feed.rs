@@ -13,6 +13,7 @@ use crate::context::Place;
 use crate::error::{JobError, Reason, SubmitError};
 use crate::job::Priority;
 use crate::mark::Mark;
+use crate::panics;
 use crate::park::Wake;
 use crate::shared::{Patience, Shared};
 use crate::spin::Spin;
@@ -68,6 +69,9 @@ impl<P, O, E> Line<P, O, E> {
     /// The next answer in the order of the inputs.
     #[inline]
     pub(super) fn take_next(&mut self) -> Option<Answer<P, O, E>> {
+        if self.next == self.reader.len() {
+            return None;
+        }
         let answer = self.take(self.next)?;
         self.next += 1;
         Some(answer)
@@ -76,9 +80,6 @@ impl<P, O, E> Line<P, O, E> {
     /// The answer where the last one was found, or a little further.
     #[inline]
     pub(super) fn take_here(&mut self) -> Option<(usize, Answer<P, O, E>)> {
-        if self.next == self.reader.len() {
-            return None;
-        }
         let index = self.first + self.next;
         Some((index, self.take_next()?))
     }
@@ -118,6 +119,7 @@ impl<P, O, E> Line<P, O, E> {
     ) -> Option<Answer<P, O, E>> {
         let reason = self.given_up?;
         if self.abandoned.contains(&index) {
+            panics::discard("result", result);
             return None;
         }
         if let Some(result) = result {
@@ -131,6 +133,11 @@ impl<P, O, E> Line<P, O, E> {
         let holder = chunk.holder(index).map(Try::first);
         let error = JobError::new(chunk.job(index), holder, cause_of(reason));
         Some(Err(SubmitError::Failed(error)))
+    }
+
+    /// Is the answer there that it would be asked for next?
+    fn has_answer(&self) -> bool {
+        self.next < self.reader.len() && self.reader.is_full(self.next)
     }
 
     #[inline]
@@ -160,13 +167,24 @@ pub(super) struct Feeder<I, P, O, E> {
     /// Nanoseconds per job, once known, and what that is drawn from.
     pace: Option<u64>,
     seen: (u64, u64),
+    /// The most inputs of the next chunk, as they come.
+    stream: usize,
+    /// They came slowly the last time.
+    slow: bool,
+    /// Are answers asked for in the order of the inputs?
+    ordered: bool,
 }
 
 impl<I, P, O, E> Feeder<I, P, O, E>
 where
     I: Iterator<Item = P>,
 {
-    pub(super) fn new(shared: &Arc<Shared<P, O, E>>, terms: Terms, inputs: I) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared<P, O, E>>,
+        terms: Terms,
+        inputs: I,
+        ordered: bool,
+    ) -> Self {
         Feeder {
             shared: Arc::clone(shared),
             board: Arc::new(Board::new()),
@@ -179,6 +197,9 @@ where
             yielded: 0,
             pace: None,
             seen: (0, 0),
+            stream: MOST,
+            slow: false,
+            ordered,
         }
     }
 
@@ -190,25 +211,38 @@ where
         (least.saturating_add(read), most)
     }
 
-    /// Sends off chunks until all workers have enough, the inputs end, or the consumer is too far
-    /// behind. Blocks for room in the queue only if there is nothing else to wait for.
+    /// Sends off chunks until all workers have enough, the inputs end or come slowly while an answer
+    /// is there, or the consumer is too far behind. Blocks for room in the queue only if there is
+    /// nothing else to wait for.
     pub(super) fn feed(&mut self) {
         let workers = self.shared.roster.count().max(1);
-        while self.sent - self.board.finished() < 2 * workers {
+        self.board.call_at(usize::MAX);
+        // A chunk may be yielded to the end before it counts as finished.
+        while self.lines.is_empty() || self.sent - self.board.finished() < 2 * workers {
+            if self.slow && self.has_answer() {
+                break;
+            }
             if self.held.is_empty() {
                 self.read_on(workers);
             }
-            if self.held.is_empty() || !self.send() {
+            if self.held.is_empty() {
+                return;
+            }
+            let finished = self.board.finished();
+            if !self.send() {
+                self.board.call_at(finished + 1);
                 return;
             }
         }
+        let enough = workers + workers / 2;
+        self.board.call_at(self.sent.saturating_sub(enough));
     }
 
     /// Reads the inputs of the next chunk.
     fn read_on(&mut self, workers: usize) {
         let room = self.terms.ahead.saturating_sub(self.read - self.yielded);
-        let most = self.length(workers).min(room);
-        let patience = Instant::now() + PATIENCE;
+        let most = self.length(workers).min(room).min(self.stream);
+        let begun = Instant::now();
         let (least, _) = self.inputs.size_hint();
         self.held.reserve(least.min(most));
         while self.held.len() < most
@@ -216,9 +250,24 @@ where
         {
             self.held.push(payload);
             self.read += 1;
-            if self.held.len().is_multiple_of(64) && Instant::now() >= patience {
+            let read = self.held.len();
+            if (read.is_power_of_two() || read.is_multiple_of(64)) && begun.elapsed() >= PATIENCE {
                 break;
             }
+        }
+        // Those that come slowly are not kept until there are many.
+        let took = begun.elapsed();
+        let in_time = self.held.len() as u128 * 2 * PATIENCE.as_nanos() / took.as_nanos().max(1);
+        self.stream = in_time.clamp(1, MOST as u128) as usize;
+        self.slow = took >= PATIENCE;
+    }
+
+    /// Is the answer there that is to be yielded next?
+    fn has_answer(&self) -> bool {
+        if self.ordered {
+            self.lines.front().is_some_and(Line::has_answer)
+        } else {
+            self.lines.iter().any(Line::has_answer)
         }
     }
 
@@ -296,6 +345,13 @@ where
         self.shared.admit(ticket, patience)
     }
 
+    /// Takes a chunk off the list if it was yielded to the end.
+    pub(super) fn remove_done(&mut self, at: usize) {
+        if self.lines.get(at).is_some_and(Line::is_done) {
+            self.lines.remove(at);
+        }
+    }
+
     /// Looks for a moment.
     pub(super) fn spin<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> Option<R> {
         let mut spin = Spin::default();
@@ -307,24 +363,32 @@ where
         }
     }
 
-    /// Blocks until `look` finds something: in any chunk, or else in the first.
-    pub(super) fn wait<R>(&mut self, any: bool, mut look: impl FnMut(&mut Self) -> Option<R>) -> R {
+    /// Blocks until `look` finds something. `None` if more is to be sent off meanwhile.
+    pub(super) fn wait<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> Option<R> {
         let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
         let token = self.terms.token.clone();
         let deadline = token.as_ref().and_then(CancelToken::deadline);
         let blocked = match shared.place() {
             Some(Place::Worker(me)) => Some(shared.roster.block(me, board.parker(), deadline)),
+            // Without the dispatcher the pool stands still: it takes what is there.
+            Some(Place::Dispatcher) => {
+                self.give_up(Reason::WouldDeadlock);
+                None
+            }
             _ => None,
         };
         let _watch = token.as_ref().map(|token| {
             let parker = Arc::clone(board.parker());
             token.watch(parker as Arc<dyn Wake>)
         });
-        let mut naps = 0;
+        // A worker shall not be thought to wait in vain while its result lies there.
+        let mut naps = u32::from(blocked.is_some());
+        let mut in_vain = false;
         loop {
-            board.want(self.wanted(any, naps));
+            board.want(self.wanted(naps));
             fence(SeqCst);
-            if let Some(found) = look(self) {
+            let found = look(self);
+            if found.is_some() || board.is_low() {
                 board.want_nothing();
                 return found;
             }
@@ -332,33 +396,38 @@ where
                 self.give_up(fired.into());
                 continue;
             }
-            let nap = (naps < 2).then(|| Instant::now() + NAP);
-            if shared.park(board.parker(), blocked.as_ref(), earliest(nap, deadline))
-                && !self.refuse(Reason::WouldDeadlock)
-            {
+            if std::mem::take(&mut in_vain) {
+                if self.refuse(Reason::WouldDeadlock) {
+                    continue;
+                }
                 blocked.iter().for_each(|blocked| blocked.cannot_withdraw());
             }
-            naps += 1;
-            if naps == 1 && !shared.open.is_empty() {
+            let nap = (naps < 2).then(|| Instant::now() + NAP);
+            board.set_asleep(nap.is_none());
+            if naps > 0 && !shared.open.is_empty() {
                 // Its jobs are slower than they were: others may help.
                 shared.crew.wake_one();
             }
+            in_vain = shared.park(board.parker(), blocked.as_ref(), earliest(nap, deadline));
+            board.set_asleep(false);
+            // A result that it was called for may not be the one: then it looks twice again.
+            naps = if board.is_called() { 1 } else { naps + 1 };
         }
     }
 
     /// What to wait for. At first, with short jobs, for something further on: to be woken for every
     /// few results costs more than the jobs.
-    fn wanted(&self, any: bool, naps: u32) -> usize {
+    fn wanted(&self, naps: u32) -> usize {
         let first = self
             .lines
             .front()
             .map_or(ANY, |line| line.chunk().label().place);
         let short = self
             .pace
-            .is_some_and(|pace| pace * (MOST as u64) < CHUNK.as_nanos() as u64);
+            .is_some_and(|pace| pace.saturating_mul(MOST as u64) < CHUNK.as_nanos() as u64);
         if naps == 0 && short {
             first + (self.sent + 1 - first) / 2
-        } else if any {
+        } else if !self.ordered {
             ANY
         } else {
             first
@@ -375,28 +444,36 @@ where
 
     /// Turns away what has not begun. Was there any?
     fn refuse(&mut self, reason: Reason) -> bool {
-        let books = Some(&self.shared.books);
-        let refused = self.lines.iter();
-        let refused: usize = refused.map(|line| line.chunk().refuse(reason, books)).sum();
-        if refused > 0 {
-            self.shared.place_to_free();
+        let mut any = false;
+        for line in &self.lines {
+            any |= refuse(&self.shared, line.chunk(), reason);
         }
-        refused > 0
+        any
     }
+}
+
+/// Turns away what nobody has claimed of a chunk. Was there any?
+fn refuse<P, O, E>(shared: &Shared<P, O, E>, chunk: &Chunk<P, O, E>, reason: Reason) -> bool {
+    let any = chunk.refuse(reason, Some(&shared.books)) > 0;
+    if any {
+        shared.place_to_free();
+    }
+    any
 }
 
 impl<I, P, O, E> Drop for Feeder<I, P, O, E> {
     /// Nobody wants what has not begun.
     fn drop(&mut self) {
-        let mut refused = 0;
-        for line in &self.lines {
-            line.chunk().halt();
-            refused += line
-                .chunk()
-                .refuse(Reason::Cancelled, Some(&self.shared.books));
+        for payload in std::mem::take(&mut self.held) {
+            panics::discard("payload", payload);
         }
-        if refused > 0 {
-            self.shared.place_to_free();
+        for line in &mut self.lines {
+            line.chunk().halt();
+            refuse(&self.shared, line.chunk(), Reason::Cancelled);
+            // Now, for the chunk itself may wait or run for long.
+            for index in 0..line.reader.len() {
+                panics::discard("result", line.reader.take(index));
+            }
         }
     }
 }

@@ -50,12 +50,18 @@ where
 {
     #[cold]
     fn next_slowly(&mut self) -> Option<Answer<P, O, E>> {
-        self.feeder.feed();
-        if self.feeder.lines.is_empty() {
-            return None;
+        loop {
+            self.feeder.remove_done(0);
+            self.feeder.feed();
+            if self.feeder.lines.is_empty() {
+                return None;
+            }
+            let soon = self.feeder.spin(look_at_first);
+            let found = soon.or_else(|| self.feeder.wait(look_at_first));
+            if found.is_some() {
+                return found;
+            }
         }
-        let soon = self.feeder.spin(look_at_first);
-        Some(soon.unwrap_or_else(|| self.feeder.wait(false, look_at_first)))
     }
 }
 
@@ -64,13 +70,8 @@ fn look_at_first<I, P, O, E>(feeder: &mut Feeder<I, P, O, E>) -> Option<Answer<P
 where
     I: Iterator<Item = P>,
 {
-    let line = feeder.lines.front_mut()?;
-    let answer = line.take_next()?;
+    let answer = feeder.lines.front_mut()?.take_next()?;
     feeder.yielded += 1;
-    if line.is_done() {
-        feeder.lines.pop_front();
-        feeder.feed();
-    }
     Some(answer)
 }
 
@@ -102,25 +103,33 @@ where
     #[cold]
     fn next_slowly(&mut self) -> Option<(usize, Answer<P, O, E>)> {
         let at = &mut self.at;
-        self.feeder.feed();
-        if self.feeder.lines.is_empty() {
-            return None;
+        loop {
+            self.feeder.remove_done(*at);
+            self.feeder.feed();
+            if self.feeder.lines.is_empty() {
+                return None;
+            }
+            let mut anywhere =
+                |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
+            if let Some(found) = anywhere(&mut self.feeder) {
+                return Some(found);
+            }
+            let here = |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_here);
+            if let Some(found) = self.feeder.spin(here) {
+                return Some(found);
+            }
+            let anywhere =
+                |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
+            let found = self.feeder.wait(anywhere);
+            if found.is_some() {
+                return found;
+            }
         }
-        let mut anywhere =
-            |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
-        if let Some(found) = anywhere(&mut self.feeder) {
-            return Some(found);
-        }
-        let here = |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_here);
-        if let Some(found) = self.feeder.spin(here) {
-            return Some(found);
-        }
-        let anywhere = |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
-        Some(self.feeder.wait(true, anywhere))
     }
 }
 
-/// Looks at each chunk, beginning where something was found the last time.
+/// Looks at each chunk, beginning where something was found the last time. A chunk that was yielded
+/// to the end ends the look: more is to be sent off first.
 #[inline]
 fn look_around<I, P, O, E>(
     feeder: &mut Feeder<I, P, O, E>,
@@ -137,11 +146,10 @@ where
         let line = &mut feeder.lines[*at];
         if let Some(found) = take(line) {
             feeder.yielded += 1;
-            if line.is_done() {
-                feeder.lines.remove(*at);
-                feeder.feed();
-            }
             return Some(found);
+        }
+        if line.is_done() {
+            return None;
         }
         *at += 1;
     }

@@ -110,7 +110,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
     where
         I: IntoIterator<Item = P>,
     {
-        let feeder = self.feeder(inputs.into_iter());
+        let feeder = self.feeder(inputs.into_iter(), true);
         Map { feeder }
     }
 
@@ -119,7 +119,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
     where
         I: IntoIterator<Item = P>,
     {
-        let feeder = self.feeder(inputs.into_iter());
+        let feeder = self.feeder(inputs.into_iter(), false);
         MapUnordered { feeder, at: 0 }
     }
 
@@ -162,7 +162,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
         Ok(())
     }
 
-    fn feeder<I>(self, inputs: I) -> Feeder<I, P, O, E>
+    fn feeder<I>(self, inputs: I, ordered: bool) -> Feeder<I, P, O, E>
     where
         I: Iterator<Item = P>,
     {
@@ -177,7 +177,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
             priority: self.priority,
             ahead: self.ahead,
         };
-        Feeder::new(self.shared, terms, inputs)
+        Feeder::new(self.shared, terms, inputs, ordered)
     }
 }
 

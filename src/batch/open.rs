@@ -38,6 +38,13 @@ impl<P, O, E> Open<P, O, E> {
         self.count.store(chunks.len(), SeqCst);
     }
 
+    /// Takes all of them off the list.
+    pub(crate) fn take_all(&self) -> Vec<Arc<Chunk<P, O, E>>> {
+        let mut chunks = self.chunks.lock();
+        self.count.store(0, SeqCst);
+        std::mem::take(&mut *chunks)
+    }
+
     /// The oldest chunk that has something left.
     pub(crate) fn join(&self) -> Option<Arc<Chunk<P, O, E>>> {
         let mut done = Vec::new(); // dropped after the lock

@@ -8,7 +8,7 @@ use crate::again::Try;
 use crate::batch::chunk::{Chunk, Claim};
 use crate::cancel::CancelToken;
 use crate::error::{Cause, JobError, Reason, SubmitError};
-use crate::job::{Job, JobId, Outcome};
+use crate::job::{Job, JobId, Outcome, Priority};
 use crate::lent::Lent;
 use crate::panics;
 use crate::runner::{Seeker, execute};
@@ -75,6 +75,9 @@ where
     if let Some(Stop::Refuse(reason)) = at.stop {
         chunk.refuse(reason, Some(&shared.books));
     }
+    if listed {
+        shared.open.unlist(chunk);
+    }
     if chunk.left() > 0 {
         // One ticket more than needed harms nobody: who takes it finds nothing left.
         let mut ticket = Ticket::chunk(Arc::clone(chunk));
@@ -83,8 +86,6 @@ where
         shared.ready.put_back(order, ticket);
         fence(SeqCst);
         shared.crew.wake_one();
-    } else if listed {
-        shared.open.unlist(chunk);
     }
     well
 }
@@ -215,8 +216,10 @@ impl<P, O, E> At<'_, P, O, E> {
         if ready.is_shut() {
             return Some(Stop::Refuse(Reason::Closed));
         }
-        // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs.
-        let urgent = self.ran > 0 && ready.is_urgent();
+        // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs. If
+        // it is urgent itself, it came before those that wait.
+        let high = self.chunk.label().mark.priority() == Priority::High;
+        let urgent = self.ran > 0 && !high && ready.is_urgent();
         (self.seat.is_leaving() || ready.is_held() || urgent).then_some(Stop::Leave)
     }
 }
@@ -229,7 +232,8 @@ fn invite<P, O, E>(shared: &Shared<P, O, E>, chunk: &Arc<Chunk<P, O, E>>) {
         .label()
         .pace
         .is_none_or(|nanos| nanos.saturating_mul(chunk.left() as u64) >= WORTH_A_WAKE);
-    if worth {
+    // Nobody looks after a crumb whose jobs are slower than they were, if its iterator sleeps.
+    if worth || chunk.board().is_asleep() {
         fence(SeqCst);
         shared.crew.wake_one();
     }

@@ -1,0 +1,676 @@
+//! `map`, `map_unordered`, `for_each` and `try_for_each`: one result per input, in the promised order,
+//! lazily, and what their iterators tell.
+
+mod common;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use common::{Gate, LIMIT, eventually, next, stress, within};
+use crossbeam_channel::unbounded;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressIterator};
+use worker_pool::{
+    BatchError, CancelToken, Cause, Job, Manager, Map, MapUnordered, Reason, SubmitError,
+    WorkerHandle,
+};
+
+type Pool = Manager<u64, u64, String>;
+
+fn double(job: Job<u64>) -> Result<u64, String> {
+    Ok(job.into_payload() * 2)
+}
+
+fn pool(workers: usize) -> Pool {
+    let pool = Pool::new();
+    for _ in 0..workers {
+        pool.add(double).unwrap();
+    }
+    pool
+}
+
+/// Inputs that know their number.
+fn numbers(inputs: u64) -> Vec<u64> {
+    (0..inputs).collect()
+}
+
+/// Inputs, and how many of them were read.
+fn counted(inputs: u64) -> (impl ExactSizeIterator<Item = u64> + Send, Arc<AtomicUsize>) {
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let inputs = (0..inputs as u32).map(move |n| {
+        count.fetch_add(1, SeqCst);
+        u64::from(n)
+    });
+    (inputs, read)
+}
+
+#[track_caller]
+fn reason<P, E: std::fmt::Debug>(result: Result<u64, SubmitError<P, E>>) -> (P, Reason) {
+    match result {
+        Err(SubmitError::Rejected(rejected)) => (rejected.payload, rejected.reason),
+        Err(SubmitError::Failed(error)) => panic!("it did not begin, but: {error:?}"),
+        Ok(output) => panic!("it did not begin, but: {output}"),
+    }
+}
+
+#[test]
+fn map_yields_in_the_order_of_the_inputs() {
+    within(LIMIT, || {
+        for workers in [1, 2, 5] {
+            let pool = pool(workers);
+            for inputs in [0, 1, 2, 3, 100, 20_000] {
+                let outputs: Vec<_> = pool.map(0..inputs).map(Result::unwrap).collect();
+                assert!(outputs.iter().copied().eq((0..inputs).map(|n| n * 2)));
+            }
+        }
+    });
+}
+
+/// A worker that is finished after some jobs, or panics in the last.
+struct Leaver {
+    left: u64,
+    panics: bool,
+    me: Option<WorkerHandle>,
+}
+
+impl worker_pool::Worker<u64, u64, String> for Leaver {
+    fn start(&mut self, handle: &WorkerHandle) {
+        self.me = Some(handle.clone());
+    }
+    fn run(&mut self, job: Job<u64>) -> Result<u64, String> {
+        self.left -= 1;
+        if self.left == 0 {
+            assert!(!self.panics, "the last job");
+            self.me.as_ref().inspect(|me| me.finish());
+        }
+        double(job)
+    }
+}
+
+/// While workers are added, removed, finish and panic between two jobs of a chunk.
+#[test]
+fn each_input_has_its_result_while_workers_come_and_go() {
+    let rounds = stress(8) as u64;
+    within(3 * LIMIT, move || {
+        for round in 0..rounds {
+            let pool = pool(1);
+            let over = Arc::new(AtomicBool::new(false));
+            let (done, changing) = (Arc::clone(&over), pool.clone());
+            let changer = thread::spawn(move || {
+                for n in 0.. {
+                    if done.load(SeqCst) {
+                        return;
+                    }
+                    let leaver = Leaver {
+                        left: 1 + n * 37 % 200,
+                        panics: n % 3 == 0,
+                        me: None,
+                    };
+                    changing.add(leaver).unwrap();
+                    let id = changing.add(double).unwrap();
+                    thread::yield_now();
+                    changing.remove(id).unwrap();
+                }
+            });
+            let inputs = 6_000;
+            let right = |n, result: Result<u64, SubmitError<u64, String>>| match result {
+                Ok(output) => assert_eq!(output, n * 2),
+                Err(SubmitError::Failed(error)) => {
+                    assert!(matches!(error.cause, Cause::Panicked(_)), "{error:?}");
+                }
+                Err(SubmitError::Rejected(rejected)) => panic!("{:?}", rejected.reason),
+            };
+            if round % 2 == 0 {
+                let results = pool.map(0..inputs);
+                let count = (0..).zip(results).map(|(n, result)| right(n, result));
+                assert_eq!(count.count() as u64, inputs);
+            } else {
+                let mut seen = HashSet::new();
+                pool.for_each(0..inputs, |index, result| {
+                    assert!(seen.insert(index));
+                    right(index as u64, result);
+                });
+                assert_eq!(seen.len() as u64, inputs);
+            }
+            over.store(true, SeqCst);
+            changer.join().unwrap();
+            pool.close();
+            let stats = pool.stats();
+            assert_eq!((stats.accepted, stats.ended()), (inputs, inputs), "{stats}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_read_before_the_first_result_is_asked_for() {
+    within(LIMIT, || {
+        let pool = pool(1);
+        let (inputs, read) = counted(10);
+        let mut results = pool.map(inputs);
+        assert_eq!((read.load(SeqCst), results.len()), (0, 10));
+        assert_eq!(results.next().unwrap(), Ok(0));
+        assert_eq!(results.len(), 9);
+        let (inputs, read) = counted(10);
+        drop(pool.map_unordered(inputs));
+        assert_eq!(read.load(SeqCst), 0);
+    });
+}
+
+/// However fast the workers are, never more inputs are read than the consumer took and `ahead`.
+#[test]
+fn inputs_are_read_a_bounded_distance_ahead() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        for ahead in [1, 2, 7, 500] {
+            let (inputs, read) = counted(5_000);
+            for (taken, result) in pool.batch().ahead(ahead).map(inputs).enumerate() {
+                assert_eq!(result, Ok(taken as u64 * 2));
+                let read = read.load(SeqCst);
+                assert!(read <= taken + ahead.max(1), "{read} read, {taken} taken");
+            }
+            let (inputs, read) = counted(5_000);
+            for (taken, _) in pool.batch().ahead(ahead).map_unordered(inputs).enumerate() {
+                let read = read.load(SeqCst);
+                assert!(read <= taken + ahead.max(1), "{read} read, {taken} taken");
+            }
+        }
+    });
+}
+
+/// With `ahead(1)` each input may depend on the result before it: a result that is there is handed out
+/// before anything else is read.
+#[test]
+fn a_result_does_not_wait_for_the_next_input() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        for ordered in [true, false] {
+            let (give, inputs) = unbounded();
+            give.send(1).unwrap();
+            let batch = pool.batch().ahead(1);
+            let results: Box<dyn Iterator<Item = _>> = match ordered {
+                true => Box::new(batch.map(inputs)),
+                false => Box::new(batch.map_unordered(inputs).map(|(_, result)| result)),
+            };
+            let mut last = 1;
+            for result in results.take(40) {
+                last = result.unwrap();
+                give.send(last).unwrap();
+            }
+            assert_eq!(last, 1 << 40);
+        }
+    });
+}
+
+/// The workers keep up with a slow input, and its results are not kept back until it ends.
+#[test]
+fn results_of_a_slow_input_come_while_it_goes_on() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        for ordered in [true, false] {
+            let (inputs, read) = counted(60_000);
+            let slow = inputs.inspect(|_| thread::sleep(Duration::from_micros(300)));
+            if ordered {
+                pool.map(slow).next().unwrap().unwrap();
+            } else {
+                pool.map_unordered(slow).next().unwrap().1.unwrap();
+            }
+            let read = read.load(SeqCst);
+            assert!(read < 10_000, "{read} were read for the first result");
+        }
+    });
+}
+
+/// An input that is at first fast and then comes one by one: none is kept until there are many.
+#[test]
+fn a_slow_input_is_not_kept_until_there_are_many() {
+    within(LIMIT, || {
+        let pool = pool(1);
+        let (give, taken) = unbounded();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&ended);
+        let consumer = thread::spawn(move || {
+            pool.for_each(taken, |_, _| {
+                count.fetch_add(1, SeqCst);
+            });
+        });
+        let mut sent = 0;
+        let mut send = || {
+            give.send(0).unwrap();
+            sent += 1;
+            sent
+        };
+        let open = |sent| sent - ended.load(SeqCst);
+        while send() < 5_000 {}
+        // Some may be kept while it still seems to be fast.
+        eventually("it comes slowly", || {
+            thread::sleep(Duration::from_millis(1));
+            open(send()) < 8
+        });
+        for _ in 0..70 {
+            thread::sleep(Duration::from_millis(1));
+            let sent = send();
+            eventually("few are kept", || open(sent) < 8);
+        }
+        drop(give);
+        consumer.join().unwrap();
+    });
+}
+
+/// The first job is slow: the workers go on with the others, as far as the batch may read ahead.
+#[test]
+fn a_slow_first_job_does_not_keep_the_workers_from_those_after_it() {
+    for capacity in [1, 1_000] {
+        within(LIMIT, move || first_is_slow(capacity));
+    }
+    fn first_is_slow(capacity: usize) {
+        let pool = Pool::builder().queue_capacity(capacity).build().unwrap();
+        let gate = Gate::new();
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 {
+            let (door, ran) = (gate.door(), Arc::clone(&ran));
+            pool.add(move |job: Job<u64>| {
+                if *job.payload() == 0 {
+                    door.pass(job.id());
+                } else {
+                    ran.fetch_add(1, SeqCst);
+                }
+                double(job)
+            })
+            .unwrap();
+        }
+        let results = pool.batch().ahead(3_000).map(0..10_000);
+        let consumer = thread::spawn(move || results.map(Result::unwrap).sum::<u64>());
+        gate.wait_for_one();
+        eventually("the others were run", || ran.load(SeqCst) == 2_999);
+        gate.open();
+        assert_eq!(consumer.join().unwrap(), 9_999 * 10_000);
+    }
+}
+
+#[test]
+fn map_unordered_yields_as_the_jobs_finish() {
+    within(LIMIT, || {
+        let pool = Pool::new();
+        let gate = Gate::new();
+        for _ in 0..2 {
+            let door = gate.door();
+            pool.add(move |job: Job<u64>| {
+                if *job.payload() == 5_000 {
+                    door.pass(job.id());
+                }
+                double(job)
+            })
+            .unwrap();
+        }
+        let mut results = pool.map_unordered(numbers(20_000));
+        let mut seen = HashSet::new();
+        // All but the slow one, and those that its worker had claimed with it.
+        for (index, result) in results.by_ref().take(20_000 - 16) {
+            assert_eq!(result, Ok(index as u64 * 2));
+            assert!(index != 5_000 && seen.insert(index));
+        }
+        assert_eq!(results.len(), 16);
+        gate.open();
+        assert_eq!(
+            results.by_ref().filter(|(n, _)| seen.insert(*n)).count(),
+            16
+        );
+        assert!(results.next().is_none() && results.next().is_none());
+    });
+}
+
+#[test]
+fn errors_and_panics_are_results_like_others() {
+    within(LIMIT, || {
+        let pool = Pool::new();
+        for _ in 0..40 {
+            pool.add(|job: Job<u64>| match *job.payload() {
+                n if n % 1_000 == 17 => panic!("{n} is bad"),
+                n if n % 100 == 3 => Err(format!("{n} is odd")),
+                n => Ok(n),
+            })
+            .unwrap();
+        }
+        let mut next_id = None;
+        for (n, result) in (0..20_000).zip(pool.map(0..20_000)) {
+            match result {
+                Ok(output) => assert_eq!(output, n),
+                Err(SubmitError::Failed(error)) => {
+                    let cause = match n % 1_000 {
+                        17 => Cause::Panicked(format!("{n} is bad")),
+                        _ => Cause::Worker(format!("{n} is odd")),
+                    };
+                    assert_eq!(error.cause, cause);
+                    assert!(error.worker.is_some());
+                    let (id, index) = next_id.unwrap_or((error.job.get(), n));
+                    assert_eq!(error.job.get() - id, n - index);
+                    next_id = Some((id, index));
+                }
+                Err(SubmitError::Rejected(rejected)) => panic!("{:?}", rejected.reason),
+            }
+        }
+        let stats = pool.stats();
+        assert_eq!((stats.panicked, stats.failed), (20, 200));
+        assert_eq!(pool.workers().len(), 20);
+    });
+}
+
+#[test]
+fn a_batch_waits_for_workers_to_be_added() {
+    within(LIMIT, || {
+        let pool = pool(0);
+        let results = pool.map(0..1_000);
+        let consumer = thread::spawn(move || results.map(Result::unwrap).count());
+        eventually("it was sent off", || pool.waiting() > 0);
+        pool.add(double).unwrap();
+        assert_eq!(consumer.join().unwrap(), 1_000);
+    });
+}
+
+#[test]
+fn a_cancelled_batch_answers_every_input() {
+    within(LIMIT, || {
+        let pool = Pool::new();
+        let gate = Gate::new();
+        pool.add(gate.worker()).unwrap();
+        let token = CancelToken::new();
+        let mut results = pool.batch().cancel_token(&token).map(0..5_000);
+        let canceller = {
+            let token = token.clone();
+            let consumer = thread::spawn(move || (results.next(), results));
+            let job = gate.wait_for_one();
+            token.cancel();
+            let (first, results) = consumer.join().unwrap();
+            let Some(Err(SubmitError::Failed(error))) = first else {
+                panic!("{first:?}")
+            };
+            assert_eq!((error.job, error.cause), (job, Cause::Cancelled));
+            assert!(error.worker.is_some());
+            results
+        };
+        for (n, result) in (1..5_000).zip(canceller) {
+            assert_eq!(reason(result), (n, Reason::Cancelled));
+        }
+        gate.open();
+        assert!(pool.wait_idle());
+        let stats = pool.stats();
+        assert_eq!(stats.accepted, stats.ended(), "{stats}");
+        assert_eq!(stats.completed, 1);
+    });
+}
+
+#[test]
+fn a_batch_answers_every_input_at_its_deadline() {
+    within(LIMIT, || {
+        let pool = Pool::new();
+        let gate = Gate::new();
+        pool.add(gate.worker()).unwrap();
+        let batch = pool.batch().timeout(Duration::from_millis(30));
+        let results: Vec<_> = batch.map_unordered(0..100).collect();
+        assert_eq!(results.len(), 100);
+        let indices: HashSet<_> = results.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indices.len(), 100);
+        for (index, result) in results {
+            match result {
+                Err(SubmitError::Failed(error)) => assert_eq!(error.cause, Cause::DeadlinePassed),
+                result => assert_eq!(reason(result), (index as u64, Reason::DeadlinePassed)),
+            }
+        }
+        gate.open();
+        // One that is far in the past begins nothing.
+        let mut late = pool.batch().timeout(Duration::ZERO).map(numbers(3));
+        assert_eq!(late.len(), 3);
+        assert_eq!(late.next().map(reason), Some((0, Reason::DeadlinePassed)));
+    });
+}
+
+#[test]
+fn a_batch_in_its_own_pool_needs_another_worker() {
+    /// Runs batches of the numbers below its payload, in its own pool.
+    fn nested(pool: &Pool) -> impl FnMut(Job<u64>) -> Result<u64, String> + Send + use<> {
+        let pool = pool.downgrade();
+        move |job| {
+            let pool = pool.upgrade().ok_or("closed")?;
+            let mut sum = 1;
+            for result in pool.map(0..*job.payload()) {
+                sum += result.map_err(|error| error.to_string())?;
+            }
+            Ok(sum)
+        }
+    }
+    within(LIMIT, || {
+        let pool = Pool::new();
+        pool.add(nested(&pool)).unwrap();
+        let one = pool.submit(3);
+        let Err(SubmitError::Failed(error)) = one else {
+            panic!("{one:?}")
+        };
+        let Cause::Worker(text) = error.cause else {
+            panic!("{error:?}")
+        };
+        assert_eq!(
+            text,
+            SubmitError::<u64, String>::from(worker_pool::Rejected {
+                payload: 0,
+                reason: Reason::WouldDeadlock
+            })
+            .to_string()
+        );
+        assert_eq!(pool.submit(0), Ok(1), "it serves on");
+        pool.add(nested(&pool)).unwrap();
+        // f(n) = 1 + f(0) + … + f(n - 1): two levels need two workers.
+        assert_eq!(pool.submit(1), Ok(2));
+    });
+}
+
+#[test]
+fn a_closed_pool_gives_the_payloads_back() {
+    within(LIMIT, || {
+        let pool = pool(1);
+        let mut before = pool.map(0..100);
+        assert_eq!(before.next(), Some(Ok(0)));
+        drop(pool);
+        // Those that had been sent off may have been run.
+        let rest: Vec<_> = before.collect();
+        assert_eq!(rest.len(), 99);
+        for (n, result) in (1..).zip(rest) {
+            if result != Ok(n * 2) {
+                assert_eq!(reason(result), (n, Reason::Closed));
+            }
+        }
+        let pool = self::pool(1);
+        pool.close();
+        for (index, result) in pool.map_unordered(10..20) {
+            assert_eq!(reason(result), (index as u64 + 10, Reason::Closed));
+        }
+    });
+}
+
+/// The panic of the input reaches the consumer, who may go on: no result is lost for it.
+#[test]
+fn an_input_that_panics_costs_no_result() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        for ordered in [true, false] {
+            let inputs = (0..3_000u64).inspect(|n| assert!(n % 100 != 50, "no input {n}"));
+            let mut outputs = Vec::new();
+            let mut panics = 0;
+            let mut results: Box<dyn Iterator<Item = _>> = match ordered {
+                true => Box::new(pool.map(inputs)),
+                false => Box::new(pool.map_unordered(inputs).map(|(_, result)| result)),
+            };
+            loop {
+                match catch_unwind(AssertUnwindSafe(|| results.next())) {
+                    Ok(Some(result)) => outputs.push(result.unwrap()),
+                    Ok(None) => break,
+                    Err(_) => panics += 1,
+                }
+            }
+            assert_eq!(panics, 30);
+            if !ordered {
+                outputs.sort_unstable();
+            }
+            let good = (0..3_000).filter(|n| n % 100 != 50).map(|n| n * 2);
+            assert!(good.eq(outputs));
+        }
+    });
+}
+
+#[test]
+fn for_each_and_try_for_each() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        let mut sum = 0;
+        pool.for_each(0..1_000, |index, result| {
+            assert_eq!(result, Ok(index as u64 * 2));
+            sum += index;
+        });
+        assert_eq!(sum, 499_500);
+        let mut sum = 0;
+        let all = pool.try_for_each(0..1_000, |index, output| sum += output - index as u64);
+        assert_eq!((all.map_err(|error| error.index), sum), (Ok(()), 499_500));
+        pool.try_for_each(None, |_, _| unreachable!()).unwrap();
+    });
+}
+
+/// At the first error those that have not begun are cancelled, and those that run see their token.
+#[test]
+fn try_for_each_stops_at_the_first_error() {
+    within(LIMIT, || {
+        let pool = Pool::new();
+        let (begun, begins) = unbounded();
+        let (seen, sees) = unbounded();
+        let (inputs, read) = counted(100_000);
+        for _ in 0..2 {
+            let (begun, begins, seen) = (begun.clone(), begins.clone(), seen.clone());
+            let read = Arc::clone(&read);
+            pool.add(move |job: Job<u64>| {
+                if *job.payload() == 1 {
+                    next(&begins);
+                    eventually("all have enough", || read.load(SeqCst) == 4);
+                    return Err("the second".to_owned());
+                }
+                let _ = begun.send(());
+                let _ = seen.send(job.cancel_token().wait_timeout(2 * LIMIT));
+                Ok(0)
+            })
+            .unwrap();
+        }
+        let error = pool.try_for_each(inputs, |_, _| {}).unwrap_err();
+        assert_eq!(error.index, 1);
+        assert!(
+            matches!(&error.error, SubmitError::Failed(failed) if failed.cause == Cause::Worker("the second".to_owned()))
+        );
+        assert_eq!(error.to_string(), format!("input 1: {}", error.error));
+        let _: &BatchError<u64, String> = &error;
+        assert!(next(&sees), "the running job saw its token");
+        assert!(pool.wait_idle());
+        let stats = pool.stats();
+        assert_eq!((stats.accepted, read.load(SeqCst)), (4, 4));
+        assert_eq!(stats.accepted, stats.ended(), "{stats}");
+        assert_eq!(stats.failed, 1, "{stats}");
+        assert!(stats.cancelled > 0, "{stats}");
+    });
+}
+
+#[test]
+fn lengths_are_known_when_those_of_the_inputs_are() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        let mut results = pool.map(numbers(3_000));
+        for left in (0..3_000).rev() {
+            results.next().unwrap().unwrap();
+            assert_eq!(
+                (results.len(), results.size_hint()),
+                (left, (left, Some(left)))
+            );
+        }
+        let mut some = pool.map_unordered((0..10).filter(|n| n % 2 == 0));
+        assert_eq!(some.size_hint(), (0, Some(10)));
+        some.next().unwrap().1.unwrap();
+        assert_eq!(some.count(), 4);
+        assert_eq!(pool.map(0..).size_hint(), (usize::MAX, None));
+        // A progress bar, as it is put on other iterators.
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+        let results = pool.map(numbers(2_000));
+        bar.set_length(results.len() as u64);
+        let outputs: Vec<_> = results.progress_with(bar.clone()).collect();
+        assert_eq!(
+            (outputs.len(), bar.position(), bar.length()),
+            (2_000, 2_000, Some(2_000))
+        );
+        let quiet = pool.map_unordered(numbers(9)).progress();
+        quiet.progress.set_draw_target(ProgressDrawTarget::hidden());
+        assert_eq!(quiet.progress.length(), Some(9));
+        assert_eq!(quiet.count(), 9);
+    });
+}
+
+#[test]
+fn payloads_and_outputs_of_any_size() {
+    within(LIMIT, || {
+        let units = Manager::<(), ()>::new();
+        units.add(|_: Job<()>| Ok(())).unwrap();
+        assert_eq!(
+            units.map(vec![(); 10_000]).filter(Result::is_ok).count(),
+            10_000
+        );
+        type Large = [u64; 4_096];
+        let large = Manager::<Large, Large>::new();
+        large
+            .add(|job: Job<Large>| Ok(job.payload().map(|n| n + 1)))
+            .unwrap();
+        for (n, output) in large.map((0..300).map(|n| [n; 4_096])).enumerate() {
+            assert_eq!(output.unwrap(), [n as u64 + 1; 4_096]);
+        }
+    });
+}
+
+/// Also with few inputs for each.
+#[test]
+fn a_thousand_workers_share_a_batch() {
+    within(2 * LIMIT, || {
+        let pool = Pool::builder().stack_size(128 << 10).build().unwrap();
+        for _ in 0..1_000 {
+            pool.add(double).unwrap();
+        }
+        for inputs in [10, 1_500, 20_000] {
+            let sum: u64 = pool.map(0..inputs).map(Result::unwrap).sum();
+            assert_eq!(sum, inputs * (inputs - 1));
+            let all = pool
+                .map_unordered(0..inputs)
+                .map(|(_, result)| result.unwrap());
+            assert_eq!(all.sum::<u64>(), inputs * (inputs - 1));
+        }
+        pool.close();
+    });
+}
+
+#[test]
+fn iterators_may_be_sent_to_other_threads() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    within(LIMIT, || {
+        let pool = pool(2);
+        let mut ordered: Map<_, _, _, _> = is_send(pool.map(0..3_000));
+        let mut any: MapUnordered<_, _, _, _> = is_send(pool.map_unordered(0..3_000));
+        for n in 0..30 {
+            // On another thread each time.
+            (ordered, any) = thread::spawn(move || {
+                for index in n * 100..(n + 1) * 100 {
+                    assert_eq!(ordered.next(), Some(Ok(index * 2)));
+                    any.next().unwrap().1.unwrap();
+                }
+                (ordered, any)
+            })
+            .join()
+            .unwrap();
+        }
+        assert!(ordered.next().is_none() && any.next().is_none());
+    });
+}
