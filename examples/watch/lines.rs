@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::View;
 use crate::args::Args;
 use crate::feed::{News, SILENT, Update};
+use crate::json::quoted;
 
 pub(crate) struct Lines {
     pools: Vec<String>,
@@ -88,30 +89,4 @@ fn unix(time: SystemTime) -> f64 {
 
 fn number(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "null".to_owned(), |value| value.to_string())
-}
-
-/// As a JSON string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
-            control if control < ' ' => {
-                let _ = write!(quoted, "\\u{:04x}", control as u32);
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\nd ü"), r#""a\"b\\c\u000ad ü""#);
-    }
 }

@@ -7,6 +7,7 @@
 mod args;
 mod feed;
 mod history;
+mod json;
 mod lines;
 mod screen;
 

@@ -11,6 +11,17 @@ mod process;
 #[cfg(feature = "tls")]
 mod tls;
 
+// The example's parts that need neither a server nor a terminal: their unit tests run here.
+#[allow(dead_code)]
+#[path = "../../examples/watch/args.rs"]
+mod args;
+#[allow(dead_code)]
+#[path = "../../examples/watch/history.rs"]
+mod history;
+#[allow(dead_code)]
+#[path = "../../examples/watch/json.rs"]
+mod json;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
