@@ -111,7 +111,9 @@ where
         Err(panic) => Ran::Panicked(panic),
     };
     let outcome = ran.outcome();
-    let next = again::after(id, again, reply, outcome, shared.gate.is_closing());
+    // The gate's word is not read without need: submitters write it.
+    let closing = again.is_some() && shared.gate.is_closing();
+    let next = again::after(id, again, reply, outcome, closing);
     let last = matches!(next, Next::Answer(_)).then_some(outcome);
     seat.job_ended(last, timings.map(Timings::now));
     shared
