@@ -155,7 +155,9 @@ impl<P, O, E> Builder<P, O, E> {
     }
 
     /// Measures how long jobs wait and run, for [`Stats`](crate::Stats); off unless given, since the
-    /// clock is read three times for each job.
+    /// clock is read three times for each job. On a busy virtual machine with two cores it cost an
+    /// empty detached job 90 to 280 ns more (`cargo bench --bench pool -- extras`). With the feature
+    /// `histograms`, each worker keeps two of them, some 20 kB each if its jobs take milliseconds.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};

@@ -103,7 +103,8 @@ where
     let job = Job::new(id, this.number, payload, Lent::new(token, closing));
     let mut next = None;
     let ran = execute(shared, seat, worker, job, accepted, |outcome| {
-        let closing = shared.gate.is_closing();
+        // The gate's word is not read without need: submitters write it.
+        let closing = again.is_some() && shared.gate.is_closing();
         let follows = again::after(id, again, reply, outcome, closing);
         matches!(next.insert(follows), Next::Answer(_))
     });
