@@ -162,6 +162,8 @@ pub(super) struct Feeder<I, P, O, E> {
     stream: usize,
     /// They came slowly the last time.
     slow: bool,
+    /// So often in a row there was no room in the queue.
+    full: u32,
     /// Are answers asked for in the order of the inputs?
     ordered: bool,
 }
@@ -190,6 +192,7 @@ where
             seen: (0, 0),
             stream: MOST,
             slow: false,
+            full: 0,
             ordered,
         }
     }
@@ -221,9 +224,11 @@ where
             }
             let finished = self.board.finished();
             if !self.send() {
+                self.full += 1;
                 self.board.call_at(finished + 1);
                 return;
             }
+            self.full = 0;
         }
         let enough = workers + workers / 2;
         self.board.call_at(self.sent.saturating_sub(enough));
@@ -245,6 +250,9 @@ where
             if (read.is_power_of_two() || read.is_multiple_of(64)) && begun.elapsed() >= PATIENCE {
                 break;
             }
+        }
+        if self.held.is_empty() {
+            return;
         }
         // Those that come slowly are not kept until there are many.
         let took = begun.elapsed();
@@ -372,11 +380,14 @@ where
         // A worker shall not be thought to wait in vain while its result lies there.
         let mut naps = u32::from(blocked.is_some());
         let mut in_vain = false;
+        // Nobody tells it when there is room in the queue: it asks again, less and less often.
+        let again = (self.full > 0).then(|| Instant::now() + NAP * (1 << self.full.min(6)));
         loop {
             board.want(self.wanted(naps));
             fence(SeqCst);
             let found = look(self);
-            if found.is_some() || board.is_low() {
+            let feed = board.is_low() || again.is_some_and(|at| Instant::now() >= at);
+            if found.is_some() || feed {
                 board.want_nothing();
                 return found;
             }
@@ -396,7 +407,8 @@ where
                 // Its jobs are slower than they were: others may help.
                 shared.crew.wake_one();
             }
-            in_vain = shared.park(board.parker(), blocked.as_ref(), earliest(nap, deadline));
+            let until = earliest(earliest(nap, again), deadline);
+            in_vain = shared.park(board.parker(), blocked.as_ref(), until);
             board.set_asleep(false);
             // A result that it was called for may not be the one: then it looks twice again.
             naps = if board.is_called() { 1 } else { naps + 1 };
