@@ -59,6 +59,8 @@ pub(crate) struct Gate {
     word: Word,
     capacity: usize,
     blocked: AtomicUsize,
+    /// Those of them that have counted in no job.
+    onlookers: AtomicUsize,
     line: Mutex<VecDeque<Arc<Place>>>,
 }
 
@@ -72,6 +74,7 @@ impl Gate {
             word: Word(AtomicU64::new(0)),
             capacity,
             blocked: AtomicUsize::new(0),
+            onlookers: AtomicUsize::new(0),
             line: Mutex::default(),
         }
     }
@@ -153,6 +156,29 @@ impl Gate {
     /// Submitters that wait for room.
     pub(crate) fn blocked(&self) -> usize {
         self.blocked.load(SeqCst)
+    }
+
+    /// Jobs that were counted in, and whose submitters wait for room.
+    pub(crate) fn undecided(&self) -> usize {
+        self.blocked().saturating_sub(self.onlookers.load(SeqCst))
+    }
+
+    /// Would a job be let in now, or turned away for good?
+    pub(crate) fn has_answer(&self) -> bool {
+        let word = self.word.0.load(SeqCst);
+        word & (DRAINING | DESERTED) != 0 || ((word & COUNT) as usize) < self.capacity
+    }
+
+    /// Stands in line without blocking, until the guard is dropped: `parker` is woken when there may
+    /// be room. The caller asks [`has_answer`](Self::has_answer) after this call.
+    pub(crate) fn line_up(&self, parker: &Arc<Parker>) -> InLine<'_> {
+        let place = Arc::new(Place {
+            parker: Arc::clone(parker),
+            called: AtomicBool::new(false),
+        });
+        self.onlookers.fetch_add(1, SeqCst);
+        self.stand_in_line(&place);
+        InLine { gate: self, place }
     }
 
     fn shut_with(&self, flags: u64) -> bool {
@@ -287,6 +313,29 @@ impl Gate {
             line.retain(|other| !Arc::ptr_eq(other, place));
         }
         called
+    }
+}
+
+/// A place in the line, of somebody who also waits for other things.
+pub(crate) struct InLine<'a> {
+    gate: &'a Gate,
+    place: Arc<Place>,
+}
+
+impl InLine<'_> {
+    /// There was room; it stands in line no more.
+    pub(crate) fn is_called(&self) -> bool {
+        self.place.called.load(SeqCst)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let called = self.gate.leave_line(&self.place);
+        self.gate.onlookers.fetch_sub(1, SeqCst);
+        if called {
+            self.gate.wake(1); // who comes too early stands in line again
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -229,34 +229,21 @@ fn results_of_a_slow_input_come_while_it_goes_on() {
 fn a_slow_input_is_not_kept_until_there_are_many() {
     within(LIMIT, || {
         let pool = pool(1);
-        let (give, taken) = unbounded();
-        let ended = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&ended);
-        let consumer = thread::spawn(move || {
-            pool.for_each(taken, |_, _| {
-                count.fetch_add(1, SeqCst);
-            });
+        let ended = Arc::new(AtomicU64::new(0));
+        let (count, mut read, mut calm) = (Arc::clone(&ended), 0, 0);
+        // It ends when for a while there were never many without a result.
+        let inputs = std::iter::from_fn(|| {
+            read += 1;
+            if read > 5_000 {
+                thread::sleep(Duration::from_millis(1));
+                let open = read - ended.load(SeqCst);
+                calm = if open < 40 { calm + 1 } else { 0 };
+            }
+            (calm < 70).then_some(read)
         });
-        let mut sent = 0;
-        let mut send = || {
-            give.send(0).unwrap();
-            sent += 1;
-            sent
-        };
-        let open = |sent| sent - ended.load(SeqCst);
-        while send() < 5_000 {}
-        // Some may be kept while it still seems to be fast.
-        eventually("it comes slowly", || {
-            thread::sleep(Duration::from_millis(1));
-            open(send()) < 8
+        pool.for_each(inputs, |_, _| {
+            count.fetch_add(1, SeqCst);
         });
-        for _ in 0..70 {
-            thread::sleep(Duration::from_millis(1));
-            let sent = send();
-            eventually("few are kept", || open(sent) < 8);
-        }
-        drop(give);
-        consumer.join().unwrap();
     });
 }
 

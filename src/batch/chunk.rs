@@ -393,3 +393,7 @@ impl<P, O, E> Drop for Chunk<P, O, E> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "chunk_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@ use crate::batch::chunk::{Chunk, Label, Reader};
 use crate::cancel::{CancelToken, earliest};
 use crate::context::Place;
 use crate::error::{JobError, Reason, SubmitError};
+use crate::gate::InLine;
 use crate::job::Priority;
 use crate::mark::Mark;
 use crate::panics;
@@ -255,6 +256,9 @@ where
                 break;
             }
         }
+        if self.held.is_empty() {
+            return;
+        }
         // Those that come slowly are not kept until there are many.
         let took = begun.elapsed();
         let in_time = self.held.len() as u128 * 2 * PATIENCE.as_nanos() / took.as_nanos().max(1);
@@ -384,11 +388,19 @@ where
         // A worker shall not be thought to wait in vain while its result lies there.
         let mut naps = u32::from(blocked.is_some());
         let mut in_vain = false;
+        // What found the queue full is sent off as soon as there is room.
+        let full = !self.held.is_empty();
+        let line_up = || full.then(|| shared.gate.line_up(board.parker()));
+        let mut line = line_up();
         loop {
+            if line.as_ref().is_some_and(InLine::is_called) {
+                line = line_up(); // and if another was faster, it is called again
+            }
             board.want(self.wanted(naps));
             fence(SeqCst);
             let found = look(self);
-            if found.is_some() || board.is_low() {
+            let feed = board.is_low() || (full && shared.gate.has_answer());
+            if found.is_some() || feed {
                 board.want_nothing();
                 return found;
             }
@@ -408,7 +420,8 @@ where
                 // Its jobs are slower than they were: others may help.
                 shared.crew.wake_one();
             }
-            in_vain = shared.park(board.parker(), blocked.as_ref(), earliest(nap, deadline));
+            let until = earliest(nap, deadline);
+            in_vain = shared.park(board.parker(), blocked.as_ref(), until);
             board.set_asleep(false);
             // A result that it was called for may not be the one: then it looks twice again.
             naps = if board.is_called() { 1 } else { naps + 1 };

@@ -67,6 +67,6 @@ where
         let work = shared.roster.work();
         shared
             .books
-            .read(work, shared.gate.count(), shared.gate.blocked())
+            .read(work, shared.gate.count(), shared.gate.undecided())
     }
 }

@@ -1,0 +1,202 @@
+use super::*;
+use crate::idle::Generation;
+use crate::job::Priority;
+use crate::sync::AtomicUsize as Count;
+
+type Numbers = Chunk<Drops, Drops, ()>;
+
+/// Counts its drop.
+struct Drops(u64, Arc<Count>);
+
+impl Drop for Drops {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, SeqCst);
+    }
+}
+
+fn chunk(
+    inputs: u64,
+    pace: Option<u64>,
+) -> (
+    Arc<Numbers>,
+    Reader<Drops, Drops, ()>,
+    Arc<Board>,
+    Arc<Count>,
+) {
+    let (drops, board) = (Arc::new(Count::new(0)), Arc::new(Board::new()));
+    let payloads = (0..inputs).map(|n| Drops(n, Arc::clone(&drops)));
+    let label = Label {
+        number: 7,
+        mark: Mark::new(7, Generation::Even, false, Priority::Normal),
+        token: None,
+        place: 1,
+        pace,
+    };
+    let (chunk, reader) = Chunk::new(label, payloads.collect(), Arc::clone(&board));
+    (chunk, reader, board, drops)
+}
+
+fn worker(id: u64) -> WorkerId {
+    WorkerId::new(id)
+}
+
+/// Runs what is left of a claim; the numbers of its payloads.
+fn run(claim: &mut Claim<'_, Drops, Drops, ()>) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while let Some(payload) = claim.next() {
+        numbers.push(payload.0);
+        assert_eq!(claim.job().get(), payload.0 + 7);
+        claim.put(Ok(payload));
+    }
+    numbers
+}
+
+#[test]
+fn claims_are_as_long_as_the_pace_allows() {
+    for (pace, claimed) in [(None, 1), (Some(5_000), 1), (Some(700), 2), (Some(0), 16)] {
+        let (chunk, _reader, _, _) = chunk(20, pace);
+        let mut claim = chunk.claim(worker(1)).unwrap();
+        assert_eq!(chunk.left(), 20 - claimed as usize);
+        assert_eq!(run(&mut claim), (0..claimed).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_given_back_is_claimed_again_and_first() {
+    let (chunk, mut reader, board, drops) = chunk(20, Some(0));
+    let mut first = chunk.claim(worker(1)).unwrap();
+    let mut second = chunk.claim(worker(2)).unwrap();
+    assert!(chunk.claim(worker(3)).is_none());
+    assert_eq!(
+        (chunk.holder(15), chunk.holder(16)),
+        (Some(worker(1)), Some(worker(2)))
+    );
+    let payload = first.next().unwrap();
+    first.put(Ok(payload));
+    drop(first);
+    assert_eq!(chunk.left(), 15);
+    let mut third = chunk.claim(worker(3)).unwrap();
+    assert_eq!(run(&mut third), (1..16).collect::<Vec<_>>());
+    drop(third);
+    assert_eq!(board.finished(), 0, "the second has its claim");
+    run(&mut second);
+    drop(second);
+    assert_eq!((board.finished(), drops.load(SeqCst)), (1, 0));
+    for index in 0..20 {
+        assert!(reader.is_full(index) && !reader.is_taken(index));
+        assert_eq!(reader.take(index).unwrap().ok().unwrap().0, index as u64);
+        assert!(reader.is_taken(index) && reader.take(index).is_none());
+    }
+    drop((reader, chunk));
+    assert_eq!(drops.load(SeqCst), 20);
+}
+
+#[test]
+fn what_is_refused_is_what_is_free() {
+    let (chunk, mut reader, board, drops) = chunk(20, Some(0));
+    let mut claim = chunk.claim(worker(1)).unwrap();
+    let first = claim.next().unwrap();
+    assert_eq!(chunk.refuse(Reason::Cancelled, None), 4);
+    assert_eq!((chunk.left(), chunk.refuse(Reason::Closed, None)), (0, 0));
+    assert_eq!(board.finished(), 0);
+    assert!((0..16).all(|index| reader.take(index).is_none()));
+    for index in 16..20 {
+        match reader
+            .take(index)
+            .map(|result| result.map_err(|error| *error))
+        {
+            Some(Err(SubmitError::Rejected(rejected))) => {
+                assert_eq!(rejected.payload.0, index as u64);
+                assert_eq!(rejected.reason, Reason::Cancelled);
+            }
+            _ => panic!("{index} was refused"),
+        }
+    }
+    // A claim that ends after that has its rest refused by whoever looks next.
+    claim.put(Ok(first));
+    drop(claim);
+    assert_eq!(chunk.refuse(Reason::Closed, None), 15);
+    assert_eq!((board.finished(), drops.load(SeqCst)), (1, 4));
+    drop((reader, chunk));
+    assert_eq!(drops.load(SeqCst), 20);
+}
+
+#[test]
+fn each_is_dropped_once_wherever_it_lies() {
+    let (chunk, reader, _, drops) = chunk(20, Some(0));
+    let mut claim = chunk.claim(worker(1)).unwrap();
+    let payload = claim.next().unwrap();
+    claim.put(Ok(payload)); // a result that nobody takes
+    drop(claim.next()); // a payload without a result
+    drop(claim);
+    drop(reader);
+    assert_eq!(drops.load(SeqCst), 1);
+    drop(chunk);
+    assert_eq!(drops.load(SeqCst), 20);
+}
+
+#[test]
+fn payloads_come_back_from_a_chunk_that_was_not_accepted() {
+    let (chunk, reader, board, drops) = chunk(5, None);
+    let payloads = chunk.take_payloads();
+    assert!(payloads.iter().map(|one| one.0).eq(0..5));
+    assert_eq!((chunk.left(), chunk.take_payloads().len()), (0, 0));
+    drop((chunk, reader));
+    assert_eq!((board.finished(), drops.load(SeqCst)), (0, 0));
+    drop(payloads);
+    assert_eq!(drops.load(SeqCst), 5);
+}
+
+/// Workers claim, run some and give back the rest, others refuse, and the reader takes: each input has
+/// one result.
+#[test]
+fn threads_share_a_chunk() {
+    for round in 0..if cfg!(miri) { 3 } else { 300 } {
+        let (chunk, mut reader, board, drops) = chunk(60, Some(round % 3 * 400));
+        let taken = std::thread::scope(|scope| {
+            for id in 0..3 {
+                let chunk = &chunk;
+                scope.spawn(move || {
+                    while let Some(mut claim) = chunk.claim(worker(id)) {
+                        for _ in 0..1 + id {
+                            let Some(payload) = claim.next() else {
+                                break;
+                            };
+                            claim.put(Ok(payload));
+                        }
+                    }
+                });
+            }
+            if round % 2 == 0 {
+                let chunk = &chunk;
+                scope.spawn(move || chunk.refuse(Reason::Closed, None));
+            }
+            let mut taken = Vec::new();
+            while taken.len() < 60 {
+                // What was given back to a chunk that everybody has left.
+                if taken.len() + 16 > 60 {
+                    chunk.refuse(Reason::Closed, None);
+                }
+                for index in 0..60 {
+                    match reader
+                        .take(index)
+                        .map(|result| result.map_err(|error| *error))
+                    {
+                        Some(Ok(output)) => taken.push(output.0),
+                        Some(Err(SubmitError::Rejected(rejected))) => {
+                            taken.push(rejected.payload.0);
+                        }
+                        Some(Err(SubmitError::Failed(_))) => panic!("nothing failed"),
+                        None => {}
+                    }
+                }
+                std::thread::yield_now();
+            }
+            taken
+        });
+        let numbers: std::collections::BTreeSet<_> = taken.into_iter().collect();
+        assert!(numbers.into_iter().eq(0..60));
+        drop((chunk, reader));
+        assert_eq!((board.finished(), drops.load(SeqCst)), (1, 60));
+    }
+}
