@@ -21,6 +21,8 @@ use crate::sync::{
 const NOTHING: usize = 0;
 /// It waits for a result of any chunk.
 pub(crate) const ANY: usize = usize::MAX;
+/// It waits for no result, only for [so many](Board::call_at) chunks to be finished.
+pub(crate) const END_OF_SOME: usize = usize::MAX - 1;
 
 #[repr(align(128))]
 pub(crate) struct Board {

@@ -30,8 +30,8 @@ use crate::job::JobId;
 use crate::mark::Mark;
 use crate::panics;
 use crate::sync::{
-    Arc, AtomicBool, AtomicU8, AtomicUsize, Mutex,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    Arc, AtomicBool, AtomicUsize, Mutex,
+    Ordering::{Acquire, Release, SeqCst},
     fence,
 };
 use crate::timings::Stamp;
@@ -44,10 +44,6 @@ pub(crate) type Outcome<P, O, E> = Result<O, Box<SubmitError<P, E>>>;
 const MOST_CLAIMED: usize = 16;
 /// So long they shall last.
 const CLAIM_NANOS: u64 = 2_000;
-
-const EMPTY: u8 = 0;
-const FULL: u8 = 1;
-const TAKEN: u8 = 2;
 
 /// What is written on a chunk.
 pub(crate) struct Label {
@@ -74,10 +70,11 @@ pub(crate) struct Chunk<P, O, E> {
     /// Nobody wants the rest.
     halted: AtomicBool,
     inputs: Box<[Input<P>]>,
-    stages: Box<[AtomicU8]>,
+    /// Which results are there.
+    full: Box<[AtomicBool]>,
     results: Box<[Cell<Outcome<P, O, E>>]>,
-    /// Every result was taken.
-    drained: AtomicBool,
+    /// Which results were taken, left behind by the reader.
+    taken: OnceLock<Taken>,
 }
 
 type Cell<T> = UnsafeCell<MaybeUninit<T>>;
@@ -120,14 +117,16 @@ impl<P, O, E> Chunk<P, O, E> {
             accepted: OnceLock::new(),
             halted: AtomicBool::new(false),
             inputs: payloads.into_iter().map(Input::new).collect(),
-            stages: (0..len).map(|_| AtomicU8::new(EMPTY)).collect(),
+            full: (0..len).map(|_| AtomicBool::new(false)).collect(),
             results: (0..len)
                 .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
                 .collect(),
-            drained: AtomicBool::new(false),
+            taken: OnceLock::new(),
         });
         let reader = Reader {
             chunk: Arc::clone(&chunk),
+            all: false,
+            taken: Taken::none_of(len),
         };
         (chunk, reader)
     }
@@ -233,25 +232,33 @@ impl<P, O, E> Chunk<P, O, E> {
 
     /// Stores the result of an input in hand.
     fn fill(&self, index: usize, result: Outcome<P, O, E>) {
-        // SAFETY: private; a claim calls it once for each input, after it took the payload. The reader does not look before the stage says so.
+        // SAFETY: private; a claim calls it once for each input, after it took the payload. The reader does not look before it is said to be full.
         #[allow(unsafe_code)]
         unsafe {
             (*self.results[index].get()).write(result);
         }
-        self.stages[index].store(FULL, Release);
+        self.full[index].store(true, Release);
     }
 
-    /// The result of an input, once. Only for the reader and for the last owner.
-    fn empty(&self, index: usize) -> Option<Outcome<P, O, E>> {
-        let stage = &self.stages[index];
-        if stage.load(Acquire) != FULL {
-            return None;
-        }
-        stage.store(TAKEN, Relaxed);
-        // SAFETY: private; the one reader calls it, or the drop of the last owner. The stage was
-        // `FULL`, so the result is there and nobody writes any more; it is so once.
+    /// Is the result of this input there?
+    fn is_full(&self, index: usize) -> bool {
+        self.full[index].load(Acquire)
+    }
+
+    /// Are they all?
+    fn is_finished(&self) -> bool {
+        self.unfinished.load(Acquire) == 0
+    }
+
+    /// The result of an input that is full, once.
+    #[inline]
+    fn result(&self, index: usize) -> Outcome<P, O, E> {
+        // SAFETY: private; called by the one reader, or by the drop of the last owner, which knows
+        // what the reader took. The result is there, so nobody writes any more.
         #[allow(unsafe_code)]
-        Some(unsafe { (*self.results[index].get()).assume_init_read() })
+        unsafe {
+            (*self.results[index].get()).assume_init_read()
+        }
     }
 }
 
@@ -339,9 +346,13 @@ impl<P, O, E> Drop for Claim<'_, P, O, E> {
     }
 }
 
-/// The only one to take a chunk's results.
+/// The only one to take a chunk's results. It keeps to itself what it took: to mark it beside the
+/// results would take their cache lines from the workers.
 pub(crate) struct Reader<P, O, E> {
     chunk: Arc<Chunk<P, O, E>>,
+    /// Every result is there.
+    all: bool,
+    taken: Taken,
 }
 
 impl<P, O, E> Reader<P, O, E> {
@@ -349,29 +360,72 @@ impl<P, O, E> Reader<P, O, E> {
         &self.chunk
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.chunk.stages.len()
+        self.chunk.full.len()
+    }
+
+    /// Is every result there, taken or not?
+    #[inline]
+    pub(crate) fn is_finished(&mut self) -> bool {
+        self.all = self.all || self.chunk.is_finished();
+        self.all
     }
 
     /// The result of an input, if it is there and was not taken before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, index: usize) -> Option<Outcome<P, O, E>> {
-        self.chunk.empty(index)
-    }
-
-    /// All have been taken.
-    pub(crate) fn drained(&self) {
-        self.chunk.drained.store(true, Relaxed);
+        if !(self.all || self.chunk.is_full(index)) || !self.taken.insert(index) {
+            return None;
+        }
+        Some(self.chunk.result(index))
     }
 
     /// Is it there, and was not taken before?
     pub(crate) fn is_full(&self, index: usize) -> bool {
-        self.chunk.stages[index].load(Relaxed) == FULL
+        self.chunk.is_full(index) && !self.is_taken(index)
     }
 
     /// Was it taken?
     pub(crate) fn is_taken(&self, index: usize) -> bool {
-        self.chunk.stages[index].load(Relaxed) == TAKEN
+        self.taken.contains(index)
+    }
+}
+
+impl<P, O, E> Drop for Reader<P, O, E> {
+    fn drop(&mut self) {
+        let taken = std::mem::replace(&mut self.taken, Taken::none_of(0));
+        let first = self.chunk.taken.set(taken);
+        debug_assert!(first.is_ok(), "there is one reader");
+    }
+}
+
+/// A set of inputs.
+struct Taken {
+    count: usize,
+    words: Box<[u64]>,
+}
+
+impl Taken {
+    fn none_of(inputs: usize) -> Self {
+        Taken {
+            count: 0,
+            words: vec![0; inputs.div_ceil(64)].into_boxed_slice(),
+        }
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.words[index / 64] & (1 << (index % 64)) != 0
+    }
+
+    /// Was it not in there before?
+    #[inline]
+    fn insert(&mut self, index: usize) -> bool {
+        let (word, bit) = (&mut self.words[index / 64], 1 << (index % 64));
+        let new = *word & bit == 0;
+        *word |= bit;
+        self.count += usize::from(new);
+        new
     }
 }
 
@@ -383,12 +437,15 @@ impl<P, O, E> Drop for Chunk<P, O, E> {
                 panics::discard("payload", self.payload(index));
             }
         }
-        if *self.drained.get_mut() {
+        let Some(taken) = self.taken.take() else {
+            return; // a reader that was leaked keeps what it did not take
+        };
+        if taken.count == self.full.len() {
             return;
         }
-        for index in 0..self.stages.len() {
-            if let Some(result) = self.empty(index) {
-                panics::discard("result", result);
+        for index in 0..self.full.len() {
+            if self.is_full(index) && !taken.contains(index) {
+                panics::discard("result", self.result(index));
             }
         }
     }

@@ -6,8 +6,8 @@ use std::iter::Fuse;
 use std::time::{Duration, Instant};
 
 use crate::again::Try;
-use crate::batch::board::{ANY, Board};
-use crate::batch::chunk::{Chunk, Label, Reader};
+use crate::batch::board::{ANY, Board, END_OF_SOME};
+use crate::batch::chunk::{Chunk, Label, Outcome, Reader};
 use crate::cancel::{CancelToken, earliest};
 use crate::context::Place;
 use crate::error::{JobError, Reason, SubmitError};
@@ -25,7 +25,7 @@ use crate::ticket::{Ticket, cause_of};
 /// short beside what anybody notices.
 const CHUNK: Duration = Duration::from_micros(200);
 /// The most inputs of a chunk.
-const MOST: usize = 1024;
+const MOST: usize = 8192;
 /// No worker wants less than this, not even at the end of a batch.
 const CRUMB: Duration = Duration::from_micros(2);
 /// An input that comes slowly is sent off without waiting for more.
@@ -67,10 +67,10 @@ impl<P, O, E> Line<P, O, E> {
         self.reader.chunk()
     }
 
-    /// The next answer in the order of the inputs.
-    #[inline]
-    pub(super) fn take_next(&mut self) -> Option<Answer<P, O, E>> {
-        if self.next == self.reader.len() {
+    /// The next answer in the order of the inputs; with `all`, not before every one is there.
+    #[inline(always)]
+    pub(super) fn take_next(&mut self, all: bool) -> Option<Answer<P, O, E>> {
+        if self.next == self.reader.len() || (all && !self.is_finished()) {
             return None;
         }
         let answer = self.take(self.next)?;
@@ -79,20 +79,23 @@ impl<P, O, E> Line<P, O, E> {
     }
 
     /// The answer where the last one was found, or a little further.
-    #[inline]
-    pub(super) fn take_here(&mut self) -> Option<(usize, Answer<P, O, E>)> {
+    #[inline(always)]
+    pub(super) fn take_here(&mut self, all: bool) -> Option<(usize, Answer<P, O, E>)> {
         let index = self.first + self.next;
-        Some((index, self.take_next()?))
+        Some((index, self.take_next(all)?))
     }
 
     /// Any answer that is there.
-    pub(super) fn take_any(&mut self) -> Option<(usize, Answer<P, O, E>)> {
+    pub(super) fn take_any(&mut self, all: bool) -> Option<(usize, Answer<P, O, E>)> {
+        if all && !self.is_finished() {
+            return None;
+        }
         let len = self.reader.len();
         for _ in 0..len {
             if self.next == len {
                 self.next = 0;
             }
-            let found = self.take_here();
+            let found = self.take_here(false);
             if found.is_some() {
                 return found;
             }
@@ -101,18 +104,35 @@ impl<P, O, E> Line<P, O, E> {
         None
     }
 
-    #[inline]
+    // Inlined up to the caller's loop: an answer is wide, and to hand it from call to call through
+    // memory took longer than to find it.
+    #[inline(always)]
     fn take(&mut self, index: usize) -> Option<Answer<P, O, E>> {
-        let answer = match self.reader.take(index) {
-            Some(result) if self.given_up.is_none() => result.map_err(|error| *error),
-            None if self.given_up.is_none() => return None,
-            late => self.answer_for_worker(index, late.map(|late| late.map_err(|error| *error)))?,
-        };
-        self.taken += 1;
-        Some(answer)
+        match self.reader.take(index) {
+            Some(Ok(output)) if self.given_up.is_none() => {
+                self.taken += 1;
+                Some(Ok(output))
+            }
+            None if self.given_up.is_none() => None,
+            other => self.take_other(index, other),
+        }
     }
 
     #[cold]
+    fn take_other(
+        &mut self,
+        index: usize,
+        result: Option<Outcome<P, O, E>>,
+    ) -> Option<Answer<P, O, E>> {
+        let result = result.map(|result| result.map_err(|error| *error));
+        let answer = match self.given_up {
+            None => result,
+            Some(_) => self.answer_for_worker(index, result),
+        };
+        self.taken += usize::from(answer.is_some());
+        answer
+    }
+
     fn answer_for_worker(
         &mut self,
         index: usize,
@@ -136,6 +156,12 @@ impl<P, O, E> Line<P, O, E> {
         Some(Err(SubmitError::Failed(error)))
     }
 
+    /// Has every input an answer?
+    #[inline]
+    fn is_finished(&mut self) -> bool {
+        self.reader.is_finished() || self.given_up.is_some()
+    }
+
     /// Is the answer there that it would be asked for next?
     fn has_answer(&self) -> bool {
         self.next < self.reader.len() && self.reader.is_full(self.next)
@@ -143,11 +169,7 @@ impl<P, O, E> Line<P, O, E> {
 
     #[inline]
     pub(super) fn is_done(&self) -> bool {
-        let done = self.taken == self.reader.len();
-        if done && self.abandoned.is_empty() {
-            self.reader.drained();
-        }
-        done
+        self.taken == self.reader.len()
     }
 }
 
@@ -174,6 +196,9 @@ pub(super) struct Feeder<I, P, O, E> {
     slow: bool,
     /// Are answers asked for in the order of the inputs?
     ordered: bool,
+    /// Chunks are so short that each is waited for to its end: to follow the workers closely would
+    /// take from them the cache lines that they write to.
+    pub(super) patient: bool,
 }
 
 impl<I, P, O, E> Feeder<I, P, O, E>
@@ -201,6 +226,7 @@ where
             stream: MOST,
             slow: false,
             ordered,
+            patient: false,
         }
     }
 
@@ -227,6 +253,7 @@ where
                 self.read_on(workers);
             }
             if self.held.is_empty() {
+                self.board.call_at(self.sent);
                 return;
             }
             let finished = self.board.finished();
@@ -284,6 +311,7 @@ where
             self.seen = (jobs, nanos);
         }
         let Some(pace) = self.pace else { return 1 };
+        self.patient = pace.saturating_mul(MOST as u64) < CHUNK.as_nanos() as u64;
         let fits = |time: Duration| (time.as_nanos() as u64 / pace.max(1)) as usize;
         let mut length = fits(CHUNK).min(self.terms.ahead / (2 * workers)).min(MOST);
         if let Some(rest) = self.inputs.size_hint().1 {
@@ -428,22 +456,14 @@ where
         }
     }
 
-    /// What to wait for. At first, with short jobs, for something further on: to be woken for every
+    /// What to wait for. At first, with short jobs, for the end of some chunks: to be woken for every
     /// few results costs more than the jobs.
-    fn wanted(&self, naps: u32) -> usize {
-        let first = self
-            .lines
-            .front()
-            .map_or(ANY, |line| line.chunk().label().place);
-        let short = self
-            .pace
-            .is_some_and(|pace| pace.saturating_mul(MOST as u64) < CHUNK.as_nanos() as u64);
-        if naps == 0 && short {
-            first + (self.sent + 1 - first) / 2
-        } else if !self.ordered {
-            ANY
-        } else {
-            first
+    fn wanted(&mut self, naps: u32) -> usize {
+        self.patient &= naps == 0;
+        match self.lines.front() {
+            _ if self.patient => END_OF_SOME,
+            Some(line) if self.ordered => line.chunk().label().place,
+            _ => ANY,
         }
     }
 

@@ -65,12 +65,12 @@ where
     }
 }
 
-#[inline]
+#[inline(always)]
 fn look_at_first<I, P, O, E>(feeder: &mut Feeder<I, P, O, E>) -> Option<Answer<P, O, E>>
 where
     I: Iterator<Item = P>,
 {
-    let answer = feeder.lines.front_mut()?.take_next()?;
+    let answer = feeder.lines.front_mut()?.take_next(feeder.patient)?;
     feeder.yielded += 1;
     Some(answer)
 }
@@ -130,11 +130,11 @@ where
 
 /// Looks at each chunk, beginning where something was found the last time. A chunk that was yielded
 /// to the end ends the look: more is to be sent off first.
-#[inline]
+#[inline(always)]
 fn look_around<I, P, O, E>(
     feeder: &mut Feeder<I, P, O, E>,
     at: &mut usize,
-    take: impl Fn(&mut Line<P, O, E>) -> Option<(usize, Answer<P, O, E>)>,
+    take: impl Fn(&mut Line<P, O, E>, bool) -> Option<(usize, Answer<P, O, E>)>,
 ) -> Option<(usize, Answer<P, O, E>)>
 where
     I: Iterator<Item = P>,
@@ -144,7 +144,7 @@ where
             *at = 0;
         }
         let line = &mut feeder.lines[*at];
-        if let Some(found) = take(line) {
+        if let Some(found) = take(line, feeder.patient) {
             feeder.yielded += 1;
             return Some(found);
         }
