@@ -2,6 +2,12 @@ use super::*;
 use crate::sync::AtomicUsize as Count;
 
 type Numbers = Chunk<Drops, Drops, ()>;
+type Made = (
+    Arc<Numbers>,
+    Reader<Drops, Drops, ()>,
+    Arc<Board>,
+    Arc<Count>,
+);
 
 /// Counts its drop.
 struct Drops(u64, Arc<Count>);
@@ -12,15 +18,7 @@ impl Drop for Drops {
     }
 }
 
-fn chunk(
-    inputs: u64,
-    pace: Option<u64>,
-) -> (
-    Arc<Numbers>,
-    Reader<Drops, Drops, ()>,
-    Arc<Board>,
-    Arc<Count>,
-) {
+fn chunk(inputs: u64, pace: Option<u64>) -> Made {
     let (drops, board) = (Arc::new(Count::new(0)), Arc::new(Board::new()));
     let payloads = (0..inputs).map(|n| Drops(n, Arc::clone(&drops)));
     let label = Label {
