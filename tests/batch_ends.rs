@@ -462,7 +462,9 @@ fn panics_of_drops_are_contained() {
             if !close {
                 assert_eq!(pool.workers().len(), 2);
             }
-            closer.map(|closer| closer.join().unwrap());
+            if let Some(closer) = closer {
+                closer.join().unwrap();
+            }
             pool.close();
             assert_eq!(read.load(SeqCst), 9_000);
             assert_eq!(tally.dropped(), 9_000, "{yielded} were yielded");
@@ -479,9 +481,12 @@ fn panics_of_drops_are_contained() {
 type Results = MapUnordered<std::ops::Range<u64>, u64, u64, String>;
 type Answer = (usize, Result<u64, SubmitError<u64, String>>);
 
+/// An iterator, and where to its answers go.
+type Question = (Results, Sender<Vec<Answer>>);
+
 /// Keeps an iterator, and asks it on the dispatcher's thread when a worker has left.
 #[derive(Clone, Default)]
-struct Asker(Arc<Mutex<Option<(Results, Sender<Vec<Answer>>)>>>);
+struct Asker(Arc<Mutex<Option<Question>>>);
 
 impl Hook for Asker {
     fn worker_remove(&self, _worker: WorkerId) {

@@ -94,9 +94,9 @@ fn a_result_does_not_wait_for_the_next_input() {
                 true => Box::new(batch.map(inputs)),
                 false => Box::new(batch.map_unordered(inputs).map(|(_, result)| result)),
             };
-            let mut results = results.take(40);
+            let results = results.take(40);
             let mut last = 1;
-            while let Some(result) = results.next() {
+            for result in results {
                 last = result.unwrap();
                 give.send(last).unwrap();
             }
@@ -184,9 +184,8 @@ fn an_input_that_panics_costs_no_result() {
     within(LIMIT, || {
         let pool = pool(2);
         for ordered in [true, false] {
-            let inputs = (0..3_000u64).map(|n| {
+            let inputs = (0..3_000u64).inspect(|n| {
                 assert!(n % 100 != 50, "no input {n}");
-                n
             });
             let mut outputs = Vec::new();
             let mut panics = 0;
