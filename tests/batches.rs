@@ -409,13 +409,13 @@ fn payloads_and_outputs_of_any_size() {
             units.map(vec![(); 10_000]).filter(Result::is_ok).count(),
             10_000
         );
-        type Large = [u64; 4_096];
+        type Large = [u64; 1_024];
         let large = Manager::<Large, Large>::new();
         large
             .add(|job: Job<Large>| Ok(job.payload().map(|n| n + 1)))
             .unwrap();
-        for (n, output) in large.map((0..300).map(|n| [n; 4_096])).enumerate() {
-            assert_eq!(output.unwrap(), [n as u64 + 1; 4_096]);
+        for (n, output) in large.map((0..300).map(|n| [n; 1_024])).enumerate() {
+            assert_eq!(output.unwrap(), [n as u64 + 1; 1_024]);
         }
     });
 }
