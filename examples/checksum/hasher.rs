@@ -9,7 +9,8 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use worker_pool::{Job, Worker};
 
-use crate::lines::{self, Problem};
+use crate::lines;
+use crate::problem::Problem;
 use crate::tally::Tally;
 
 /// Large enough to make system calls cheap, small enough to stay in a core's own cache.

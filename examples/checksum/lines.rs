@@ -1,10 +1,7 @@
-//! What is printed: lines as GNU `sha256sum` prints them, and problems.
+//! What is printed: lines as GNU `sha256sum` prints them.
 
-use std::error::Error;
-use std::fmt;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
@@ -40,32 +37,6 @@ pub(crate) fn checksum(digest: &[u8], path: &Path) -> Vec<u8> {
     line
 }
 
-/// A file or directory that could not be read, and why.
-#[derive(Debug)]
-pub(crate) struct Problem {
-    pub(crate) path: PathBuf,
-    pub(crate) error: io::Error,
-}
-
-impl fmt::Display for Problem {
-    /// One line, and nothing in it that a terminal would obey.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.path.to_str() {
-            Some(name) if !name.is_empty() && !name.contains(char::is_control) => {
-                f.write_str(name)?
-            }
-            _ => write!(f, "{:?}", self.path)?,
-        }
-        write!(f, ": {}", self.error)
-    }
-}
-
-impl Error for Problem {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,18 +57,5 @@ mod tests {
         assert_eq!(name_in_line(b"a\nb"), b"\\0fa0  a\\nb\n");
         assert_eq!(name_in_line(b"a\rb"), b"\\0fa0  a\\rb\n");
         assert_eq!(name_in_line(b"\\n\xfe"), b"\\0fa0  \\\\n\xfe\n");
-    }
-
-    #[test]
-    fn a_problem_is_one_line() {
-        for name in [b"a\nb" as &[u8], b"\x1b[2J", b"\xff\n", b""] {
-            let problem = Problem {
-                path: OsStr::from_bytes(name).into(),
-                error: io::ErrorKind::NotFound.into(),
-            };
-            let text = problem.to_string();
-            assert!(!text.contains(char::is_control), "{text:?}");
-            assert!(text.starts_with('"'), "{text:?}");
-        }
     }
 }

@@ -24,6 +24,7 @@ mod args;
 mod hasher;
 mod lines;
 mod printer;
+mod problem;
 #[cfg(feature = "grpc")]
 mod serve;
 mod tally;
@@ -45,8 +46,8 @@ use worker_pool::{Cause, JobError, JobHandle, Manager, Meter, SubmitError};
 
 use args::{Command, Options};
 use hasher::Hasher;
-use lines::Problem;
 use printer::{BEAT, Printer};
+use problem::Problem;
 use tally::Tally;
 use walk::Walk;
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::vec;
 
-use crate::lines::Problem;
+use crate::problem::Problem;
 
 /// Yields every regular file below the roots. Holds the listings of the directories between the
 /// root and the present file, and nothing else, however large the tree is.

@@ -9,6 +9,8 @@ mod support;
 mod args;
 #[path = "../../examples/checksum/lines.rs"]
 mod lines;
+#[path = "../../examples/checksum/problem.rs"]
+mod problem;
 #[path = "../../examples/checksum/walk.rs"]
 mod walk;
 
