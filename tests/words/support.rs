@@ -6,12 +6,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+
 /// Long past this, something hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An empty directory, gone at the end of the test.
 pub(crate) struct Scratch(pub(crate) PathBuf);
@@ -160,14 +162,20 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// The example while it runs, to be talked with. Killed if the test ends before it.
 pub(crate) struct Running {
     pub(crate) child: Child,
-    errors: BufReader<ChildStderr>,
+    errors: Receiver<String>,
 }
 
 impl Running {
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (tell, errors) = unbounded();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = tell.send(line + "\n");
+            }
+        });
         Running { child, errors }
     }
 
@@ -177,11 +185,26 @@ impl Running {
         writeln!(input, "{line}").unwrap();
     }
 
-    /// The next line that it says.
+    /// The next line that it says; nothing if there is none.
+    #[track_caller]
     pub(crate) fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.errors.read_line(&mut line).unwrap();
-        line
+        match self.errors.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => String::new(),
+            Err(RecvTimeoutError::Timeout) => panic!("it says nothing"),
+        }
+    }
+
+    /// Waits for the pool's numbers to say this. Nothing else may be said before.
+    #[track_caller]
+    pub(crate) fn news(&mut self, part: &str) {
+        loop {
+            let line = self.answer();
+            if line.contains(part) {
+                return;
+            }
+            assert!(line.contains(" jobs accepted: "), "{line:?}");
+        }
     }
 
     pub(crate) fn signal(&self, name: &str) {
