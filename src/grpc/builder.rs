@@ -113,8 +113,8 @@ impl CapacityBuilder {
     ///
     /// After a quiet time a change is sent within 50 ms. When changes are many, only the newest is
     /// sent, once per spacing. With many streams the spacing grows, so that telling of jobs does not
-    /// slow them: to the number of streams divided by 2,500 per second (400 ms for 1,000 streams), but
-    /// to no more than 500 ms. A larger one that you set stays as it is.
+    /// slow them: to the number of streams divided by 500 per second, but to no more than 750 ms, as
+    /// soon as there are 375. A larger one that you set stays as it is.
     pub fn change_spacing(mut self, spacing: Duration) -> Self {
         self.timing.spacing = Some(spacing);
         self

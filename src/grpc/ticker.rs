@@ -20,10 +20,10 @@ use crate::sync::{Arc, thread};
 const LOOK: Duration = Duration::from_millis(50);
 /// Streams that are told of changes in a second, on average: the machine's work is its jobs, not
 /// telling of them.
-const STREAMS_PER_SECOND: u32 = 2_500;
+const STREAMS_PER_SECOND: u32 = 500;
 /// With many streams changes are told further apart, but no further than this: clients are to hear
 /// of a change within a second.
-const LARGEST_SPREAD: Duration = Duration::from_millis(500);
+const LARGEST_SPREAD: Duration = Duration::from_millis(750);
 
 /// Starts the thread. It ends after [`Hub::stop`].
 pub(super) fn start(hub: Arc<Hub>) -> std::io::Result<thread::JoinHandle<()>> {
@@ -183,15 +183,15 @@ mod tests {
         let usual = |streams| spread(ms(100), streams);
         assert_eq!(usual(0), ms(100));
         assert_eq!(usual(1), ms(100));
-        assert_eq!(usual(250), ms(100));
-        assert_eq!(usual(500), ms(200));
-        assert_eq!(usual(1_000), ms(400));
-        assert_eq!(usual(1_250), ms(500));
-        assert_eq!(usual(10_000), ms(500), "a client waits no longer");
-        assert_eq!(usual(usize::MAX), ms(500));
+        assert_eq!(usual(50), ms(100));
+        assert_eq!(usual(100), ms(200));
+        assert_eq!(usual(300), ms(600));
+        assert_eq!(usual(375), ms(750));
+        assert_eq!(usual(10_000), ms(750), "a client waits no longer");
+        assert_eq!(usual(usize::MAX), ms(750));
         // Who wants them further apart gets that, however many there are.
-        assert_eq!(spread(ms(2_000), 1), ms(2_000));
-        assert_eq!(spread(ms(2_000), 10_000), ms(2_000));
-        assert_eq!(spread(ms(1), 10), ms(4));
+        assert_eq!(spread(ms(3_000), 1), ms(3_000));
+        assert_eq!(spread(ms(3_000), 10_000), ms(3_000));
+        assert_eq!(spread(ms(1), 10), ms(20));
     }
 }
