@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::iter::Fuse;
 use std::time::{Duration, Instant};
 
-use crate::again::Try;
 use crate::batch::board::{ANY, Board, END_OF_SOME};
-use crate::batch::chunk::{Chunk, Label, Outcome, Reader};
+use crate::batch::chunk::{Chunk, Label};
+use crate::batch::line::Line;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::Place;
-use crate::error::{JobError, Reason, SubmitError};
+use crate::error::Reason;
 use crate::gate::InLine;
 use crate::job::Priority;
 use crate::mark::Mark;
@@ -19,7 +19,7 @@ use crate::park::Wake;
 use crate::shared::{Patience, Shared};
 use crate::spin::Spin;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
-use crate::ticket::{Ticket, cause_of};
+use crate::ticket::Ticket;
 
 /// A chunk shall keep a worker busy for about so long: much longer than it takes to hand it over, and
 /// short beside what anybody notices.
@@ -35,9 +35,6 @@ pub(super) const AHEAD: usize = 65_536;
 /// How long the iterator sleeps before it looks once more; see [`Board`].
 const NAP: Duration = Duration::from_millis(1);
 
-/// What one input came to.
-pub(super) type Answer<P, O, E> = Result<O, SubmitError<P, E>>;
-
 /// What a batch keeps to.
 #[derive(Clone)]
 pub(super) struct Terms {
@@ -45,132 +42,6 @@ pub(super) struct Terms {
     pub(super) cancellable: bool,
     pub(super) priority: Priority,
     pub(super) ahead: usize,
-}
-
-/// A chunk that was sent off, as the iterator keeps it.
-pub(super) struct Line<P, O, E> {
-    reader: Reader<P, O, E>,
-    /// The index of its first input in the batch.
-    first: usize,
-    /// Where to look next.
-    next: usize,
-    /// How many results were taken.
-    taken: usize,
-    /// The batch gave up, and answers in place of the workers.
-    given_up: Option<Reason>,
-    /// Inputs that were answered so.
-    abandoned: Vec<usize>,
-}
-
-impl<P, O, E> Line<P, O, E> {
-    fn chunk(&self) -> &Arc<Chunk<P, O, E>> {
-        self.reader.chunk()
-    }
-
-    /// The next answer in the order of the inputs; with `all`, not before every one is there.
-    #[inline(always)]
-    pub(super) fn take_next(&mut self, all: bool) -> Option<Answer<P, O, E>> {
-        if self.next == self.reader.len() || (all && !self.is_finished()) {
-            return None;
-        }
-        let answer = self.take(self.next)?;
-        self.next += 1;
-        Some(answer)
-    }
-
-    /// The answer where the last one was found, or a little further.
-    #[inline(always)]
-    pub(super) fn take_here(&mut self, all: bool) -> Option<(usize, Answer<P, O, E>)> {
-        let index = self.first + self.next;
-        Some((index, self.take_next(all)?))
-    }
-
-    /// Any answer that is there.
-    pub(super) fn take_any(&mut self, all: bool) -> Option<(usize, Answer<P, O, E>)> {
-        if all && !self.is_finished() {
-            return None;
-        }
-        let len = self.reader.len();
-        for _ in 0..len {
-            if self.next == len {
-                self.next = 0;
-            }
-            let found = self.take_here(false);
-            if found.is_some() {
-                return found;
-            }
-            self.next += 1;
-        }
-        None
-    }
-
-    // Inlined up to the caller's loop: an answer is wide, and to hand it from call to call through
-    // memory took longer than to find it.
-    #[inline(always)]
-    fn take(&mut self, index: usize) -> Option<Answer<P, O, E>> {
-        match self.reader.take(index) {
-            Some(Ok(output)) if self.given_up.is_none() => {
-                self.taken += 1;
-                Some(Ok(output))
-            }
-            None if self.given_up.is_none() => None,
-            other => self.take_other(index, other),
-        }
-    }
-
-    #[cold]
-    fn take_other(
-        &mut self,
-        index: usize,
-        result: Option<Outcome<P, O, E>>,
-    ) -> Option<Answer<P, O, E>> {
-        let result = result.map(|result| result.map_err(|error| *error));
-        let answer = match self.given_up {
-            None => result,
-            Some(_) => self.answer_for_worker(index, result),
-        };
-        self.taken += usize::from(answer.is_some());
-        answer
-    }
-
-    fn answer_for_worker(
-        &mut self,
-        index: usize,
-        result: Option<Answer<P, O, E>>,
-    ) -> Option<Answer<P, O, E>> {
-        let reason = self.given_up?;
-        if self.abandoned.contains(&index) {
-            panics::discard("result", result);
-            return None;
-        }
-        if let Some(result) = result {
-            return Some(result);
-        }
-        if self.reader.is_taken(index) {
-            return None;
-        }
-        self.abandoned.push(index);
-        let chunk = self.chunk();
-        let holder = chunk.holder(index).map(Try::first);
-        let error = JobError::new(chunk.job(index), holder, cause_of(reason));
-        Some(Err(SubmitError::Failed(error)))
-    }
-
-    /// Has every input an answer?
-    #[inline]
-    fn is_finished(&mut self) -> bool {
-        self.reader.is_finished() || self.given_up.is_some()
-    }
-
-    /// Is the answer there that it would be asked for next?
-    fn has_answer(&self) -> bool {
-        self.next < self.reader.len() && self.reader.is_full(self.next)
-    }
-
-    #[inline]
-    pub(super) fn is_done(&self) -> bool {
-        self.taken == self.reader.len()
-    }
 }
 
 pub(super) struct Feeder<I, P, O, E> {
@@ -350,14 +221,8 @@ where
             chunk.refuse(reason, None);
         }
         self.sent += 1;
-        self.lines.push_back(Line {
-            first: self.read - reader.len(),
-            reader,
-            next: 0,
-            taken: 0,
-            given_up: None,
-            abandoned: Vec::new(),
-        });
+        let first = self.read - reader.len();
+        self.lines.push_back(Line::new(first, reader));
         true
     }
 
@@ -471,7 +336,7 @@ where
     fn give_up(&mut self, reason: Reason) {
         self.refuse(reason);
         for line in &mut self.lines {
-            line.given_up = Some(reason);
+            line.give_up(reason);
         }
     }
 
@@ -503,10 +368,7 @@ impl<I, P, O, E> Drop for Feeder<I, P, O, E> {
         for line in &mut self.lines {
             line.chunk().halt();
             refuse(&self.shared, line.chunk(), Reason::Cancelled);
-            // Now, for the chunk itself may wait or run for long.
-            for index in 0..line.reader.len() {
-                panics::discard("result", line.reader.take(index));
-            }
+            line.drop_results();
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use crate::batch::feed::{Answer, Feeder, Line};
+use crate::batch::feed::Feeder;
+use crate::batch::line::{Answer, Line};
 
 /// A batch's results in the order of its inputs; made by [`Manager::map`](crate::Manager::map).
 ///

@@ -17,6 +17,7 @@ mod board;
 mod chunk;
 mod feed;
 mod iter;
+mod line;
 mod open;
 mod run;
 
