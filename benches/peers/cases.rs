@@ -126,7 +126,7 @@ pub(crate) fn all(smoke: bool) -> Vec<Case> {
         add(&name, Workload::OpenLoop(load), &few, jobs, &POOLS);
     }
 
-    let extras = [POOL, "pool, meter", "pool, deadlines"];
+    let extras = [POOL, "pool, meter", "pool, timings", "pool, deadlines"];
     add("extras, burst", Workload::Burst, &[2], 1_000_000, &extras);
     let round_trip = "extras, round trip";
     add(round_trip, Workload::RoundTrip, &[2], 50_000, &extras);

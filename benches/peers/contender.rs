@@ -3,7 +3,7 @@
 use crate::cases::{self, Case, Workload};
 use crate::contenders::{
     Bounded, Contender, Mapped, ParIter, Plain, Rayon, RustyPool, Split, Threadfin, Threadpool,
-    Unbounded, WithDeadline, WithMeter, Workerpool,
+    Unbounded, WithDeadline, WithMeter, WithTimings, Workerpool,
 };
 use crate::figure::Figure;
 use crate::options::Order;
@@ -19,6 +19,7 @@ pub(crate) fn be(order: &Order, smoke: bool) {
         "pool" | "pool handles" => measure::<Plain>,
         "pool map" | "pool map_unordered" => measure::<Mapped>,
         "pool, meter" => measure::<WithMeter>,
+        "pool, timings" => measure::<WithTimings>,
         "pool, deadlines" => measure::<WithDeadline>,
         "rayon" => measure::<Rayon>,
         "rayon par_iter" => measure::<ParIter>,

@@ -94,6 +94,24 @@ impl Contender for WithMeter {
     }
 }
 
+/// With time stamps for each job and, with the feature, histograms.
+pub(crate) struct WithTimings(Plain);
+
+impl Contender for WithTimings {
+    fn start(workers: usize, queue: usize) -> Self {
+        let set = |settings: Settings| settings.timings(true);
+        WithTimings(Plain::build(workers, queue, set))
+    }
+
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
+        self.0.burst(count, job)
+    }
+
+    fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {
+        self.0.calls(count, job)
+    }
+}
+
 /// A deadline that no job misses.
 const DEADLINE: Duration = Duration::from_secs(600);
 
