@@ -407,3 +407,38 @@ fn as_text_it_says_what_there_is_and_no_zeros() {
         gate.open();
     });
 }
+
+/// Each input of a batch is timed as a job, and none is left behind as waiting.
+#[test]
+fn the_inputs_of_a_batch_are_timed_like_single_jobs() {
+    within(LIMIT, || {
+        let pool = Manager::<u64, u64>::builder()
+            .timings(true)
+            .build()
+            .unwrap();
+        for _ in 0..2 {
+            pool.add(|job: Job<u64>| Ok(job.into_payload())).unwrap();
+        }
+        assert_eq!(
+            pool.map(0..3_000).map(Result::unwrap).sum::<u64>(),
+            1_500 * 2_999
+        );
+        drop(pool.map(0..3_000).next()); // and what did not begin
+        assert!(pool.wait_idle());
+        pool.close();
+        let stats = pool.stats();
+        assert_eq!(
+            (stats.oldest_waiting, stats.longest_running),
+            (None, None),
+            "{stats}"
+        );
+        #[cfg(feature = "histograms")]
+        {
+            let (waits, runs) = (stats.wait_times.unwrap(), stats.run_times.unwrap());
+            assert_eq!(
+                (waits.count(), runs.count()),
+                (stats.started, stats.started)
+            );
+        }
+    });
+}
