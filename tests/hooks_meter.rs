@@ -149,7 +149,7 @@ fn busy_is_at_most_total_in_every_snapshot() {
 /// seen at work without being there.
 #[test]
 fn a_snapshot_never_mixes_two_moments() {
-    let rounds = stress(30_000) as u64;
+    let rounds = stress(300_000) as u64;
     within(LIMIT, move || {
         let meter = Meter::new();
         let over = AtomicBool::new(false);
