@@ -369,3 +369,37 @@ fn a_panic_is_heard_by_whoever_waits_for_the_job() {
         assert_eq!(pool.stats().panicked, 3);
     });
 }
+
+/// A caller that has dropped its own sender learns from the channel's end that its detached jobs have
+/// ended: while the pool idles, and while a job of another caller runs.
+#[test]
+fn the_error_channel_ends_with_its_jobs() {
+    within(LIMIT, || {
+        let pool = Manager::<Option<crossbeam_channel::Receiver<()>>, (), String>::new();
+        pool.add(|job: Job<Option<crossbeam_channel::Receiver<()>>>| {
+            if let Some(held) = job.into_payload() {
+                let _ = held.recv();
+            }
+            Ok(())
+        })
+        .unwrap();
+        for other_job in [false, true] {
+            let (errors, failures) = crossbeam_channel::bounded(1);
+            for id in 0..10 {
+                pool.detach_submit(None, id, &errors).unwrap();
+            }
+            let (release, held) = crossbeam_channel::bounded(0);
+            let (others, _other_failures) = crossbeam_channel::bounded(1);
+            if other_job {
+                pool.detach_submit(Some(held), 11, &others).unwrap();
+            }
+            drop(errors);
+            let end = failures.recv_timeout(LIMIT / 2);
+            assert_eq!(
+                end.unwrap_err(),
+                crossbeam_channel::RecvTimeoutError::Disconnected
+            );
+            drop(release);
+        }
+    });
+}
