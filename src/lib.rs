@@ -52,11 +52,17 @@
 //! 6. **The worker** calls the hooks, runs the job, calls the hooks, and *then* replies: who holds a
 //!    result sees settled counters. One idle worker looks for jobs, for a tenth of a millisecond; the
 //!    others sleep, and the last to lie down is woken first.
+//! 7. **A batch** goes the same way, some inputs at a time: a *chunk* is one job to all but the worker,
+//!    which takes its inputs one after the other, and shares them with workers that have nothing to do.
+//!    Results lie in the chunk until the iterator takes them.
+//! 8. **A job to be tried again** goes back to the dispatcher, which keeps it until it is time. A worker
+//!    that ended and has a factory is made anew on its own thread.
 //!
 //! # Promises
 //!
 //! - Every accepted job has exactly one outcome; payloads and outputs are dropped exactly once.
-//! - Jobs of one submitter and one priority begin in the order in which they were submitted.
+//! - Jobs of one submitter and one priority begin in the order in which they were submitted. (Of a
+//!   batch, the chunks do; each chunk may be shared by several workers.)
 //! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told. A worker
 //!   that has a factory comes back.
 //! - A caller returns when its token fires or its deadline passes, whatever the worker does.

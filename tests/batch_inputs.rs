@@ -2,6 +2,8 @@
 //! that is there; and what their iterators tell of themselves.
 
 mod common;
+#[path = "common/doubling.rs"]
+mod doubling;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,37 +13,13 @@ use std::time::Duration;
 
 use common::{Gate, LIMIT, eventually, within};
 use crossbeam_channel::unbounded;
+use doubling::{Pool, counted, double, pool};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressIterator};
-use worker_pool::{Job, Manager, Map, MapUnordered};
-
-type Pool = Manager<u64, u64, String>;
-
-fn double(job: Job<u64>) -> Result<u64, String> {
-    Ok(job.into_payload() * 2)
-}
-
-fn pool(workers: usize) -> Pool {
-    let pool = Pool::new();
-    for _ in 0..workers {
-        pool.add(double).unwrap();
-    }
-    pool
-}
+use worker_pool::{Job, Map, MapUnordered};
 
 /// Inputs that know their number.
 fn numbers(inputs: u64) -> Vec<u64> {
     (0..inputs).collect()
-}
-
-/// Inputs, and how many of them were read.
-fn counted(inputs: u64) -> (impl ExactSizeIterator<Item = u64> + Send, Arc<AtomicUsize>) {
-    let read = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&read);
-    let inputs = (0..inputs as u32).map(move |n| {
-        count.fetch_add(1, SeqCst);
-        u64::from(n)
-    });
-    (inputs, read)
 }
 
 #[test]

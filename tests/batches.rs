@@ -2,47 +2,25 @@
 //! whatever happens to it.
 
 mod common;
+#[path = "common/doubling.rs"]
+mod doubling;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use common::{Gate, LIMIT, eventually, next, stress, within};
 use crossbeam_channel::unbounded;
+use doubling::{Pool, counted, double, pool};
 use worker_pool::{
     BatchError, CancelToken, Cause, Job, Manager, Reason, SubmitError, WorkerHandle,
 };
 
-type Pool = Manager<u64, u64, String>;
-
-fn double(job: Job<u64>) -> Result<u64, String> {
-    Ok(job.into_payload() * 2)
-}
-
-fn pool(workers: usize) -> Pool {
-    let pool = Pool::new();
-    for _ in 0..workers {
-        pool.add(double).unwrap();
-    }
-    pool
-}
-
 /// Inputs that know their number.
 fn numbers(inputs: u64) -> Vec<u64> {
     (0..inputs).collect()
-}
-
-/// Inputs, and how many of them were read.
-fn counted(inputs: u64) -> (impl ExactSizeIterator<Item = u64> + Send, Arc<AtomicUsize>) {
-    let read = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&read);
-    let inputs = (0..inputs as u32).map(move |n| {
-        count.fetch_add(1, SeqCst);
-        u64::from(n)
-    });
-    (inputs, read)
 }
 
 #[track_caller]

@@ -20,7 +20,7 @@ where
         self.owner.shared.gauge.state()
     }
 
-    /// Jobs that are accepted and not yet released to the workers.
+    /// Jobs that are accepted and not yet released to the workers. A chunk of a batch counts as one.
     pub fn waiting(&self) -> usize {
         self.owner.shared.gate.count()
     }
