@@ -6,8 +6,14 @@
 //! tries once more. Whoever makes room changes `word` and *then* reads `blocked` (all sequentially
 //! consistent). So either the submitter sees the room, or it is seen and woken. One that was woken
 //! and does not take the place wakes the next; one that was not fast enough is the next.
+//!
+//! To wake a submitter for every place takes cores away from the workers: some 10 µs each time. So at
+//! first one is *patient*: it is woken when half of the places are free. After [`PATIENCE`] it counts
+//! itself in `hurried`, and *then* tries once more; while any is hurried, those in line are woken for
+//! the first place that is free.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use crate::error::Reason;
 use crate::park::{Parker, Wake};
@@ -21,12 +27,16 @@ const CLOSING: u64 = 1 << 41;
 const STOPPED: u64 = 1 << 42;
 /// No job goes straight to the workers, who take none for now.
 const PAUSED: u64 = 1 << 43;
-/// The dispatcher moves jobs to the workers: they wait no more, and none may overtake them.
+/// Jobs are being moved to the workers: they wait no more, and none may overtake them.
 const MOVING: u64 = 1 << 44;
 /// The last worker is gone for good, and the pool shall turn away what nobody is there to run. Set
 /// and cleared under the roster's lock, so that whoever has added a worker finds it cleared.
 const DESERTED: u64 = 1 << 45;
 const COUNT: u64 = (1 << 40) - 1;
+
+/// For so long a submitter waits until it is worth its while to be woken: much longer than waking it
+/// takes, and not long for one whose way is blocked by a full queue.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Why a job may not enter now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +71,8 @@ pub(crate) struct Gate {
     blocked: AtomicUsize,
     /// Those of them that have counted in no job.
     onlookers: AtomicUsize,
+    /// Those of all that want to be called for the first place.
+    hurried: AtomicUsize,
     line: Mutex<VecDeque<Arc<Place>>>,
 }
 
@@ -75,6 +87,7 @@ impl Gate {
             capacity,
             blocked: AtomicUsize::new(0),
             onlookers: AtomicUsize::new(0),
+            hurried: AtomicUsize::new(0),
             line: Mutex::default(),
         }
     }
@@ -119,10 +132,10 @@ impl Gate {
     }
 
     /// So many jobs leave; until [`stop_moving`](Self::stop_moving) none goes past them. Only for
-    /// the dispatcher.
+    /// who is at the desk.
     pub(crate) fn start_moving(&self, jobs: usize) {
         let before = self.word.0.load(SeqCst) & MOVING;
-        // Only the dispatcher changes this flag.
+        // Only who is at the desk changes this flag.
         let change = (MOVING - before).wrapping_sub(jobs as u64);
         let before = self.word.0.fetch_add(change, SeqCst);
         debug_assert!(before & COUNT >= jobs as u64, "more left than entered");
@@ -136,20 +149,26 @@ impl Gate {
     /// So many jobs have been moved on.
     pub(crate) fn stop_moving(&self, jobs: usize) {
         self.word.0.fetch_and(!MOVING, SeqCst);
-        self.call(jobs);
+        if jobs > 0 {
+            self.call();
+        }
     }
 
-    /// So many jobs have left by another way than the dispatcher.
+    /// So many jobs have left by another way than the desk.
     pub(crate) fn leave(&self, jobs: usize) {
         let before = self.word.0.fetch_sub(jobs as u64, SeqCst);
         debug_assert!(before & COUNT >= jobs as u64, "more left than entered");
-        self.call(jobs);
+        self.call();
     }
 
-    /// There is room for so many: calls those who wait for it.
-    fn call(&self, jobs: usize) {
-        if self.blocked.load(SeqCst) > 0 {
-            self.wake(jobs);
+    /// There is more room than before: calls those who wait for it, if it is worth their while.
+    fn call(&self) {
+        if self.blocked.load(SeqCst) == 0 {
+            return;
+        }
+        let room = self.capacity.saturating_sub(self.count());
+        if room >= self.capacity / 2 || self.hurried.load(SeqCst) > 0 {
+            self.wake(room);
         }
     }
 
@@ -177,13 +196,16 @@ impl Gate {
             called: AtomicBool::new(false),
         });
         self.onlookers.fetch_add(1, SeqCst);
+        self.hurried.fetch_add(1, SeqCst);
         self.stand_in_line(&place);
         InLine { gate: self, place }
     }
 
     fn shut_with(&self, flags: u64) -> bool {
         let before = self.word.0.fetch_or(flags, SeqCst);
-        self.call(usize::MAX);
+        if self.blocked.load(SeqCst) > 0 {
+            self.wake(usize::MAX);
+        }
         before & flags != flags
     }
 
@@ -244,33 +266,44 @@ impl Gate {
         self.word.0.load(SeqCst) & STOPPED != 0
     }
 
+    /// Wakes so many at most of those who stand in line now: one that took its place and stands in
+    /// line for the next has had its turn.
     fn wake(&self, most: usize) {
-        for _ in 0..most {
-            let first = self.line.lock().pop_front().inspect(|place| {
-                place.called.store(true, SeqCst);
-            });
-            let Some(place) = first else { return };
+        let called: Vec<_> = {
+            let mut line = self.line.lock();
+            let most = most.min(line.len());
+            let called = line.drain(..most);
+            called
+                .inspect(|place| place.called.store(true, SeqCst))
+                .collect()
+        };
+        for place in called {
             place.parker.wake();
         }
     }
 
-    /// Blocks until `enter` lets the job in. `wait` blocks the thread until it is woken or has its
-    /// own reason to give up.
+    /// Blocks until `enter` lets the job in. `wait` blocks the thread until it is woken, or that moment
+    /// has come, or it has its own reason to give up. Who is not `patient` is hurried from the start.
     pub(crate) fn wait_in_line(
         &self,
         parker: &Arc<Parker>,
+        patient: bool,
         mut enter: impl FnMut() -> Result<Way, Refusal>,
-        mut wait: impl FnMut() -> Result<(), Reason>,
+        mut wait: impl FnMut(Option<Instant>) -> Result<(), Reason>,
     ) -> Result<Way, Reason> {
         let place = Arc::new(Place {
             parker: Arc::clone(parker),
             called: AtomicBool::new(false),
         });
-        loop {
+        let mut patience = patient.then(|| Instant::now() + PATIENCE);
+        if !patient {
+            self.hurried.fetch_add(1, SeqCst);
+        }
+        let outcome = loop {
             self.stand_in_line(&place);
             let outcome = match enter() {
                 Ok(way) => Some(Ok(way)),
-                Err(Refusal::Full) => wait().err().map(Err),
+                Err(Refusal::Full) => wait(patience).err().map(Err),
                 Err(refusal) => Some(Err(refusal.into())),
             };
             let called = self.leave_line(&place);
@@ -278,19 +311,26 @@ impl Gate {
                 if called {
                     self.wake(1); // the call was for a job that did not need it
                 }
-                return outcome;
+                break outcome;
             }
             match enter() {
                 Ok(way) => {
                     if called && way == Way::Short {
                         self.wake(1); // the place that it was called for is still free
                     }
-                    return Ok(way);
+                    break Ok(way);
                 }
-                Err(Refusal::Full) => {} // another was faster
-                Err(refusal) => return Err(refusal.into()),
+                Err(Refusal::Full) => {} // another was faster, or patience is at its end
+                Err(refusal) => break Err(refusal.into()),
             }
+            if patience.take_if(|end| *end <= Instant::now()).is_some() {
+                self.hurried.fetch_add(1, SeqCst);
+            }
+        };
+        if patience.is_none() {
+            self.hurried.fetch_sub(1, SeqCst);
         }
+        outcome
     }
 
     /// At the end of the line; but who was called, and was not fast enough, at its head.
@@ -333,6 +373,7 @@ impl Drop for InLine<'_> {
     fn drop(&mut self) {
         let called = self.gate.leave_line(&self.place);
         self.gate.onlookers.fetch_sub(1, SeqCst);
+        self.gate.hurried.fetch_sub(1, SeqCst);
         if called {
             self.gate.wake(1); // who comes too early stands in line again
         }
@@ -344,4 +385,85 @@ struct Place {
     parker: Arc<Parker>,
     /// Taken out of the line by somebody who made room. Changes under the line's lock only.
     called: AtomicBool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gate that is full, and a parker for one who waits.
+    fn full(capacity: usize) -> (Gate, Arc<Parker>) {
+        let gate = Gate::new(capacity);
+        for _ in 0..capacity {
+            assert_eq!(gate.enter(), Ok(Way::Queue));
+        }
+        (gate, Arc::new(Parker::new()))
+    }
+
+    #[test]
+    fn a_patient_submitter_is_woken_when_half_of_the_places_are_free() {
+        let (gate, parker) = full(10);
+        let way = gate.wait_in_line(
+            &parker,
+            true,
+            || gate.enter(),
+            |patience| {
+                assert!(patience.is_some());
+                gate.leave(4);
+                assert!(!parker.is_woken(), "not worth its while");
+                gate.leave(1);
+                assert!(parker.is_woken());
+                Ok(())
+            },
+        );
+        assert_eq!(way, Ok(Way::Queue));
+    }
+
+    #[test]
+    fn a_hurried_submitter_is_woken_for_the_first_place() {
+        let (gate, parker) = full(10);
+        let mut waits = 0;
+        let way = gate.wait_in_line(
+            &parker,
+            true,
+            || gate.enter(),
+            |patience| {
+                waits += 1;
+                match patience {
+                    Some(end) => parker.park(Some(end)),
+                    None => {
+                        gate.leave(1);
+                        assert!(parker.is_woken());
+                    }
+                }
+                Ok(())
+            },
+        );
+        assert_eq!((way, waits), (Ok(Way::Queue), 2));
+        assert_eq!(gate.hurried.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn patience_ends_for_all_when_one_is_hurried_from_the_start() {
+        let (gate, parker) = full(10);
+        let onlooker = Arc::new(Parker::new());
+        let in_line = gate.line_up(&onlooker);
+        assert!(!gate.has_answer());
+        gate.leave(1);
+        assert!(in_line.is_called() && onlooker.is_woken());
+        drop(in_line);
+        assert_eq!(gate.enter(), Ok(Way::Queue));
+        let way = gate.wait_in_line(
+            &parker,
+            false,
+            || gate.enter(),
+            |patience| {
+                assert_eq!(patience, None);
+                gate.leave(1);
+                assert!(parker.is_woken());
+                Ok(())
+            },
+        );
+        assert_eq!(way, Ok(Way::Queue));
+    }
 }

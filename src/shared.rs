@@ -282,11 +282,13 @@ impl<P, O, E> Shared<P, O, E> {
         if self.bell.has_given_up() {
             self.bell.ask_sweep(); // their places are wanted now
         }
-        let waited = self.gate.wait_in_line(&parker, enter, || {
+        // Whether a worker waits in vain is judged by its being called for the first place.
+        let patient = blocked.is_none();
+        let waited = self.gate.wait_in_line(&parker, patient, enter, |patience| {
             if let Some(fired) = token.and_then(CancelToken::fired_by) {
                 return Err(fired.into());
             }
-            if self.park(&parker, blocked.as_ref(), deadline) {
+            if self.park(&parker, blocked.as_ref(), earliest(deadline, patience)) {
                 return Err(Reason::WouldDeadlock);
             }
             match token.and_then(CancelToken::fired_by) {
