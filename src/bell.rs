@@ -2,16 +2,21 @@
 //!
 //! # States
 //!
-//! | mode | the dispatcher | woken by |
+//! | mode | meaning | called by |
 //! |---|---|---|
-//! | `AWAKE` | looks around, or was called | nobody needs to |
-//! | `HUNGRY` | sleeps; no job waits | a job that enters the job channel |
-//! | `SATED` | sleeps; jobs wait, and enough are released | a worker that took one and finds few left |
+//! | `AWAKE` | somebody is at the [desk](crate::desk), or was called | nobody needs to |
+//! | `HUNGRY` | no job waits | a job that enters the job channel |
+//! | `SATED` | jobs wait, and enough are released | a worker that took one and finds few left |
 //!
-//! Commands ring whatever the mode. The dispatcher sets the mode and *then* looks once more at what
-//! would wake it; the others do their part and *then* read the mode (sequentially consistent, with
-//! fences). So either the dispatcher sees it, or it is seen asleep and called; and a call that comes
-//! before it parks is kept by the parker.
+//! Whoever leaves the desk sets the mode and *then* looks once more at what would call somebody; the
+//! others do their part and *then* read the mode (sequentially consistent, with fences). So either the
+//! one sees it, or the mode is seen; and one of those who see it changes it to `AWAKE`. That one calls
+//! the dispatcher or, if it is a worker, takes its place at the desk. A job that enters the job channel
+//! while enough are released needs nobody: its submitter changes `HUNGRY` to `SATED`, and *then* looks
+//! whether there are still enough.
+//!
+//! Commands ring whatever the mode. A ring that comes before the dispatcher parks is kept by the
+//! parker.
 
 use std::time::{Duration, Instant};
 
@@ -122,11 +127,21 @@ impl Bell {
         late || asked
     }
 
-    /// A job entered the job channel.
+    /// A job entered the job channel. `needed` tells whether the dispatcher has to look after it now.
     #[inline]
-    pub(crate) fn job_arrived(&self) {
+    pub(crate) fn job_arrived(&self, needed: impl Fn() -> bool) {
         fence(SeqCst);
-        self.call_if(HUNGRY);
+        if self.mode.load(SeqCst) != HUNGRY {
+            return;
+        }
+        let called = if !needed() && self.change(HUNGRY, SATED) {
+            needed() && self.change(SATED, AWAKE)
+        } else {
+            self.change(HUNGRY, AWAKE)
+        };
+        if called {
+            self.ring();
+        }
     }
 
     /// A job was accepted by an elastic pool; a sequentially consistent step lies between that and this
@@ -145,40 +160,35 @@ impl Bell {
         self.watching.store(watching, SeqCst);
     }
 
-    /// A worker took a job; `low` tells whether few are left.
+    /// A worker took a job; `low` tells whether few are left. Is it this worker that has to see to it
+    /// that more follow?
     #[inline]
-    pub(crate) fn job_taken(&self, low: impl FnOnce() -> bool) {
+    pub(crate) fn job_taken(&self, low: impl FnOnce() -> bool) -> bool {
         fence(SeqCst);
-        if self.mode.load(SeqCst) == SATED && low() {
-            self.call_if(SATED);
-        }
+        self.mode.load(SeqCst) == SATED && low() && self.change(SATED, AWAKE)
     }
 
-    #[inline]
-    fn call_if(&self, mode: u8) {
-        if self.mode.load(SeqCst) == mode
-            && self
-                .mode
-                .compare_exchange(mode, AWAKE, SeqCst, SeqCst)
-                .is_ok()
-        {
-            self.ring();
-        }
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.mode.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 
-    /// The dispatcher sleeps, not beyond `at_most`, unless `stay` finds something to do after all.
-    pub(crate) fn sleep(
-        &self,
-        until: Until,
-        at_most: Option<Instant>,
-        stay: impl FnOnce() -> bool,
-    ) {
-        self.mode.store(until as u8, SeqCst);
+    /// The caller leaves the desk. `false`: `stay` finds something to do after all, and nobody else was
+    /// called for it.
+    pub(crate) fn leave(&self, until: Until, stay: impl FnOnce() -> bool) -> bool {
+        let mode = until as u8;
+        self.mode.store(mode, SeqCst);
         fence(SeqCst);
-        if !stay() {
-            self.parker.park(earliest(self.alarm(), at_most));
-        }
+        !(stay() && self.change(mode, AWAKE))
+    }
+
+    /// The dispatcher is at the desk.
+    pub(crate) fn wake_up(&self) {
         self.mode.store(AWAKE, SeqCst);
+    }
+
+    /// The dispatcher has left the desk and sleeps, not beyond `at_most`.
+    pub(crate) fn sleep(&self, at_most: Option<Instant>) {
+        self.parker.park(earliest(self.alarm(), at_most));
     }
 }
 

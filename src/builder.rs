@@ -19,7 +19,7 @@ use crate::roster::Roster;
 use crate::shared::Shared;
 use crate::spawn::{Free, Spawn};
 use crate::sync::channel::{bounded, unbounded};
-use crate::sync::{Arc, Weak, thread};
+use crate::sync::{Arc, Mutex, Weak, thread};
 use crate::worker::{Worker, WorkerId};
 
 /// Jobs that may wait, unless the builder says otherwise.
@@ -331,6 +331,7 @@ impl<P, O, E> Builder<P, O, E> {
             open: Open::new(),
             crew: Default::default(),
             bell: Arc::new(crate::bell::Bell::new()),
+            desk: Mutex::new(crate::desk::Desk::new()),
             roster: Arc::clone(&gauge.roster),
             gauge,
             books: Books::new(self.timings),

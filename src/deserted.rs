@@ -13,8 +13,8 @@
 //! # Why no job is left behind
 //!
 //! A submitter that found the gate open may put its job in after the flag is set. One that the gate
-//! had counted is seen by that count, and wakes the dispatcher as it enters the job channel. One on
-//! the short way, or an urgent one, puts its job in and *then* reads the flag; the dispatcher sets
+//! had counted is seen by that count, and wakes the dispatcher as it enters the job channel: it reads
+//! the flag for that, which is set before the dispatcher sleeps. One on the short way, or an urgent one, puts its job in and *then* reads the flag; the dispatcher sets
 //! the flag and *then* looks at what is released (sequentially consistent, with a fence). So either
 //! the dispatcher sees the job, or the submitter sees the flag and rings. If the flag is cleared by
 //! then, there is a worker, and it looks at what is released before it sleeps.

@@ -44,7 +44,8 @@
 //!    of high priority have a lane of their own, which the workers look into first.)
 //! 3. **The dispatcher**, one thread, moves jobs on to the workers, turns away those that were
 //!    cancelled or are late, joins workers that leave, tells those that wait in vain, and keeps the
-//!    order of closing. Its decisions are a pure state machine.
+//!    order of closing. Its decisions are a pure state machine. While it sleeps, a worker that finds
+//!    few jobs left moves the next ones itself.
 //! 4. **The ready channel** is what the workers take from: about one job per worker if jobs are
 //!    long, more if they are so short that workers would wait for the dispatcher.
 //! 5. **The short way**: if nothing waits and the ready channel has room, the submitter puts the job
@@ -88,6 +89,7 @@ pub mod closures;
 mod context;
 mod crew;
 mod deserted;
+mod desk;
 mod dispatcher;
 mod elastic;
 mod error;

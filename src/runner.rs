@@ -286,9 +286,9 @@ impl<P, O, E> Seeker<'_, P, O, E> {
     }
 
     fn tell_low_water(&self) {
-        let ready = &self.shared.ready;
-        self.shared
-            .bell
-            .job_taken(|| is_low(ready.released(), ready.depth()));
+        let Shared { ready, bell, .. } = self.shared;
+        if bell.job_taken(|| is_low(ready.released(), ready.depth())) {
+            self.shared.stand_in();
+        }
     }
 }

@@ -7,6 +7,8 @@ use crate::builder::NoWorkers;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
 use crate::crew::Crew;
+use crate::desk::Desk;
+use crate::dispatcher::is_low;
 use crate::elastic::Elastic;
 use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
@@ -22,7 +24,7 @@ use crate::roster::{Blocked, Roster};
 use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
 use crate::sync::channel::{Receiver, Sender};
-use crate::sync::{Arc, Ordering::SeqCst, fence};
+use crate::sync::{Arc, Mutex, Ordering::SeqCst, fence};
 use crate::ticket::{Fated, Ticket, cause_of};
 use crate::{JobError, Rejected, SubmitError};
 use std::time::Instant;
@@ -67,6 +69,7 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) open: Open<P, O, E>,
     pub(crate) crew: Crew,
     pub(crate) bell: Arc<Bell>,
+    pub(crate) desk: Mutex<Desk<P, O, E>>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) books: Books,
     /// Fires when the pool closes; the running jobs see it.
@@ -167,7 +170,10 @@ impl<P, O, E> Shared<P, O, E> {
                 };
                 let sent = channel.send(ticket);
                 debug_assert!(sent.is_ok(), "the pool holds both ends");
-                self.bell.job_arrived();
+                self.bell.job_arrived(|| {
+                    let few = || is_low(self.ready.released(), self.ready.depth());
+                    priority == Priority::Low || self.gate.turns_away() || few()
+                });
             }
         }
         self.watch_size();

@@ -10,6 +10,11 @@ where
     O: Send,
     E: Send,
 {
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &crate::shared::Shared<P, O, E> {
+        &self.owner.shared
+    }
+
     /// The pool's name.
     pub fn name(&self) -> &str {
         self.owner.shared.name()
