@@ -319,6 +319,7 @@ impl<P, O, E> Shared<P, O, E> {
         let mut spin = Spin::default();
         loop {
             if let Some(reply) = slot.take() {
+                spin.found();
                 return Some(reply);
             }
             if !spin.turn() {

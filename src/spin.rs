@@ -1,16 +1,26 @@
 //! A short, bounded spin before a thread goes to sleep.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::sync::thread;
 
-/// Turns in which the processor is only told to relax: 2, 4, … 32 times.
-const RELAX_TURNS: u32 = 5;
+/// Looks at the start of a spin, with one hint to the processor between two: 20 to 50 ns each, so that
+/// what comes is seen at once. Longer pauses cost a third of the time of a short job's round trip.
+const RELAX_TURNS: u32 = 62;
 /// After them a caller gives its core to other threads so many times.
 const YIELD_TURNS: u32 = 4;
-/// And a worker for so long. To sleep and be woken takes some 40 µs on a virtual machine: a worker
-/// that looked for less would sleep again before the caller that it woke can submit its next job.
+/// So many waits in a row may end while the core is given away; see [`Spin::turn`].
+const TOGETHER: u32 = 16;
+/// A worker gives its core away for so long. To sleep and be woken takes some 40 µs on a virtual
+/// machine: a worker that looked for less would sleep again before the caller that it woke can submit
+/// its next job.
 const SEARCH: Duration = Duration::from_micros(100);
+
+thread_local! {
+    /// Waits in a row of this thread that ended while its core was given away.
+    static ENDED_AWAY: Cell<u32> = const { Cell::new(0) };
+}
 
 /// Counts the turns of one spin.
 #[derive(Default)]
@@ -20,24 +30,43 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// Waits a moment longer than the last time, a few microseconds in all. `false` when it is time
-    /// to sleep.
+    /// Waits a moment, a few microseconds in all. `false` when it is time to sleep.
+    ///
+    /// Two threads that give one core to each other stay there, even if another core is idle: the
+    /// kernel looks for a better one only when it wakes a thread. So a thread whose waits ended like
+    /// that time and again sleeps once. (Without it a round trip took three times as long in every
+    /// other run.)
     pub(crate) fn turn(&mut self) -> bool {
         self.turns += 1;
-        if self.turns <= RELAX_TURNS {
-            self.relax();
-        } else {
-            thread::yield_now();
+        if self.relax() {
+            return true;
         }
+        if self.turns == RELAX_TURNS + 1 && ended_away() >= TOGETHER {
+            self.found_at_once();
+            return false;
+        }
+        thread::yield_now();
         self.turns <= RELAX_TURNS + YIELD_TURNS
+    }
+
+    /// What the caller waited for is there.
+    pub(crate) fn found(&self) {
+        if self.turns <= RELAX_TURNS {
+            self.found_at_once();
+        } else {
+            let _ = ENDED_AWAY.try_with(|ended| ended.set(ended.get() + 1));
+        }
+    }
+
+    fn found_at_once(&self) {
+        let _ = ENDED_AWAY.try_with(|ended| ended.set(0));
     }
 
     /// The same for the one worker that searches, which goes on for longer. Cores that others want
     /// are theirs.
     pub(crate) fn turn_of_searcher(&mut self) -> bool {
         self.turns += 1;
-        if self.turns <= RELAX_TURNS {
-            self.relax();
+        if self.relax() {
             return true;
         }
         thread::yield_now();
@@ -45,9 +74,50 @@ impl Spin {
         now < *self.until.get_or_insert(now + SEARCH)
     }
 
-    fn relax(&self) {
-        for _ in 0..1 << self.turns {
-            std::hint::spin_loop();
+    /// Is it too early to give the core away?
+    fn relax(&self) -> bool {
+        std::hint::spin_loop();
+        self.turns <= RELAX_TURNS
+    }
+}
+
+fn ended_away() -> u32 {
+    ENDED_AWAY.try_with(Cell::get).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many turns until it is time to sleep.
+    fn turns() -> u32 {
+        let mut spin = Spin::default();
+        while spin.turn() {}
+        spin.turns
+    }
+
+    fn find_after(turns: u32) {
+        let mut spin = Spin::default();
+        for _ in 0..turns {
+            assert!(spin.turn());
         }
+        spin.found();
+    }
+
+    #[test]
+    fn who_shares_a_core_time_and_again_sleeps_once() {
+        let long = RELAX_TURNS + YIELD_TURNS + 1;
+        assert_eq!(turns(), long);
+        for _ in 0..TOGETHER {
+            find_after(RELAX_TURNS + 1);
+        }
+        assert_eq!(turns(), RELAX_TURNS + 1, "no core is given away");
+        assert_eq!(turns(), long, "once is enough");
+        for _ in 1..TOGETHER {
+            find_after(RELAX_TURNS + 1);
+        }
+        find_after(RELAX_TURNS); // in time
+        find_after(RELAX_TURNS + 1);
+        assert_eq!(turns(), long);
     }
 }
