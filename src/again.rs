@@ -41,13 +41,8 @@ struct Kept<P> {
     token: Option<CancelToken>,
 }
 
-/// What follows a run.
-pub(crate) enum Next<P, O, E> {
-    /// It was the last.
-    Answer(ReplyTo<P, O, E>),
-    /// Another, from that moment on.
-    TryAgain(Ticket<P, O, E>, Instant),
-}
+/// A further try, from that moment on.
+pub(crate) type NextTry<P, O, E> = Box<(Ticket<P, O, E>, Instant)>;
 
 impl<P> Again<P> {
     pub(crate) fn new(retry: Retry, clone: fn(&P) -> P) -> Self {
@@ -104,27 +99,25 @@ impl<P> Again<P> {
     }
 }
 
-/// What follows this run of a job. From here on, a caller that gives up on a job to be tried again
-/// finds it between two tries.
+/// What follows this run of a job: a further try, unless it was the last; then `reply` is left to be
+/// answered. From here on, a caller that gives up on a job to be tried again finds it between two
+/// tries.
+#[cold]
 pub(crate) fn after<P, O, E>(
     id: JobId,
-    again: Option<Box<Again<P>>>,
-    reply: ReplyTo<P, O, E>,
+    mut again: Box<Again<P>>,
+    reply: &mut Option<ReplyTo<P, O, E>>,
     outcome: Outcome,
     closing: bool,
-) -> Next<P, O, E> {
-    let Some(mut again) = again else {
-        return Next::Answer(reply);
-    };
-    let Some(kept) = again.wanted(outcome, closing) else {
-        return Next::Answer(reply);
-    };
-    let body = match reply {
+) -> Option<NextTry<P, O, E>> {
+    let kept = again.wanted(outcome, closing)?;
+    let body = match reply.take()? {
         ReplyTo::Slot(slot) => match slot.queue_again(kept.payload) {
             Ok(()) => Body::Awaited(slot),
             Err(payload) => {
                 panics::discard("payload", payload);
-                return Next::Answer(ReplyTo::Slot(slot)); // nobody waits any more
+                *reply = Some(ReplyTo::Slot(slot)); // nobody waits any more
+                return None;
             }
         },
         ReplyTo::Errors(errors) => Body::Detached {
@@ -142,7 +135,7 @@ pub(crate) fn after<P, O, E>(
         token: kept.token,
         again: Some(again),
     };
-    Next::TryAgain(Ticket::new(heading, body), at)
+    Some(Box::new((Ticket::new(heading, body), at)))
 }
 
 const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

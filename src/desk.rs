@@ -131,7 +131,7 @@ impl<P, O, E> Desk<P, O, E> {
         let mut left = 0;
         // In parts, so that the first workers start early.
         loop {
-            let more = self.take(shared, BATCH, now);
+            let more = self.take(shared, BATCH);
             self.step(Event::Dealt, now);
             left += self.act(shared);
             if !more {
@@ -155,26 +155,24 @@ impl<P, O, E> Desk<P, O, E> {
 
     /// Takes jobs out of the job channels as the policy wants them, up to `most` of each. Were
     /// there any?
-    fn take(&mut self, shared: &Shared<P, O, E>, most: usize, now: Instant) -> bool {
+    fn take(&mut self, shared: &Shared<P, O, E>, most: usize) -> bool {
         let normal = self.policy.wants(Priority::Normal).min(most);
         let low = self.policy.wants(Priority::Low).min(most);
         // Not `|`: both are to be taken from.
-        let any = self.take_from(&shared.jobs.1, normal, now);
-        self.take_from(&shared.low_jobs.1, low, now) || any
+        let any = self.take_from(&shared.jobs.1, normal);
+        self.take_from(&shared.low_jobs.1, low) || any
     }
 
     pub(crate) fn take_all(&mut self, shared: &Shared<P, O, E>, now: Instant) {
-        self.take_from(&shared.jobs.1, usize::MAX, now);
-        self.take_from(&shared.low_jobs.1, usize::MAX, now);
+        self.take_from(&shared.jobs.1, usize::MAX);
+        self.take_from(&shared.low_jobs.1, usize::MAX);
         self.take_failed(shared, now);
     }
 
-    fn take_from(&mut self, jobs: &Receiver<Ticket<P, O, E>>, most: usize, now: Instant) -> bool {
-        let arrived = jobs.try_iter().take(most);
+    fn take_from(&mut self, jobs: &Receiver<Ticket<P, O, E>>, most: usize) -> bool {
         let before = self.policy.in_hand();
-        for ticket in arrived {
-            self.policy
-                .step(Event::Arrived(ticket), now, &mut self.actions);
+        for ticket in jobs.try_iter().take(most) {
+            self.policy.arrived(ticket);
         }
         self.policy.in_hand() > before
     }

@@ -134,10 +134,7 @@ impl<J: Fated> Policy<J> {
 
     pub(crate) fn step(&mut self, event: Event<J>, now: Instant, actions: &mut Vec<Action<J>>) {
         match event {
-            Event::Arrived(job) => match job.priority() {
-                Priority::Low => self.low.push_back(job),
-                Priority::Normal | Priority::High => self.normal.push_back(job),
-            },
+            Event::Arrived(job) => self.arrived(job),
             Event::Looked { ready } => {
                 self.pace.look(ready, now);
                 self.ready = ready;
@@ -187,6 +184,15 @@ impl<J: Fated> Policy<J> {
                 }
             }
             Event::Close => self.close(actions),
+        }
+    }
+
+    /// [`Event::Arrived`], for the many of them: without moving the job once more.
+    #[inline]
+    pub(crate) fn arrived(&mut self, job: J) {
+        match job.priority() {
+            Priority::Low => self.low.push_back(job),
+            Priority::Normal | Priority::High => self.normal.push_back(job),
         }
     }
 

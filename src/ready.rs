@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::sync::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crate::sync::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use crate::sync::{
     AtomicU64, AtomicUsize, Mutex,
     Ordering::{Relaxed, SeqCst},
@@ -76,13 +76,22 @@ impl<T> Ready<T> {
         }
     }
 
-    /// The next job for a worker: the urgent before the others, unless it is the others' turn.
+    /// The next job for a worker, if there is nothing but what was released: what [`take`](Self::take)
+    /// would give, without moving it more often than needed.
     #[inline]
-    pub(crate) fn take(&self, others_first: bool) -> Option<Taken<T>> {
-        if self.special.word.load(SeqCst) != 0 {
-            return self.take_special(others_first);
+    pub(crate) fn take_usual(&self) -> Result<T, TryRecvError> {
+        if !self.is_usual() {
+            return Err(TryRecvError::Empty);
         }
-        self.take_released()
+        self.released.1.try_recv()
+    }
+
+    /// The next job for a worker: the urgent before the others, unless it is the others' turn.
+    pub(crate) fn take(&self, others_first: bool) -> Option<Taken<T>> {
+        if self.is_usual() {
+            return self.take_released();
+        }
+        self.take_special(others_first)
     }
 
     fn take_released(&self) -> Option<Taken<T>> {
@@ -90,7 +99,6 @@ impl<T> Ready<T> {
         Some(Taken { job, waited: false })
     }
 
-    #[cold]
     fn take_special(&self, others_first: bool) -> Option<Taken<T>> {
         if self.special.word.load(SeqCst) & (SHUT | PAUSED) != 0 {
             return None;

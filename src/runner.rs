@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::again::{self, Next};
+use crate::again;
 use crate::batch;
 use crate::cancel::CancelToken;
 use crate::dispatcher::{MANY, is_low};
@@ -101,22 +101,24 @@ where
     } = begun;
     seeker.spent.make_way(reply.errors());
     let job = Job::new(id, this.number, payload, Lent::new(token, closing));
-    let mut next = None;
+    let mut reply = Some(reply);
+    let mut next_try = None;
     let ran = execute(shared, seat, worker, job, accepted, |outcome| {
-        // The gate's word is not read without need: submitters write it.
-        let closing = again.is_some() && shared.gate.is_closing();
-        let follows = again::after(id, again, reply, outcome, closing);
-        matches!(next.insert(follows), Next::Answer(_))
+        if let Some(again) = again {
+            // The gate's word is not read without need: submitters write it.
+            let closing = shared.gate.is_closing();
+            next_try = again::after(id, again, &mut reply, outcome, closing);
+        }
+        next_try.is_none()
     });
     let panicked = ran.outcome() == Outcome::Panicked;
-    let reply = match next.expect("each run is followed by something") {
-        Next::Answer(reply) => reply,
-        Next::TryAgain(ticket, at) => {
-            panics::discard("worker error", ran);
-            shared.try_again(ticket, at);
-            return !panicked;
-        }
-    };
+    if let Some(next_try) = next_try {
+        let (ticket, at) = *next_try;
+        panics::discard("worker error", ran);
+        shared.try_again(ticket, at);
+        return !panicked;
+    }
+    let reply = reply.expect("without a further try there is an answer");
     if reply.is_awaited() && !panicked {
         seeker.search_early();
     }
@@ -179,7 +181,19 @@ pub(crate) struct Seeker<'a, P, O, E> {
 
 impl<P, O, E> Seeker<'_, P, O, E> {
     /// Waits for the next job. `None` when the worker is to leave.
+    #[inline]
     fn next(&mut self) -> Option<Ticket<P, O, E>> {
+        if self.seat.is_leaving() {
+            return None;
+        }
+        match self.shared.ready.take_usual() {
+            Ok(ticket) => self.take_on(ticket, false),
+            Err(_) => self.look_further(),
+        }
+    }
+
+    /// As [`next`](Self::next), where the next job is not just there.
+    fn look_further(&mut self) -> Option<Ticket<P, O, E>> {
         let ready = &self.shared.ready;
         let mut spin = Spin::default();
         // That there is nothing to do is told once; searching may have begun before.
@@ -189,26 +203,9 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 return None;
             }
             let others_first = self.taken.is_multiple_of(AGE);
-            if let Some(Taken {
-                job: ticket,
-                waited,
-            }) = ready.take(others_first).or_else(|| self.join_in())
-            {
-                self.stop_search();
-                self.report_ended(Some(ticket.generation()));
-                self.taken = self.taken.wrapping_add(1);
-                if waited {
-                    self.shared.gate.leave(1);
-                }
-                self.look_at_low_water();
-                if self.seat.is_leaving() {
-                    // Finished between the look and the take: the job goes back to the others.
-                    ready.put_back(ticket.order(), ticket);
-                    fence(SeqCst);
-                    self.shared.crew.wake_one();
-                    return None;
-                }
-                return Some(ticket);
+            let taken = ready.take(others_first).or_else(|| self.join_in());
+            if let Some(Taken { job, waited }) = taken {
+                return self.take_on(job, waited);
             }
             if !std::mem::replace(&mut told, true) {
                 self.spent.drop_all();
@@ -224,6 +221,27 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 spin = Spin::default();
             }
         }
+    }
+
+    /// This job was taken, and was counted as waiting if it `waited`. `None` if the worker is to leave
+    /// after all.
+    #[inline]
+    fn take_on(&mut self, ticket: Ticket<P, O, E>, waited: bool) -> Option<Ticket<P, O, E>> {
+        self.stop_search();
+        self.report_ended(Some(ticket.generation()));
+        self.taken = self.taken.wrapping_add(1);
+        if waited {
+            self.shared.gate.leave(1);
+        }
+        self.look_at_low_water();
+        if self.seat.is_leaving() {
+            // Finished between the look and the take: the job goes back to the others.
+            self.shared.ready.put_back(ticket.order(), ticket);
+            fence(SeqCst);
+            self.shared.crew.wake_one();
+            return None;
+        }
+        Some(ticket)
     }
 
     /// Nothing is ready: joins another worker that is at a chunk.

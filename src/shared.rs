@@ -125,20 +125,36 @@ impl<P, O, E> Shared<P, O, E> {
         ticket: Ticket<P, O, E>,
         patience: Patience<'_>,
     ) -> Result<(), (Ticket<P, O, E>, Reason)> {
+        let ticket = match self.short_way(ticket) {
+            Ok(()) => return Ok(()),
+            Err(ticket) => ticket,
+        };
+        match (self.gate.enter(), patience) {
+            (Ok(_), _) => {
+                self.enqueue(ticket);
+                Ok(())
+            }
+            (Err(Refusal::Full), Patience::Until(token)) => self.admit_later(ticket, token),
+            (Err(refusal), _) => Err((ticket, refusal.into())),
+        }
+    }
+
+    /// The queue is full: as [`admit`](Self::admit), as soon as there is room.
+    fn admit_later(
+        &self,
+        ticket: Ticket<P, O, E>,
+        token: Option<&CancelToken>,
+    ) -> Result<(), (Ticket<P, O, E>, Reason)> {
         let mut waiting = Some(ticket);
-        // Also tried by a submitter that was woken: then the way is mostly open again.
-        let mut enter = || match waiting.take().map(|ticket| self.short_way(ticket)) {
+        // A submitter that was woken finds the short way mostly open again.
+        let enter = || match waiting.take().map(|ticket| self.short_way(ticket)) {
             Some(Err(ticket)) => {
                 waiting = Some(ticket);
                 self.gate.enter()
             }
             _ => Ok(Way::Short),
         };
-        let refused = match (enter(), patience) {
-            (Ok(_), _) => None,
-            (Err(Refusal::Full), Patience::Until(token)) => self.wait_for_room(enter, token).err(),
-            (Err(refusal), _) => Some(refusal.into()),
-        };
+        let refused = self.wait_for_room(enter, token).err();
         match (waiting, refused) {
             (None, _) => Ok(()),
             (Some(ticket), None) => {

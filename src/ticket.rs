@@ -167,13 +167,14 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 
     /// The chunk, if it is one: to be run by the worker that took the ticket.
+    #[inline]
     pub(crate) fn as_chunk(&mut self) -> Option<Arc<Chunk<P, O, E>>> {
+        if !matches!(self.body, Some(Body::Chunk(_))) {
+            return None; // without moving the others out and in
+        }
         match self.body.take() {
             Some(Body::Chunk(chunk)) => Some(chunk),
-            other => {
-                self.body = other;
-                None
-            }
+            _ => None,
         }
     }
 
@@ -253,6 +254,7 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 
     /// A worker begins the job, unless it is too late; then it is answered.
+    #[inline]
     pub(crate) fn begin(mut self, worker: WorkerId, books: &Books) -> Option<Begun<P, O, E>> {
         if let Some(fired) = self.token.as_ref().and_then(CancelToken::fired_by) {
             self.refuse(fired.into(), books);
