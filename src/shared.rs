@@ -223,7 +223,7 @@ impl<P, O, E> Shared<P, O, E> {
     fn short_way(&self, mut ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
         // A low job has no need to hurry, an urgent one has a lane of its own.
         let normal = ticket.priority() == Priority::Normal;
-        if !(normal && self.gate.wide_open() && self.ready.has_room()) {
+        if !(normal && self.gate.wide_open() && self.ready.has_room(self.books.census.counted())) {
             return Err(ticket);
         }
         ticket.begin_wait(&self.books);
@@ -336,6 +336,9 @@ impl<P, O, E> Shared<P, O, E> {
         loop {
             if let Some(reply) = slot.take() {
                 spin.found();
+                if reply.is_ok() {
+                    self.ready.know_out(id.get());
+                }
                 return Some(reply);
             }
             if !spin.turn() {
