@@ -35,7 +35,7 @@ struct Node {
     deadline: Option<Instant>,
     watchers: Mutex<Watchers>,
     /// Registrations with the parents; they end with this node.
-    parents: Vec<Watch>,
+    parents: Box<[Watch]>,
 }
 
 #[derive(Default)]
@@ -43,7 +43,8 @@ struct Watchers {
     next: u64,
     /// Most tokens have one watcher at a time: it needs no allocation.
     first: Option<(u64, Watcher)>,
-    more: BTreeMap<u64, Watcher>,
+    /// Boxed, since there is a token for each handle.
+    more: Option<Box<BTreeMap<u64, Watcher>>>,
 }
 
 impl Watchers {
@@ -53,7 +54,8 @@ impl Watchers {
         if self.first.is_none() {
             self.first = Some((key, watcher));
         } else {
-            self.more.insert(key, watcher);
+            let more = self.more.get_or_insert_default();
+            more.insert(key, watcher);
         }
         key
     }
@@ -61,7 +63,7 @@ impl Watchers {
     fn remove(&mut self, key: u64) -> Option<Watcher> {
         match self.first.take_if(|(first, _)| *first == key) {
             Some((_, watcher)) => Some(watcher),
-            None => self.more.remove(&key),
+            None => self.more.as_mut()?.remove(&key),
         }
     }
 }
@@ -100,10 +102,10 @@ impl Drop for Watch {
 impl Drop for Node {
     fn drop(&mut self) {
         // A loop, not a recursion: chains of children may be long.
-        let mut ending = std::mem::take(&mut self.parents);
+        let mut ending = std::mem::take(&mut self.parents).into_vec();
         while let Some(mut watch) = ending.pop() {
             if let Some(mut parent) = watch.end() {
-                ending.append(&mut parent.parents);
+                ending.extend(std::mem::take(&mut parent.parents));
             }
         }
     }
@@ -148,6 +150,15 @@ impl CancelToken {
     fn build(deadline: Option<Instant>, parents: &[&CancelToken]) -> Self {
         let inherited = parents.iter().filter_map(|parent| parent.node.deadline);
         let deadline = inherited.chain(deadline).min();
+        if parents.is_empty() {
+            let node = Arc::new(Node {
+                fired: AtomicBool::new(false),
+                deadline,
+                watchers: Mutex::default(),
+                parents: Box::default(),
+            });
+            return CancelToken { node };
+        }
         let node = Arc::new_cyclic(|child| Node {
             fired: AtomicBool::new(false),
             deadline,
@@ -181,6 +192,7 @@ impl CancelToken {
             };
             fence(SeqCst);
             let (first, more) = watchers;
+            let more = more.into_iter().flat_map(|more| *more);
             for (_, watcher) in first.into_iter().chain(more) {
                 match watcher {
                     Watcher::Child(child) => firing.extend(child.upgrade()),
