@@ -196,7 +196,8 @@ impl<P, O, E> Chunk<P, O, E> {
         let mut refused = 0;
         for range in all.into_iter().rev() {
             let mut claim = Claim::new(self, range);
-            while let Some(payload) = claim.next() {
+            while !claim.is_empty() {
+                let payload = claim.next();
                 // Counted before its caller can know.
                 books.iter().for_each(|books| books.refused(reason));
                 claim.put(Err(Box::new(Rejected { payload, reason }.into())));
@@ -303,13 +304,29 @@ impl<'a, P, O, E> Claim<'a, P, O, E> {
         }
     }
 
-    /// Takes the next input in hand: its payload. Its result follows by [`put`](Self::put).
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<P> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Takes the next input in hand: its payload. Its result follows by [`put`](Self::put).
+    ///
+    /// Not an `Option`: a payload with a niche would be taken apart and put together again, and could
+    /// not be read before the stores of earlier results had left the core.
+    ///
+    /// # Panics
+    /// If it is empty.
+    #[inline]
+    pub(crate) fn next(&mut self) -> P {
         debug_assert!(!self.in_hand, "the one before has no result");
-        let index = self.range.next()?;
+        let index = self.range.next().expect("an input is left");
         self.in_hand = true;
-        Some(self.chunk.payload(index))
+        self.chunk.payload(index)
     }
 
     /// The job of the input in hand.

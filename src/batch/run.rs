@@ -114,9 +114,8 @@ impl<P, O, E> At<'_, P, O, E> {
     where
         W: Worker<P, O, E>,
     {
-        while self.stop.is_none()
-            && let Some(payload) = claim.next()
-        {
+        while self.stop.is_none() && !claim.is_empty() {
+            let payload = claim.next();
             let id = claim.job();
             let ran = execute(
                 self.shared,
@@ -147,9 +146,8 @@ impl<P, O, E> At<'_, P, O, E> {
         W: Worker<P, O, E>,
     {
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            while self.stop.is_none()
-                && let Some(payload) = claim.next()
-            {
+            while self.stop.is_none() && !claim.is_empty() {
+                let payload = claim.next();
                 self.seat.count_start();
                 let result = worker.run(self.job(claim.job(), payload));
                 self.seat.count_end(Some(match result {
