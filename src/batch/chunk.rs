@@ -41,7 +41,7 @@ use crate::worker::WorkerId;
 pub(crate) type Outcome<P, O, E> = Result<O, Box<SubmitError<P, E>>>;
 
 /// The most inputs that a worker takes along at a time.
-const MOST_CLAIMED: usize = 16;
+const MOST_CLAIMED: usize = 64;
 /// So long they shall last.
 const CLAIM_NANOS: u64 = 2_000;
 

@@ -38,6 +38,9 @@ fn worker(id: u64) -> WorkerId {
     WorkerId::new(id)
 }
 
+/// The pace at which sixteen are claimed.
+const SIXTEEN: Option<u64> = Some(125);
+
 /// Runs what is left of a claim; the numbers of its payloads.
 fn run(claim: &mut Claim<'_, Drops, Drops, ()>) -> Vec<u64> {
     let mut numbers = Vec::new();
@@ -52,17 +55,24 @@ fn run(claim: &mut Claim<'_, Drops, Drops, ()>) -> Vec<u64> {
 
 #[test]
 fn claims_are_as_long_as_the_pace_allows() {
-    for (pace, claimed) in [(None, 1), (Some(5_000), 1), (Some(700), 2), (Some(0), 16)] {
-        let (chunk, _reader, _, _) = chunk(20, pace);
+    let paces = [
+        (None, 1),
+        (Some(5_000), 1),
+        (Some(700), 2),
+        (SIXTEEN, 16),
+        (Some(0), 64),
+    ];
+    for (pace, claimed) in paces {
+        let (chunk, _reader, _, _) = chunk(80, pace);
         let mut claim = chunk.claim(worker(1)).unwrap();
-        assert_eq!(chunk.left(), 20 - claimed as usize);
+        assert_eq!(chunk.left(), 80 - claimed as usize);
         assert_eq!(run(&mut claim), (0..claimed).collect::<Vec<_>>());
     }
 }
 
 #[test]
 fn what_is_given_back_is_claimed_again_and_first() {
-    let (chunk, mut reader, board, drops) = chunk(20, Some(0));
+    let (chunk, mut reader, board, drops) = chunk(20, SIXTEEN);
     let mut first = chunk.claim(worker(1)).unwrap();
     let mut second = chunk.claim(worker(2)).unwrap();
     assert!(chunk.claim(worker(3)).is_none());
@@ -92,7 +102,7 @@ fn what_is_given_back_is_claimed_again_and_first() {
 
 #[test]
 fn what_is_refused_is_what_is_free() {
-    let (chunk, mut reader, board, drops) = chunk(20, Some(0));
+    let (chunk, mut reader, board, drops) = chunk(20, SIXTEEN);
     let mut claim = chunk.claim(worker(1)).unwrap();
     let first = claim.next();
     assert_eq!(chunk.refuse(Reason::Cancelled, None), 4);
@@ -122,7 +132,7 @@ fn what_is_refused_is_what_is_free() {
 
 #[test]
 fn each_is_dropped_once_wherever_it_lies() {
-    let (chunk, reader, _, drops) = chunk(20, Some(0));
+    let (chunk, reader, _, drops) = chunk(20, SIXTEEN);
     let mut claim = chunk.claim(worker(1)).unwrap();
     let payload = claim.next();
     claim.put(Ok(payload)); // a result that nobody takes
@@ -151,7 +161,7 @@ fn payloads_come_back_from_a_chunk_that_was_not_accepted() {
 #[test]
 fn threads_share_a_chunk() {
     for round in 0..if cfg!(miri) { 3 } else { 300 } {
-        let (chunk, mut reader, board, drops) = chunk(60, Some(round % 3 * 400));
+        let (chunk, mut reader, board, drops) = chunk(60, Some(125 + round % 3 * 400));
         let taken = std::thread::scope(|scope| {
             for id in 0..3 {
                 let chunk = &chunk;

@@ -37,7 +37,7 @@ use feed::{Feeder, Terms};
 ///
 /// Chunks last about 200 µs, as the jobs went so far, and begin in order; inputs of one chunk may be
 /// run by several workers at once. An urgent job, a pause, or a worker's end come between two jobs of a
-/// chunk, not after it. (What was claimed before is a job of 2 µs, or up to sixteen shorter ones.)
+/// chunk, not after it. (What was claimed before is a job of 2 µs, or up to sixty-four shorter ones.)
 ///
 /// ```
 /// use std::time::Duration;
