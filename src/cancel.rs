@@ -43,7 +43,10 @@ struct Watchers {
     next: u64,
     /// Most tokens have one watcher at a time: it needs no allocation.
     first: Option<(u64, Watcher)>,
-    /// Boxed, since there is a token for each handle.
+    #[expect(
+        clippy::box_collection,
+        reason = "there is a token for each handle, and few have more watchers"
+    )]
     more: Option<Box<BTreeMap<u64, Watcher>>>,
 }
 
