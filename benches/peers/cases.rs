@@ -23,14 +23,29 @@ pub(crate) enum Workload {
     SkewedArrivals,
     /// Equal jobs that arrive at random moments, at so many percent of what the cores can do.
     OpenLoop(u64),
-    /// Bytes per waiting job.
+    /// Bytes per waiting job that nobody waits for.
     Memory,
+    /// Bytes per waiting job with a handle each.
+    HandleMemory,
     /// Allocations per job.
     Allocations,
     /// Starting and ending the workers.
     Workers,
     /// Processor time of a pool that has nothing to do, watched for so long.
     Idle(Duration),
+}
+
+impl Workload {
+    /// Is it made of jobs of so many microseconds?
+    pub(crate) fn is_timed_work(self) -> bool {
+        matches!(
+            self,
+            Workload::Grain(_)
+                | Workload::SkewedBurst
+                | Workload::SkewedArrivals
+                | Workload::OpenLoop(_)
+        )
+    }
 }
 
 pub(crate) struct Case {
@@ -43,6 +58,35 @@ pub(crate) struct Case {
 
 /// This crate's pool, as all cases call it.
 pub(crate) const POOL: &str = "pool";
+/// The pool, given all jobs at once.
+pub(crate) const FOR_EACH: &str = "pool for_each";
+
+/// What a contender gets, and so which others it can be compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Jobs one by one, each handed in by a call.
+    OneByOne,
+    /// All jobs at once, to be divided as it likes.
+    Beforehand,
+}
+
+impl Family {
+    pub(crate) fn of(contender: &str) -> Self {
+        match contender {
+            FOR_EACH | "pool map" | "pool map_unordered" | "rayon par_iter" | "no pool" => {
+                Family::Beforehand
+            }
+            _ => Family::OneByOne,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Family::OneByOne => "one by one",
+            Family::Beforehand => "beforehand",
+        }
+    }
+}
 
 const POOLS: [&str; 8] = [
     POOL,
@@ -79,12 +123,12 @@ pub(crate) fn all(smoke: bool) -> Vec<Case> {
         }
     };
     let (few, many) = ([2, 16], [1000]);
-    let with_par_iter = pools_and(&["rayon par_iter"]);
-    let with_split = pools_and(&["rayon par_iter", "no pool"]);
+    let with_batches = pools_and(&[FOR_EACH, "rayon par_iter"]);
+    let with_split = pools_and(&[FOR_EACH, "rayon par_iter", "no pool"]);
 
     // With a thousand threads some take a tenth of a millisecond per job: fewer jobs for all.
-    add("burst", Workload::Burst, &few, 1_000_000, &with_par_iter);
-    add("burst", Workload::Burst, &many, 50_000, &with_par_iter);
+    add("burst", Workload::Burst, &few, 1_000_000, &with_batches);
+    add("burst", Workload::Burst, &many, 50_000, &with_batches);
     add("round trip", Workload::RoundTrip, &few, 50_000, &POOLS);
     add("round trip", Workload::RoundTrip, &many, 5_000, &POOLS);
     let eight = "8 blocking submitters";
@@ -126,12 +170,27 @@ pub(crate) fn all(smoke: bool) -> Vec<Case> {
         add(&name, Workload::OpenLoop(load), &few, jobs, &POOLS);
     }
 
-    let extras = [POOL, "pool, meter", "pool, timings", "pool, deadlines"];
+    let extras = [
+        POOL,
+        "pool, meter",
+        "pool, timings",
+        "pool, meter, timings",
+        "pool, deadlines",
+    ];
     add("extras, burst", Workload::Burst, &[2], 1_000_000, &extras);
     let round_trip = "extras, round trip";
     add(round_trip, Workload::RoundTrip, &[2], 50_000, &extras);
 
     add("memory", Workload::Memory, &[2], 1_000_000, &POOLS);
+    let with_handles = ["pool handles", "rusty_pool", "threadfin"];
+    let memory = "memory with handles";
+    add(
+        memory,
+        Workload::HandleMemory,
+        &[2],
+        1_000_000,
+        &with_handles,
+    );
     add("allocations", Workload::Allocations, &[2], 20_000, &POOLS);
     add("starting and ending", Workload::Workers, &[1000], 0, &POOLS);
     let watched = Duration::from_millis(if smoke { 20 } else { 500 });

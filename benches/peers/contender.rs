@@ -3,7 +3,7 @@
 use crate::cases::{self, Case, Workload};
 use crate::contenders::{
     Bounded, Contender, Mapped, ParIter, Plain, Rayon, RustyPool, Split, Threadfin, Threadpool,
-    Unbounded, WithDeadline, WithMeter, WithTimings, Workerpool,
+    Unbounded, WithDeadline, WithMeter, WithMeterAndTimings, WithTimings, Workerpool,
 };
 use crate::figure::Figure;
 use crate::options::Order;
@@ -17,9 +17,10 @@ pub(crate) fn be(order: &Order, smoke: bool) {
         .expect("a case of this name");
     let measure = match order.contender.as_str() {
         "pool" | "pool handles" => measure::<Plain>,
-        "pool map" | "pool map_unordered" => measure::<Mapped>,
+        cases::FOR_EACH | "pool map" | "pool map_unordered" => measure::<Mapped>,
         "pool, meter" => measure::<WithMeter>,
         "pool, timings" => measure::<WithTimings>,
+        "pool, meter, timings" => measure::<WithMeterAndTimings>,
         "pool, deadlines" => measure::<WithDeadline>,
         "rayon" => measure::<Rayon>,
         "rayon par_iter" => measure::<ParIter>,
@@ -49,6 +50,7 @@ fn measure<C: Contender>(case: &Case, speed: f64) -> Vec<Figure> {
         Workload::SkewedArrivals => open::skewed::<C>(case, speed),
         Workload::OpenLoop(load) => open::open_loop::<C>(case, load, speed),
         Workload::Memory => costs::memory::<C>(case),
+        Workload::HandleMemory => costs::memory_with_handles::<C>(case),
         Workload::Allocations => costs::allocations::<C>(case),
         Workload::Workers => costs::workers::<C>(case),
         Workload::Idle(watched) => costs::idle::<C>(case, watched),

@@ -15,24 +15,67 @@ use crate::work::{Work, release};
 /// Bytes from the allocator while all workers are held up and the jobs wait. A bounded queue has room
 /// for all of them, so that it can be compared.
 pub(crate) fn memory<C: Contender>(case: &Case) -> Vec<Figure> {
-    let held = case.workers as u64;
-    let last = held + case.jobs;
-    let before = alloc_count::live();
-    let mut contender = C::start(case.workers, last as usize + 1);
+    let waiting = Waiting::behind(case);
+    let mut contender = C::start(case.workers, waiting.places());
     settle(case.workers);
-    let bytes = AtomicI64::new(0);
-    contender.burst(last + 1, |number| {
-        if number < held {
+    contender.burst(waiting.last + 1, |number| waiting.job(number));
+    waiting.figures()
+}
+
+/// The handles, which the caller keeps, are counted with the jobs.
+pub(crate) fn memory_with_handles<C: Contender>(case: &Case) -> Vec<Figure> {
+    let waiting = Waiting::behind(case);
+    let contender = C::start(case.workers, waiting.places());
+    settle(case.workers);
+    contender.in_order(waiting.last + 1, |number| waiting.job(number));
+    waiting.figures()
+}
+
+/// Jobs that wait behind others that hold up all workers.
+struct Waiting {
+    held: u64,
+    /// The number of the job that comes when all that are counted wait.
+    last: u64,
+    before: i64,
+    bytes: AtomicI64,
+}
+
+impl Waiting {
+    fn behind(case: &Case) -> Self {
+        let held = case.workers as u64;
+        Waiting {
+            held,
+            last: held + case.jobs,
+            before: alloc_count::live(),
+            bytes: AtomicI64::new(0),
+        }
+    }
+
+    fn places(&self) -> usize {
+        self.last as usize + 1
+    }
+
+    fn job(&self, number: u64) -> Work {
+        if number < self.held {
             return Work::Hold;
         }
-        if number == last {
-            bytes.store(alloc_count::live() - before, Relaxed);
+        if number == self.last {
+            let bytes = alloc_count::live() - self.before;
+            self.bytes.store(bytes, Relaxed);
             release();
         }
         Work::Add(number)
-    });
-    let per_job = bytes.into_inner() as f64 / case.jobs as f64;
-    vec![Figure::new("memory", "bytes per waiting job", per_job)]
+    }
+
+    fn figures(self) -> Vec<Figure> {
+        let per_job = self.bytes.into_inner() as f64 / (self.last - self.held) as f64;
+        let payload = size_of::<Work>() as f64;
+        let unit = "bytes per waiting job";
+        vec![
+            Figure::new("memory", unit, per_job),
+            Figure::new("memory over the payload", unit, per_job - payload),
+        ]
+    }
 }
 
 pub(crate) fn allocations<C: Contender>(case: &Case) -> Vec<Figure> {

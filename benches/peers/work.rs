@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A job: 16 bytes.
@@ -41,29 +42,39 @@ impl Work {
     }
 }
 
-/// Each round needs the one before, so that no processor can shorten it.
+/// A random number's steps. Each needs the one before, and no compiler can make one of two.
 fn arithmetic(rounds: u64) -> u64 {
-    let mut value = black_box(rounds);
+    let mut value = black_box(rounds | 1);
     for _ in 0..rounds {
-        value = value
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        value ^= value << 13;
+        value ^= value >> 7;
+        value ^= value << 17;
     }
     black_box(value)
 }
 
-/// How many rounds take a microsecond here: the best of many short trials, for in the others
-/// something else had the processor.
+/// How many rounds take a microsecond here while all cores work: the best of many short trials, for
+/// in the others something else had the processor.
 pub(crate) fn rounds_per_microsecond() -> f64 {
-    const ROUNDS: u64 = 100_000;
-    let best = (0..200)
-        .map(|_| {
+    /// Long enough for a processor to come to its full speed.
+    const TRIED: Duration = Duration::from_millis(300);
+    const ROUNDS: u64 = 10_000;
+    let trials = || {
+        let begin = Instant::now();
+        let mut best = Duration::MAX;
+        while begin.elapsed() < TRIED {
             let start = Instant::now();
             arithmetic(ROUNDS);
-            start.elapsed()
-        })
-        .min()
-        .expect("trials");
+            best = best.min(start.elapsed());
+        }
+        best
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let best = thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(trials)).collect();
+        let bests = threads.into_iter().map(|it| it.join().expect("join"));
+        bests.min().expect("a core")
+    });
     ROUNDS as f64 * 1e3 / best.as_nanos() as f64
 }
 
@@ -103,7 +114,7 @@ impl Log {
     pub(crate) fn sleep_until(&self, due: u64) {
         let early = due.saturating_sub(self.now());
         if early > 0 {
-            std::thread::sleep(Duration::from_nanos(early));
+            thread::sleep(Duration::from_nanos(early));
         }
     }
 }

@@ -1,4 +1,7 @@
-//! This crate's pool, given all jobs at once: `map` and `map_unordered`.
+//! This crate's pool, given all jobs at once: `for_each`, `map` and `map_unordered`.
+
+use std::hint::black_box;
+use std::time::Instant;
 
 use worker_pool::Manager;
 
@@ -10,6 +13,13 @@ pub(crate) struct Mapped(Manager<Work, u64>);
 impl Contender for Mapped {
     fn start(workers: usize, queue: usize) -> Self {
         Mapped(Plain::start(workers, queue).pool)
+    }
+
+    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
+        self.0.for_each((0..count).map(job), |_, result| {
+            black_box(result.expect("for_each"));
+        });
+        Instant::now()
     }
 
     fn in_order(&self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Vec<u64> {

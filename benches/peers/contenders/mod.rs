@@ -16,7 +16,7 @@ mod workerpool;
 
 pub(crate) use channel::{Bounded, Unbounded};
 pub(crate) use maps::Mapped;
-pub(crate) use pool::{Plain, WithDeadline, WithMeter, WithTimings};
+pub(crate) use pool::{Plain, WithDeadline, WithMeter, WithMeterAndTimings, WithTimings};
 pub(crate) use rayon::{ParIter, Rayon};
 pub(crate) use rusty_pool::RustyPool;
 pub(crate) use split::Split;

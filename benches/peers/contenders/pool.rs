@@ -1,5 +1,6 @@
 //! This crate's pool.
 
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -42,7 +43,7 @@ impl Plain {
     }
 }
 
-type Settings = Builder<Work, u64, std::convert::Infallible>;
+pub(crate) type Settings = Builder<Work, u64, std::convert::Infallible>;
 
 impl Contender for Plain {
     fn start(workers: usize, queue: usize) -> Self {
@@ -76,31 +77,45 @@ impl Contender for Plain {
     }
 }
 
-/// With a meter hooked in.
-pub(crate) struct WithMeter(Plain);
+/// The pool with something switched on.
+pub(crate) struct With<E>(Plain, PhantomData<fn() -> E>);
 
-impl Contender for WithMeter {
-    fn start(workers: usize, queue: usize) -> Self {
-        let set = |settings: Settings| settings.hook(Meter::new());
-        WithMeter(Plain::build(workers, queue, set))
-    }
+pub(crate) trait Extra {
+    fn set(settings: Settings) -> Settings;
+}
 
-    fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {
-        self.0.burst(count, job)
-    }
+/// A meter hooked in.
+pub(crate) struct Metered;
+/// Time stamps for each job and, with the feature, histograms.
+pub(crate) struct Timed;
+/// Both.
+pub(crate) struct MeteredAndTimed;
 
-    fn calls(&self, count: u64, job: impl Fn(u64) -> Work) -> u64 {
-        self.0.calls(count, job)
+pub(crate) type WithMeter = With<Metered>;
+pub(crate) type WithTimings = With<Timed>;
+pub(crate) type WithMeterAndTimings = With<MeteredAndTimed>;
+
+impl Extra for Metered {
+    fn set(settings: Settings) -> Settings {
+        settings.hook(Meter::new())
     }
 }
 
-/// With time stamps for each job and, with the feature, histograms.
-pub(crate) struct WithTimings(Plain);
+impl Extra for Timed {
+    fn set(settings: Settings) -> Settings {
+        settings.timings(true)
+    }
+}
 
-impl Contender for WithTimings {
+impl Extra for MeteredAndTimed {
+    fn set(settings: Settings) -> Settings {
+        Timed::set(Metered::set(settings))
+    }
+}
+
+impl<E: Extra> Contender for With<E> {
     fn start(workers: usize, queue: usize) -> Self {
-        let set = |settings: Settings| settings.timings(true);
-        WithTimings(Plain::build(workers, queue, set))
+        With(Plain::build(workers, queue, E::set), PhantomData)
     }
 
     fn burst(&mut self, count: u64, job: impl Fn(u64) -> Work + Sync) -> Instant {

@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cases::POOL;
+use crate::cases::{Family, POOL};
 use crate::figure::Figure;
 use crate::options::Options;
 use crate::rounds::{CaseResult, Row};
 
+mod aims;
 mod chart;
 mod csv;
 mod machine;
@@ -50,29 +51,42 @@ fn figures(result: &CaseResult) -> Vec<&str> {
 }
 
 /// A figure's value for all contenders.
-fn rows<'a>(result: &'a CaseResult, figure: &'a str) -> impl Iterator<Item = &'a Row> + Clone {
+fn rows<'a>(result: &'a CaseResult, figure: &str) -> impl Iterator<Item = &'a Row> + Clone {
     result.rows.iter().filter(move |row| row.figure == figure)
 }
 
 /// A row's median as a multiple of that of the best contender that is not ours; where all are ours,
 /// of the plain pool. Infinite if that is nothing, `None` if both are.
 fn ratio(result: &CaseResult, row: &Row) -> Option<f64> {
-    let rows = rows(result, &row.figure);
-    let others: Vec<_> = rows
-        .clone()
-        .filter(|other| !is_ours(other.contender) && other.contender != row.contender)
-        .collect();
-    let best = best_of(&others).map(Row::median);
-    let plain = || {
-        let mut rows = rows.clone();
-        rows.find(|row| row.contender == POOL).map(Row::median)
-    };
-    let ratio = row.median() / best.or_else(plain)?;
+    let mut all = rows(result, &row.figure);
+    let best = best_of(others(result, row));
+    let best = best.or_else(|| all.find(|row| row.contender == POOL));
+    divided(row, best?)
+}
+
+/// The same, of the contenders that are of the row's family. `None` if there is none.
+fn ratio_in_family(result: &CaseResult, row: &Row) -> Option<f64> {
+    divided(row, best_of(relatives(result, row))?)
+}
+
+fn divided(row: &Row, by: &Row) -> Option<f64> {
+    let ratio = row.median() / by.median();
     (!ratio.is_nan()).then_some(ratio)
 }
 
-fn best_of<'a>(rows: &[&'a Row]) -> Option<&'a Row> {
-    let rows = rows.iter().copied();
+/// The contenders that are not ours, nor this one.
+fn others<'a>(result: &'a CaseResult, row: &'a Row) -> impl Iterator<Item = &'a Row> {
+    rows(result, &row.figure)
+        .filter(|other| !is_ours(other.contender) && other.contender != row.contender)
+}
+
+/// Those of them that get their jobs in the same way.
+fn relatives<'a>(result: &'a CaseResult, row: &'a Row) -> impl Iterator<Item = &'a Row> {
+    let family = Family::of(row.contender);
+    others(result, row).filter(move |other| Family::of(other.contender) == family)
+}
+
+fn best_of<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
     rows.min_by(|a, b| {
         let order = a.median().total_cmp(&b.median());
         if a.unit == Figure::EFFICIENCY {
