@@ -11,6 +11,7 @@
 //! | searches → runs | the worker that found a job | `stop_search`: leaves the count, then wakes another if more is ready |
 //! | runs or searches → sleeps | the worker | under the lock: onto the stack, counts changed, *then* looks once more |
 //! | sleeps → searches | whoever releases a job and sees nobody search | under the lock: off the stack, counts changed, then unparked |
+//! | sleeps → searches | a worker that runs, if many jobs are ready though somebody searches | the same |
 //! | sleeps → searches | the worker itself, if that last look found something | under the lock |
 //!
 //! # Why no job is left lying while a worker sleeps
@@ -31,6 +32,8 @@ use crate::worker::WorkerId;
 
 const SEARCHING: u64 = 1 << 32;
 const SLEEPING: u64 = 1;
+/// So many search at most, and more than one only where the first does not come to it.
+const MOST: u64 = 4;
 
 /// Who searches and who sleeps.
 #[derive(Default)]
@@ -110,15 +113,27 @@ impl Crew {
     pub(crate) fn wake_one(&self) {
         let word = self.word.0.load(SeqCst);
         if word < SEARCHING && word != 0 {
-            self.wake_sleeper();
+            self.wake_sleeper(1);
         }
     }
 
+    /// Many jobs are ready. If a worker searches all the same, it is on its way or has no core: where
+    /// there are more workers than cores, it may wait for some milliseconds behind one that runs jobs,
+    /// while another core is idle. Wakes a further one.
+    #[inline]
+    pub(crate) fn help_search(&self) {
+        let word = self.word.0.load(SeqCst);
+        if word >= SEARCHING && !word.is_multiple_of(SEARCHING) {
+            self.wake_sleeper(MOST);
+        }
+    }
+
+    /// Wakes a sleeper, unless so many search.
     #[cold]
-    fn wake_sleeper(&self) {
+    fn wake_sleeper(&self, most: u64) {
         let seat = {
             let mut sleepers = self.sleepers.lock();
-            if self.word.0.load(SeqCst) >= SEARCHING {
+            if self.word.0.load(SeqCst) >= most * SEARCHING {
                 return;
             }
             let Some(top) = sleepers.stack.len().checked_sub(1) else {
@@ -193,5 +208,33 @@ mod tests {
         assert_eq!(crew.least_asleep(), 2, "one of them was up meanwhile");
         crew.count_asleep_anew();
         assert_eq!(crew.least_asleep(), 3);
+    }
+
+    #[test]
+    fn a_search_is_helped_by_some_of_those_that_sleep() {
+        let crew = Crew::default();
+        let asleep = || crew.sleepers.lock().stack.len();
+        let seat = |id| Arc::new(Seat::new(WorkerId::new(id), false, false));
+        let mut lie_down = |id| {
+            let seat = seat(id);
+            crew.word.0.fetch_add(SLEEPING, SeqCst);
+            seat.asleep.store(true, SeqCst);
+            crew.sleepers.lock().stack.push(seat);
+        };
+        (1..=6).for_each(&mut lie_down);
+        crew.help_search();
+        assert_eq!(asleep(), 6, "nobody searches who could be helped");
+        assert!(crew.try_search());
+        crew.wake_one();
+        assert_eq!(asleep(), 6, "one searches already");
+        for left in [5, 4, 3, 3] {
+            crew.help_search();
+            assert_eq!(asleep(), left);
+        }
+        for _ in 0..MOST {
+            assert_eq!(crew.sleeping_quietly(), None);
+            crew.stop_search();
+        }
+        assert_eq!(crew.sleeping_quietly(), Some(3));
     }
 }

@@ -23,6 +23,8 @@ use crate::worker::{Worker, WorkerHandle};
 
 /// When the released jobs are many, a worker looks at the low-water mark once in so many jobs.
 const LOOK_EVERY: u32 = 8;
+/// So many jobs do not wait long for a worker that searches and has a core.
+const UNATTENDED: usize = 16;
 
 /// One worker from its start to its drop, on the calling thread.
 pub(crate) fn run<P, O, E, W>(shared: &Shared<P, O, E>, seat: &Arc<Seat>, mut worker: W)
@@ -233,7 +235,7 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         if waited {
             self.shared.gate.leave(1);
         }
-        self.look_at_low_water();
+        self.look_after_others();
         if self.seat.is_leaving() {
             // Finished between the look and the take: the job goes back to the others.
             self.shared.ready.put_back(ticket.order(), ticket);
@@ -297,9 +299,13 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         }
     }
 
-    fn look_at_low_water(&mut self) {
+    /// Do the dispatcher and the other workers do their part?
+    fn look_after_others(&mut self) {
         if self.shared.ready.depth() < MANY || self.taken.is_multiple_of(LOOK_EVERY) {
             self.tell_low_water();
+            if self.shared.ready.released() >= UNATTENDED {
+                self.shared.crew.help_search();
+            }
         }
     }
 
