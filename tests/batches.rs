@@ -138,15 +138,15 @@ fn map_unordered_yields_as_the_jobs_finish() {
         let mut results = pool.map_unordered(numbers(20_000));
         let mut seen = HashSet::new();
         // All but the slow one, and those that its worker had claimed with it.
-        for (index, result) in results.by_ref().take(20_000 - 16) {
+        for (index, result) in results.by_ref().take(20_000 - 64) {
             assert_eq!(result, Ok(index as u64 * 2));
             assert!(index != 5_000 && seen.insert(index));
         }
-        assert_eq!(results.len(), 16);
+        assert_eq!(results.len(), 64);
         gate.open();
         assert_eq!(
             results.by_ref().filter(|(n, _)| seen.insert(*n)).count(),
-            16
+            64
         );
         assert!(results.next().is_none() && results.next().is_none());
     });

@@ -4,7 +4,7 @@
 //!
 //! It sets `wanted` and *then* looks at the results once more, with a fence between. A worker fills in
 //! results and, at the latest when its claim ends, *then* reads `wanted`, also with a fence between.
-//! So either the iterator sees the result or it is seen and called. Within a claim (two microseconds
+//! So either the iterator sees the result or it is seen and called. Within a claim (four microseconds
 //! of jobs, as they went so far) the worker reads `wanted` after each result without a fence; should one
 //! of these jobs be unexpectedly slow, a result from just before might stay unseen behind it. So the
 //! iterator looks twice, a millisecond apart and wanting the same, before it sleeps without a limit.

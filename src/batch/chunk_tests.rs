@@ -39,7 +39,7 @@ fn worker(id: u64) -> WorkerId {
 }
 
 /// The pace at which sixteen are claimed.
-const SIXTEEN: Option<u64> = Some(125);
+const SIXTEEN: Option<u64> = Some(250);
 
 /// Runs what is left of a claim; the numbers of its payloads.
 fn run(claim: &mut Claim<'_, Drops, Drops, ()>) -> Vec<u64> {
@@ -58,7 +58,7 @@ fn claims_are_as_long_as_the_pace_allows() {
     let paces = [
         (None, 1),
         (Some(5_000), 1),
-        (Some(700), 2),
+        (Some(1_400), 2),
         (SIXTEEN, 16),
         (Some(0), 64),
     ];

@@ -67,8 +67,9 @@ pub(super) struct Feeder<I, P, O, E> {
     slow: bool,
     /// Are answers asked for in the order of the inputs?
     ordered: bool,
-    /// Chunks are so short that each is waited for to its end: to follow the workers closely would
-    /// take from them the cache lines that they write to.
+    /// Jobs are so short that each chunk is waited for to its end: to be woken for every few results
+    /// costs more than a short job, and to follow the workers closely would take from them the cache
+    /// lines that they write to.
     pub(super) patient: bool,
 }
 
@@ -116,31 +117,47 @@ where
         let workers = self.shared.roster.count().max(1);
         self.board.call_at(usize::MAX);
         // A chunk may be yielded to the end before it counts as finished.
-        while self.lines.is_empty() || self.sent - self.board.finished() < 2 * workers {
+        while self.lines.is_empty() || self.sent - self.board.finished() < self.enough(workers) {
             if self.slow && self.has_answer() {
+                // It is to be found: else the two would wait for each other.
+                self.patient = false;
                 break;
             }
             if self.held.is_empty() {
                 self.read_on(workers);
             }
+            let finished = self.board.finished();
             if self.held.is_empty() {
-                self.board.call_at(self.sent);
+                // Either there are no more, or the next one has room when others are yielded.
+                let more = self.room() == 0;
+                self.board
+                    .call_at(if more { finished + 1 } else { self.sent });
                 return;
             }
-            let finished = self.board.finished();
             if !self.send() {
                 self.board.call_at(finished + 1);
                 return;
             }
         }
-        let enough = workers + workers / 2;
-        self.board.call_at(self.sent.saturating_sub(enough));
+        let few = workers + workers / 2;
+        self.board.call_at(self.sent.saturating_sub(few));
+    }
+
+    /// So many chunks on their way are enough. It is called when one and a half per worker are left:
+    /// the more, the more seldom.
+    fn enough(&self, workers: usize) -> usize {
+        let each = if self.patient { 4 } else { 2 };
+        each * workers
+    }
+
+    /// How many more inputs may be read.
+    fn room(&self) -> usize {
+        self.terms.ahead.saturating_sub(self.read - self.yielded)
     }
 
     /// Reads the inputs of the next chunk.
     fn read_on(&mut self, workers: usize) {
-        let room = self.terms.ahead.saturating_sub(self.read - self.yielded);
-        let most = self.length(workers).min(room).min(self.stream);
+        let most = self.length(workers).min(self.room()).min(self.stream);
         let begun = Instant::now();
         let (least, _) = self.inputs.size_hint();
         self.held.reserve(least.min(most));
@@ -182,7 +199,7 @@ where
             self.seen = (jobs, nanos);
         }
         let Some(pace) = self.pace else { return 1 };
-        self.patient = pace.saturating_mul(MOST as u64) < CHUNK.as_nanos() as u64;
+        self.patient = pace < CHUNK.as_nanos() as u64;
         let fits = |time: Duration| (time.as_nanos() as u64 / pace.max(1)) as usize;
         let mut length = fits(CHUNK).min(self.terms.ahead / (2 * workers)).min(MOST);
         if let Some(rest) = self.inputs.size_hint().1 {

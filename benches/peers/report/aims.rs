@@ -98,8 +98,7 @@ impl<'a> Aims<'a> {
     /// No slower than the best of these.
     fn level(&self, case: &str, others: &[&str]) -> Option<String> {
         let ours = self.row(case, "time", POOL)?;
-        let others =
-            rows(self.case(case)?, "time").filter(|row| others.contains(&row.contender));
+        let others = rows(self.case(case)?, "time").filter(|row| others.contains(&row.contender));
         let aim = format!("{case}: no slower than a bare channel");
         Some(beside(&aim, ours, best_of(others)?))
     }
