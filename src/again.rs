@@ -4,11 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::cancel::CancelToken;
+use crate::hand::ReplyTo;
 use crate::job::{JobId, Outcome};
 use crate::mark::Mark;
 use crate::panics;
 use crate::retry::Retry;
-use crate::ticket::{Body, Heading, ReplyTo, Ticket};
+use crate::ticket::{Body, Heading, Ticket};
 use crate::worker::WorkerId;
 
 /// One run of a job: by whom, and its number, from 1 on.
@@ -132,10 +133,10 @@ pub(crate) fn after<P, O, E>(
     let heading = Heading {
         id,
         mark: kept.mark,
-        token: kept.token,
+        token: kept.token.filter(|_| matches!(body, Body::Detached { .. })),
         again: Some(again),
     };
-    Some(Box::new((Ticket::new(heading, body), at)))
+    Some(Box::new((Ticket::new(None, heading, body), at)))
 }
 
 const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

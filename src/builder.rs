@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::batch::Open;
+use crate::blanks::Blanks;
 use crate::books::Books;
 use crate::cancel::CancelToken;
 use crate::dispatcher;
@@ -328,6 +329,7 @@ impl<P, O, E> Builder<P, O, E> {
             control,
             gate: Arc::clone(&gauge.gate),
             ready: Ready::new(),
+            blanks: Blanks::new(),
             open: Open::new(),
             crew: Default::default(),
             bell: Arc::new(crate::bell::Bell::new()),

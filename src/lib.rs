@@ -81,6 +81,7 @@
 mod again;
 mod batch;
 mod bell;
+mod blanks;
 mod books;
 mod builder;
 mod cancel;
@@ -97,6 +98,7 @@ mod gate;
 mod gauge;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+mod hand;
 mod handle;
 #[cfg(feature = "histograms")]
 mod histogram;

@@ -30,6 +30,14 @@ impl Mark {
         Mark(order << ORDER_SHIFT | cancellable | generation | priority as u64)
     }
 
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Mark(bits)
+    }
+
     pub(crate) fn order(self) -> u64 {
         self.0 >> ORDER_SHIFT
     }

@@ -1,13 +1,14 @@
 //! A worker at work: the loop reads like the lifecycle in the docs of [`Worker`].
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::again;
 use crate::batch;
+use crate::blanks::Used;
 use crate::cancel::CancelToken;
 use crate::dispatcher::{MANY, is_low};
+use crate::hand::{Hand, Ran};
 use crate::idle::Generation;
-use crate::job::{Job, Outcome};
+use crate::job::{Job, JobId, Outcome};
 use crate::lent::Lent;
 use crate::panics;
 use crate::policy::AGE;
@@ -17,7 +18,7 @@ use crate::shared::Shared;
 use crate::spent::Spent;
 use crate::spin::Spin;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
-use crate::ticket::{Begun, Ran, Ticket};
+use crate::ticket::{Form, Ticket};
 use crate::timings::{Stamp, Timings};
 use crate::worker::{Worker, WorkerHandle};
 
@@ -40,16 +41,21 @@ where
         taken: 1, // the first is not the others' turn
         ended: None,
         spent: Spent::new(),
+        used: Used::new(&shared.blanks),
     };
     let handle = WorkerHandle::new(Arc::clone(seat));
-    let mut well = contained(id, "start", || worker.start(&handle));
-    // A worker's own, so that counting its owners is no other worker's business.
-    let closing = shared.closing.child();
-    Lent::serve(&closing);
-    while well && let Some(ticket) = seeker.next() {
-        let generation = ticket.generation();
-        well = run_job(&mut seeker, &mut worker, &closing, ticket);
-        seeker.ended = Some(generation);
+    if contained(id, "start", || worker.start(&handle)) {
+        // A worker's own, so that counting its owners is no other worker's business.
+        let closing = shared.closing.child();
+        Lent::serve(&closing);
+        let mut hand = Hand::of(id);
+        let work = AssertUnwindSafe(|| serve(&mut seeker, &mut worker, &closing, &mut hand));
+        if let Err(panic) = catch_unwind(work) {
+            if hand.is_empty() {
+                resume_unwind(panic); // a bug in the pool itself
+            }
+            end(&mut seeker, &mut hand, Ran::Panicked(panic));
+        }
     }
     seat.finish_now();
     seeker.stop_search();
@@ -70,95 +76,87 @@ fn contained(id: crate::WorkerId, what: &str, call: impl FnOnce()) -> bool {
         .is_ok()
 }
 
-/// Hook, run, hook, *then* the reply: who holds its result sees settled counters. `false` when the
-/// worker panicked.
-fn run_job<P, O, E, W>(
+/// Runs one job after the other until the worker is to leave. Hook, run, hook, *then* the reply: who
+/// holds its result sees settled counters. A panic of the worker comes out of here, with its job still
+/// in hand.
+fn serve<P, O, E, W>(
     seeker: &mut Seeker<'_, P, O, E>,
     worker: &mut W,
     closing: &CancelToken,
-    mut ticket: Ticket<P, O, E>,
-) -> bool
-where
+    hand: &mut Hand<P, O, E>,
+) where
     W: Worker<P, O, E>,
 {
-    if let Some(chunk) = ticket.as_chunk() {
-        ticket.end_wait(&seeker.shared.books);
-        seeker.spent.make_way(None);
-        return batch::run(seeker, worker, closing, &chunk, ticket.order());
-    }
-    let Seeker { shared, seat, .. } = *seeker;
-    let me = seat.id();
-    let Some(begun) = ticket.begin(me, &shared.books) else {
-        return true; // cancelled, late, or taken back: it has its answer
-    };
-    let Begun {
-        id,
-        generation,
-        accepted,
-        payload,
-        token,
-        reply,
-        this,
-        again,
-    } = begun;
-    seeker.spent.make_way(reply.errors());
-    let job = Job::new(id, this.number, payload, Lent::new(token, closing));
-    let mut reply = Some(reply);
-    let mut next_try = None;
-    let ran = execute(shared, seat, worker, job, accepted, |outcome| {
-        if let Some(again) = again {
-            // The gate's word is not read without need: submitters write it.
-            let closing = shared.gate.is_closing();
-            next_try = again::after(id, again, &mut reply, outcome, closing);
+    while let Some(mut ticket) = seeker.next() {
+        if let Some(chunk) = ticket.as_chunk() {
+            ticket.end_wait(&seeker.shared.books);
+            seeker.spent.make_way(None);
+            let well = batch::run(seeker, worker, closing, &chunk, ticket.order());
+            seeker.ended = Some(ticket.generation());
+            if !well {
+                return;
+            }
+            continue;
         }
-        next_try.is_none()
-    });
-    let panicked = ran.outcome() == Outcome::Panicked;
+        seeker.ended = Some(ticket.generation());
+        // Without a payload it was cancelled, late, or taken back, and has its answer.
+        if let Some((payload, token)) = hand.take(ticket, &seeker.shared.books, &mut seeker.used) {
+            seeker.spent.make_way(hand.errors());
+            begins(seeker.shared, seeker.seat, hand.id, hand.accepted);
+            let tokens = Lent::new(token, closing);
+            let result = worker.run(Job::new(hand.id, hand.this.number, payload, tokens));
+            end(seeker, hand, Ran::Returned(result));
+        }
+    }
+}
+
+/// The job in hand was run: another try follows, or its answer.
+#[inline]
+fn end<P, O, E>(seeker: &mut Seeker<'_, P, O, E>, hand: &mut Hand<P, O, E>, ran: Ran<O, E>) {
+    let Seeker { shared, seat, .. } = *seeker;
+    let outcome = ran.outcome();
+    // The gate's word is not read without need: submitters write it.
+    let next_try = hand.next_try(outcome, || shared.gate.is_closing());
+    let last = next_try.is_none().then_some(outcome);
+    ends(shared, seat, hand.id, outcome, last);
     if let Some(next_try) = next_try {
         let (ticket, at) = *next_try;
         panics::discard("worker error", ran);
-        shared.try_again(ticket, at);
-        return !panicked;
+        return shared.try_again(ticket, at);
     }
-    let reply = reply.expect("without a further try there is an answer");
-    if reply.is_awaited() && !panicked {
+    if hand.is_awaited() && outcome != Outcome::Panicked {
         seeker.search_early();
     }
-    let errors = reply.answer(id, this, ran, &shared.books, || seeker.stop_search());
+    let errors = hand.answer(ran, &shared.books, || seeker.stop_search());
     errors
         .into_iter()
         .for_each(|errors| seeker.spent.keep(errors));
-    seat.job_settled(generation);
-    !panicked
+    seat.job_settled(hand.generation);
 }
 
-/// Runs one job, between its hooks. `is_last` tells whether there is no other try after this
-/// outcome. A worker that panicked is on its way out afterwards.
+/// A job, or an input of a batch, is about to run.
 #[inline]
-pub(crate) fn execute<P, O, E, W>(
-    shared: &Shared<P, O, E>,
-    seat: &Seat,
-    worker: &mut W,
-    job: Job<P>,
-    accepted: Stamp,
-    is_last: impl FnOnce(Outcome) -> bool,
-) -> Ran<O, E>
-where
-    W: Worker<P, O, E>,
-{
-    let (id, me) = (job.id(), seat.id());
+fn begins<P, O, E>(shared: &Shared<P, O, E>, seat: &Seat, id: JobId, accepted: Stamp) {
     let timings = shared.books.timings.as_ref();
     seat.job_begins(id, timings.map(|timings| (accepted, timings.now())));
+    let me = seat.id();
     shared
         .hooks
         .each("job_start", |hook| hook.job_start(id, me));
-    let ran = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
-        Ok(result) => Ran::Returned(result),
-        Err(panic) => Ran::Panicked(panic),
-    };
-    let outcome = ran.outcome();
-    let last = is_last(outcome).then_some(outcome);
-    seat.job_ended(last, timings.map(Timings::now));
+}
+
+/// It was run. `last` is its outcome, unless there is another try. A worker that panicked is on its way
+/// out afterwards.
+#[inline]
+fn ends<P, O, E>(
+    shared: &Shared<P, O, E>,
+    seat: &Seat,
+    id: JobId,
+    outcome: Outcome,
+    last: Option<Outcome>,
+) {
+    let me = seat.id();
+    seat.job_ended(last, shared.books.timings.as_ref().map(Timings::now));
     shared
         .hooks
         .each("job_finish", |hook| hook.job_finish(id, me, outcome));
@@ -167,6 +165,27 @@ where
         // Before the reply: who hears of the panic finds the worker on its way out.
         seat.finish_now();
     }
+}
+
+/// Runs one input of a batch, between its hooks.
+pub(crate) fn run_input<P, O, E, W>(
+    shared: &Shared<P, O, E>,
+    seat: &Seat,
+    worker: &mut W,
+    job: Job<P>,
+    accepted: Stamp,
+) -> Ran<O, E>
+where
+    W: Worker<P, O, E>,
+{
+    let id = job.id();
+    begins(shared, seat, id, accepted);
+    let ran = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
+        Ok(result) => Ran::Returned(result),
+        Err(panic) => Ran::Panicked(panic),
+    };
+    let outcome = ran.outcome();
+    ends(shared, seat, id, outcome, Some(outcome));
     ran
 }
 
@@ -179,6 +198,7 @@ pub(crate) struct Seeker<'a, P, O, E> {
     /// The generation of the job that it ended last, if that is not yet told.
     ended: Option<Generation>,
     spent: Spent<E>,
+    used: Used<'a, Form<P, O, E>>,
 }
 
 impl<P, O, E> Seeker<'_, P, O, E> {
@@ -188,10 +208,11 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         if self.seat.is_leaving() {
             return None;
         }
-        match self.shared.ready.take_usual() {
-            Ok(ticket) => self.take_on(ticket, false),
-            Err(_) => self.look_further(),
-        }
+        let Ok(ticket) = self.shared.ready.take_usual() else {
+            return self.look_further();
+        };
+        self.took(ticket.generation(), false);
+        self.stay_or_give_back(ticket)
     }
 
     /// As [`next`](Self::next), where the next job is not just there.
@@ -207,7 +228,8 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             let others_first = self.taken.is_multiple_of(AGE);
             let taken = ready.take(others_first).or_else(|| self.join_in());
             if let Some(Taken { job, waited }) = taken {
-                return self.take_on(job, waited);
+                self.took(job.generation(), waited);
+                return self.stay_or_give_back(job);
             }
             if !std::mem::replace(&mut told, true) {
                 self.spent.drop_all();
@@ -225,25 +247,34 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         }
     }
 
-    /// This job was taken, and was counted as waiting if it `waited`. `None` if the worker is to leave
-    /// after all.
+    /// A job of this generation was taken, and was counted as waiting if it `waited`.
     #[inline]
-    fn take_on(&mut self, ticket: Ticket<P, O, E>, waited: bool) -> Option<Ticket<P, O, E>> {
+    fn took(&mut self, generation: Generation, waited: bool) {
         self.stop_search();
-        self.report_ended(Some(ticket.generation()));
+        self.report_ended(Some(generation));
         self.taken = self.taken.wrapping_add(1);
         if waited {
             self.shared.gate.leave(1);
         }
         self.look_after_others();
+    }
+
+    /// `None` if the worker is to leave after all.
+    #[inline]
+    fn stay_or_give_back(&self, ticket: Ticket<P, O, E>) -> Option<Ticket<P, O, E>> {
         if self.seat.is_leaving() {
-            // Finished between the look and the take: the job goes back to the others.
-            self.shared.ready.put_back(ticket.order(), ticket);
-            fence(SeqCst);
-            self.shared.crew.wake_one();
+            self.give_back(ticket);
             return None;
         }
         Some(ticket)
+    }
+
+    /// Finished between the look and the take: the job goes back to the others.
+    #[cold]
+    fn give_back(&self, ticket: Ticket<P, O, E>) {
+        self.shared.ready.put_back(ticket.order(), ticket);
+        fence(SeqCst);
+        self.shared.crew.wake_one();
     }
 
     /// Nothing is ready: joins another worker that is at a chunk.

@@ -2,6 +2,7 @@
 
 use crate::batch::Open;
 use crate::bell::Bell;
+use crate::blanks::Blanks;
 use crate::books::Books;
 use crate::builder::NoWorkers;
 use crate::cancel::{CancelToken, earliest};
@@ -25,7 +26,7 @@ use crate::slot::{GivenUp, Reply, Slot};
 use crate::spin::Spin;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::{Arc, Mutex, Ordering::SeqCst, fence};
-use crate::ticket::{Fated, Ticket, cause_of};
+use crate::ticket::{Fated, Form, Ticket, cause_of};
 use crate::{JobError, Rejected, SubmitError};
 use std::time::Instant;
 
@@ -65,6 +66,8 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) control: Sender<Command>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
+    /// What tickets are written on.
+    pub(crate) blanks: Blanks<Form<P, O, E>>,
     /// Chunks of batches that idle workers may join in.
     pub(crate) open: Open<P, O, E>,
     pub(crate) crew: Crew,

@@ -6,13 +6,19 @@
 //! by the caller that takes the result. Each step is taken under the lock, so exactly one of
 //! "ran" and "given up before it began" happens, and what the caller does not take is dropped once.
 
+use std::ops::Deref;
+
 use crate::again::Try;
+use crate::books::Books;
+use crate::cancel::CancelToken;
 use crate::error::{JobError, Reason, Rejected, SubmitError};
 use crate::job::JobId;
+use crate::mark::Mark;
+use crate::panics;
 use crate::park::{Parker, Wake};
 use crate::sync::{
-    Arc, AtomicBool, Mutex,
-    Ordering::{Acquire, Release},
+    Arc, AtomicBool, AtomicU64, Mutex,
+    Ordering::{Acquire, Relaxed, Release},
 };
 use crate::ticket::cause_of;
 
@@ -20,9 +26,13 @@ use crate::ticket::cause_of;
 pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
 
 pub(crate) struct Slot<P, O, E> {
+    number: u64,
+    mark: AtomicU64,
     /// The stage is past `Running`: spinning callers look here, and the dispatcher, which skips
     /// jobs whose callers gave up.
     settled: AtomicBool,
+    /// Tells the job, and whoever waits for it, to give up.
+    token: Option<CancelToken>,
     inner: Mutex<Inner<P, O, E>>,
 }
 
@@ -39,6 +49,42 @@ enum Stage<P, O, E> {
     Done(Result<O, JobError<E>>),
     Back(Rejected<P>),
     Gone,
+}
+
+/// The worker's side of a slot, and everybody's who holds the job's ticket: it owes an answer. Dropped
+/// without one, it answers "closed".
+pub(crate) struct Asked<P, O, E>(pub(crate) Arc<Slot<P, O, E>>);
+
+impl<P, O, E> Asked<P, O, E> {
+    /// Turns the job away, if nobody began it and its caller has not taken it back.
+    pub(crate) fn refuse(&self, job: JobId, reason: Reason, books: Option<&Books>) {
+        // Counted before the caller can know.
+        let count = || books.iter().for_each(|books| books.refused(reason));
+        let rest = self.reject(job, reason, count);
+        panics::discard("payload", rest);
+    }
+
+    /// Has its caller let go of it?
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl<P, O, E> Deref for Asked<P, O, E> {
+    type Target = Slot<P, O, E>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<P, O, E> Drop for Asked<P, O, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_settled() {
+            self.refuse(self.id(), Reason::Closed, None);
+        }
+    }
 }
 
 /// What a caller that gives up finds.
@@ -66,14 +112,37 @@ pub(crate) enum Turned<P> {
 }
 
 impl<P, O, E> Slot<P, O, E> {
-    pub(crate) fn new(payload: P) -> Self {
+    /// For the job of this number.
+    pub(crate) fn new(number: u64, mark: Mark, payload: P, token: Option<CancelToken>) -> Self {
         Slot {
+            number,
+            mark: AtomicU64::new(mark.to_bits()),
             settled: AtomicBool::new(false),
+            token,
             inner: Mutex::new(Inner {
                 stage: Stage::Queued(payload, None),
                 waiter: None,
             }),
         }
+    }
+
+    pub(crate) fn id(&self) -> JobId {
+        JobId::new(self.number)
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self) -> Mark {
+        Mark::from_bits(self.mark.load(Relaxed))
+    }
+
+    /// For whoever holds the job's ticket.
+    pub(crate) fn set_mark(&self, mark: Mark) {
+        self.mark.store(mark.to_bits(), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn token(&self) -> Option<&CancelToken> {
+        self.token.as_ref()
     }
 
     pub(crate) fn is_settled(&self) -> bool {

@@ -11,10 +11,10 @@ use crate::job::{JobId, Priority};
 use crate::mark::Mark;
 use crate::retry::Retry;
 use crate::shared::{Patience, Shared};
-use crate::slot::Slot;
+use crate::slot::{Asked, Slot};
 use crate::sync::Arc;
 use crate::sync::channel::Sender;
-use crate::ticket::{Heading, Ticket};
+use crate::ticket::{Body, Heading, Ticket};
 
 /// A job on its way, as its submitter keeps it.
 type Sent<P, O, E> = (JobId, Arc<Slot<P, O, E>>);
@@ -229,15 +229,21 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
         let (number, generation) = self.shared.books.census.count_in();
         let id = JobId::new(number);
-        let slot = Arc::new(Slot::new(payload));
         let cancellable = self.token.is_some() || self.again.is_some();
-        let heading = Heading {
-            id,
-            mark: Mark::new(number, generation, cancellable, self.priority),
-            token: token.clone(),
-            again: self.again,
+        let mark = Mark::new(number, generation, cancellable, self.priority);
+        let slot = Arc::new(Slot::new(number, mark, payload, token.clone()));
+        let ticket = if cancellable {
+            let heading = Heading {
+                id,
+                mark,
+                token: None,
+                again: self.again,
+            };
+            let body = Body::Awaited(Asked(Arc::clone(&slot)));
+            Ticket::new(self.shared.blanks.take(), heading, body)
+        } else {
+            Ticket::plain(Arc::clone(&slot))
         };
-        let ticket = Ticket::awaited(heading, Arc::clone(&slot));
         self.shared.accept(ticket, wait.patience(token.as_ref()))?;
         Ok((id, slot))
     }
@@ -258,7 +264,9 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
             token: token.clone(),
             again: self.again,
         };
-        let ticket = Ticket::detached(heading, payload, errors.clone());
+        let errors = errors.clone();
+        let body = Body::Detached { payload, errors };
+        let ticket = Ticket::new(self.shared.blanks.take(), heading, body);
         self.shared.accept(ticket, wait.patience(token.as_ref()))
     }
 }

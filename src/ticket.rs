@@ -1,7 +1,5 @@
 //! A job on its way: what lies in the channels between submitter and worker.
 
-use std::any::Any;
-
 use std::time::Instant;
 
 use crate::again::{Again, Try};
@@ -11,21 +9,25 @@ use crate::books::Books;
 use crate::cancel::{CancelToken, Fired, Watch};
 use crate::error::{Cause, DetachedError, JobError, Reason};
 use crate::idle::Generation;
-use crate::job::{JobId, Outcome, Priority};
+use crate::job::{JobId, Priority};
 use crate::mark::Mark;
 use crate::panics;
 use crate::park::Wake;
-use crate::slot::Slot;
+use crate::slot::{Asked, GivenUp, Slot};
 use crate::sync::channel::Sender;
 use crate::sync::{Arc, Ordering::SeqCst};
-use crate::timings::Stamp;
-use crate::worker::WorkerId;
 
 /// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
 /// away; a ticket that is dropped unanswered answers "closed".
-pub(crate) struct Ticket<P, O, E> {
+pub(crate) enum Ticket<P, O, E> {
+    /// A job with nothing but its slot, on which everything is written.
+    Plain(Asked<P, O, E>),
+    Written(Box<Form<P, O, E>>),
+}
+
+/// What all other tickets are written on; see [`Blanks`](crate::blanks::Blanks).
+pub(crate) struct Form<P, O, E> {
     id: JobId,
-    token: Option<CancelToken>,
     mark: Mark,
     /// What few jobs have.
     extras: Option<Box<Extras<P>>>,
@@ -33,15 +35,34 @@ pub(crate) struct Ticket<P, O, E> {
     body: Option<Body<P, O, E>>,
 }
 
+/// What a ticket is for.
+enum Kind<'a, P, O, E> {
+    Awaited(&'a Slot<P, O, E>),
+    Chunk(&'a Chunk<P, O, E>),
+    Other,
+}
+
 struct Extras<P> {
+    /// Of a detached job; others have theirs in the body.
+    token: Option<CancelToken>,
     /// While the job waits, tells the dispatcher that its token fired.
     watch: Option<Watch>,
     again: Option<Box<Again<P>>>,
 }
 
+impl<P> Extras<P> {
+    fn none() -> Self {
+        Extras {
+            token: None,
+            watch: None,
+            again: None,
+        }
+    }
+}
+
 pub(crate) enum Body<P, O, E> {
     /// Somebody waits, or may; the payload lies in the slot, where the caller can take it back.
-    Awaited(Arc<Slot<P, O, E>>),
+    Awaited(Asked<P, O, E>),
     /// Only failures are heard of.
     Detached {
         payload: P,
@@ -55,6 +76,7 @@ pub(crate) enum Body<P, O, E> {
 pub(crate) struct Heading<P> {
     pub(crate) id: JobId,
     pub(crate) mark: Mark,
+    /// Of a detached job.
     pub(crate) token: Option<CancelToken>,
     pub(crate) again: Option<Box<Again<P>>>,
 }
@@ -77,45 +99,25 @@ pub(crate) trait Fated {
     fn deadline(&self) -> Option<Instant>;
 }
 
-/// The way back for the result of a job that runs.
-pub(crate) enum ReplyTo<P, O, E> {
-    Slot(Arc<Slot<P, O, E>>),
-    Errors(Sender<DetachedError<E>>),
-}
-
-/// A job that a worker begins.
-pub(crate) struct Begun<P, O, E> {
-    pub(crate) id: JobId,
-    pub(crate) generation: Generation,
-    /// When it was accepted, in pools with timings.
-    pub(crate) accepted: Stamp,
-    pub(crate) payload: P,
-    pub(crate) token: Option<CancelToken>,
-    pub(crate) reply: ReplyTo<P, O, E>,
-    /// Its number, from 1 on.
-    pub(crate) this: Try,
-    pub(crate) again: Option<Box<Again<P>>>,
-}
-
 impl<P, O, E> Fated for Ticket<P, O, E> {
     fn priority(&self) -> Priority {
-        self.mark.priority()
+        self.mark().priority()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.token.as_ref().and_then(CancelToken::deadline)
+        self.token().and_then(CancelToken::deadline)
     }
 
     fn fate(&self) -> Fate {
-        let gone = match &self.body {
-            Some(Body::Awaited(slot)) => slot.is_settled(),
-            Some(Body::Chunk(chunk)) => chunk.left() == 0,
-            _ => false,
+        let gone = match self.kind() {
+            Kind::Awaited(slot) => slot.is_settled(),
+            Kind::Chunk(chunk) => chunk.left() == 0,
+            Kind::Other => false,
         };
         if gone {
             return Fate::Gone;
         }
-        match self.token.as_ref().and_then(CancelToken::fired_by) {
+        match self.token().and_then(CancelToken::fired_by) {
             None => Fate::Live,
             Some(fired) => Fate::Dead(fired.into()),
         }
@@ -142,93 +144,125 @@ pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
 }
 
 impl<P, O, E> Ticket<P, O, E> {
-    pub(crate) fn awaited(heading: Heading<P>, slot: Arc<Slot<P, O, E>>) -> Self {
-        Ticket::new(heading, Body::Awaited(slot))
-    }
-
-    pub(crate) fn detached(
-        heading: Heading<P>,
-        payload: P,
-        errors: Sender<DetachedError<E>>,
-    ) -> Self {
-        Ticket::new(heading, Body::Detached { payload, errors })
-    }
-
     /// A chunk on its way to its first worker, or to another one.
     pub(crate) fn chunk(chunk: Arc<Chunk<P, O, E>>) -> Self {
-        let label = chunk.label();
         let heading = Heading {
             id: chunk.job(0),
-            mark: label.mark,
-            token: label.token.clone(),
+            mark: chunk.label().mark,
+            token: None,
             again: None,
         };
-        Ticket::new(heading, Body::Chunk(chunk))
+        Ticket::new(None, heading, Body::Chunk(chunk))
     }
 
     /// The chunk, if it is one: to be run by the worker that took the ticket.
     #[inline]
     pub(crate) fn as_chunk(&mut self) -> Option<Arc<Chunk<P, O, E>>> {
-        if !matches!(self.body, Some(Body::Chunk(_))) {
+        let Ticket::Written(form) = self else {
+            return None;
+        };
+        if !matches!(form.body, Some(Body::Chunk(_))) {
             return None; // without moving the others out and in
         }
-        match self.body.take() {
+        match form.body.take() {
             Some(Body::Chunk(chunk)) => Some(chunk),
             _ => None,
         }
     }
 
-    pub(crate) fn new(heading: Heading<P>, body: Body<P, O, E>) -> Self {
-        let extras = heading.again.map(|again| {
+    fn kind(&self) -> Kind<'_, P, O, E> {
+        match self {
+            Ticket::Plain(asked) => Kind::Awaited(asked),
+            Ticket::Written(form) => match &form.body {
+                Some(Body::Awaited(asked)) => Kind::Awaited(asked),
+                Some(Body::Chunk(chunk)) => Kind::Chunk(chunk),
+                _ => Kind::Other,
+            },
+        }
+    }
+
+    /// A job of which nothing is known but its slot.
+    #[inline]
+    pub(crate) fn plain(slot: Arc<Slot<P, O, E>>) -> Self {
+        Ticket::Plain(Asked(slot))
+    }
+
+    /// Written on this form, if there is one.
+    #[inline]
+    pub(crate) fn new(
+        blank: Option<Box<Form<P, O, E>>>,
+        heading: Heading<P>,
+        body: Body<P, O, E>,
+    ) -> Self {
+        let Heading {
+            id,
+            mark,
+            token,
+            again,
+        } = heading;
+        let plain = token.is_none() && again.is_none();
+        let extras = (!plain).then(|| {
             Box::new(Extras {
+                token,
                 watch: None,
-                again: Some(again),
+                again,
             })
         });
-        Ticket {
-            id: heading.id,
-            token: heading.token,
-            mark: heading.mark,
-            extras,
-            body: Some(body),
-        }
+        let Some(mut form) = blank else {
+            return Ticket::Written(Box::new(Form {
+                id,
+                mark,
+                extras,
+                body: Some(body),
+            }));
+        };
+        form.id = id;
+        form.mark = mark;
+        form.extras = extras;
+        form.body = Some(body);
+        Ticket::Written(form)
     }
 
     /// The job has to wait: from now on the dispatcher is told if its token is cancelled. The token
     /// comes back, if it may fire by itself; see [`Shared::enqueue`](crate::shared::Shared).
     pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) -> Option<CancelToken> {
-        let token = self.token.as_ref()?;
-        let cancellable = self.mark.is_cancellable();
-        if cancellable {
-            let watch = token.watch(Arc::clone(bell) as Arc<dyn Wake>);
-            match &mut self.extras {
-                Some(extras) => extras.watch = Some(watch),
-                None => {
-                    self.extras = Some(Box::new(Extras {
-                        watch: Some(watch),
-                        again: None,
-                    }));
-                }
-            }
+        let token = self.token()?.clone();
+        let cancellable = self.mark().is_cancellable();
+        if let (true, Ticket::Written(form)) = (cancellable, &mut *self) {
+            let extras = form.extras.get_or_insert_with(|| Box::new(Extras::none()));
+            extras.watch = Some(token.watch(Arc::clone(bell) as Arc<dyn Wake>));
         }
         let may_fire = cancellable || token.deadline().is_some();
-        may_fire.then(|| token.clone())
+        may_fire.then_some(token)
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self) -> Mark {
+        match self {
+            Ticket::Plain(asked) => asked.mark(),
+            Ticket::Written(form) => form.mark,
+        }
     }
 
     /// For the order of jobs that come back.
     pub(crate) fn order(&self) -> u64 {
-        self.mark.order()
+        self.mark().order()
     }
 
     pub(crate) fn generation(&self) -> Generation {
-        self.mark.generation()
+        self.mark().generation()
     }
 
     /// The job is accepted. In pools with timings, its stamp takes the place of its number.
     #[inline]
     pub(crate) fn begin_wait(&mut self, books: &Books) {
         if let Some(timings) = &books.timings {
-            self.mark.set_order(timings.begin_wait());
+            let mut mark = self.mark();
+            mark.set_order(timings.begin_wait());
+            match self {
+                Ticket::Plain(asked) => asked.set_mark(mark),
+                Ticket::Written(form) => form.mark = mark,
+            }
         }
     }
 
@@ -241,61 +275,32 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 
     /// The job was not accepted: its payload.
-    pub(crate) fn into_payload(mut self, books: &Books) -> Option<P> {
+    pub(crate) fn into_payload(self, books: &Books) -> Option<P> {
         books.turned_away(self.generation(), 1);
-        match self.body.take()? {
-            Body::Awaited(slot) => match slot.give_up(true) {
-                crate::slot::GivenUp::Unstarted(payload) => Some(payload),
-                _ => None,
+        let unstarted = |slot: &Slot<P, O, E>| match slot.give_up(true) {
+            GivenUp::Unstarted(payload) => Some(payload),
+            _ => None,
+        };
+        match self {
+            Ticket::Plain(asked) => unstarted(&asked),
+            Ticket::Written(mut form) => match form.body.take()? {
+                Body::Awaited(asked) => unstarted(&asked),
+                Body::Detached { payload, .. } => Some(payload),
+                Body::Chunk(_) => None,
             },
-            Body::Detached { payload, .. } => Some(payload),
-            Body::Chunk(_) => None,
         }
     }
 
-    /// A worker begins the job, unless it is too late; then it is answered.
     #[inline]
-    pub(crate) fn begin(mut self, worker: WorkerId, books: &Books) -> Option<Begun<P, O, E>> {
-        if let Some(fired) = self.token.as_ref().and_then(CancelToken::fired_by) {
-            self.refuse(fired.into(), books);
-            return None;
-        }
-        self.end_wait(books);
-        let this = Try {
-            worker,
-            number: self.last_try().map_or(1, |last| last.number + 1),
-        };
-        let (payload, reply) = match self.body.take()? {
-            Body::Awaited(slot) => match slot.begin(this) {
-                Some(payload) => (payload, ReplyTo::Slot(slot)),
-                None => {
-                    panics::discard("job", slot);
-                    books.census.ended_unworked(self.generation(), 1);
-                    return None;
-                }
+    pub(crate) fn token(&self) -> Option<&CancelToken> {
+        match self.kind() {
+            Kind::Awaited(slot) => slot.token(),
+            Kind::Chunk(chunk) => chunk.label().token.as_ref(),
+            Kind::Other => match self {
+                Ticket::Written(form) => form.extras.as_ref()?.token.as_ref(),
+                Ticket::Plain(_) => None,
             },
-            Body::Detached { payload, errors } => (payload, ReplyTo::Errors(errors)),
-            Body::Chunk(_) => unreachable!("a chunk is run as such"),
-        };
-        let mut again = self.extras.take().and_then(|extras| extras.again);
-        if let Some(again) = &mut again {
-            again.begin(this, &payload, self.mark, self.token.as_ref());
         }
-        Some(Begun {
-            id: self.id,
-            generation: self.generation(),
-            accepted: self.order(),
-            payload,
-            token: self.token.take(),
-            reply,
-            this,
-            again,
-        })
-    }
-
-    /// The try that ended last.
-    fn last_try(&self) -> Option<Try> {
-        self.extras.as_ref()?.again.as_ref()?.last
     }
 
     /// Turns the job away, and says so to its caller. How many jobs was it?
@@ -314,15 +319,19 @@ impl<P, O, E> Ticket<P, O, E> {
 
     /// How many jobs it stands for. A chunk keeps count of its own.
     fn own_jobs(&self) -> u64 {
-        u64::from(!matches!(self.body, Some(Body::Chunk(_))))
+        u64::from(!matches!(self.kind(), Kind::Chunk(_)))
     }
 
     /// The job's caller has taken it back; drops what is left.
-    pub(crate) fn forget(mut self, books: &Books) {
+    pub(crate) fn forget(self, books: &Books) {
         let own = self.own_jobs();
+        let generation = self.generation();
         self.end_wait(books);
-        panics::discard("job", self.body.take());
-        books.census.ended_unworked(self.generation(), own);
+        match self {
+            Ticket::Plain(asked) => panics::discard("job", asked),
+            Ticket::Written(mut form) => panics::discard("job", form.body.take()),
+        }
+        books.census.ended_unworked(generation, own);
     }
 
     /// The job waited for the time of its next try, and gets none: it is turned away, or, without a
@@ -337,19 +346,56 @@ impl<P, O, E> Ticket<P, O, E> {
             None => self.forget(books),
         }
     }
+}
+
+impl<P, O, E> Ticket<P, O, E> {
+    fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
+        match self {
+            Ticket::Plain(asked) => asked.refuse(asked.id(), reason, books),
+            Ticket::Written(form) => form.answer_refused(reason, books),
+        }
+    }
+}
+
+impl<P, O, E> Form<P, O, E> {
+    pub(crate) fn id(&self) -> JobId {
+        self.id
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// What a worker that begins the job needs of it: a part at a time, for to move it as a whole costs
+    /// more than all the rest.
+    #[inline]
+    pub(crate) fn take_body(&mut self) -> Option<Body<P, O, E>> {
+        self.body.take()
+    }
+
+    /// The token of a detached job, and what follows a try that failed.
+    #[inline]
+    pub(crate) fn take_extras(&mut self) -> (Option<CancelToken>, Option<Box<Again<P>>>) {
+        match self.extras.take() {
+            None => (None, None),
+            Some(extras) => (extras.token, extras.again),
+        }
+    }
+
+    /// The try that ended last.
+    pub(crate) fn last_try(&self) -> Option<Try> {
+        self.extras.as_ref()?.again.as_ref()?.last
+    }
 
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
-        // Counted before the caller can know.
-        let count = || books.iter().for_each(|books| books.refused(reason));
         match self.body.take() {
             None => {}
-            Some(Body::Awaited(slot)) => {
-                let rest = slot.reject(self.id, reason, count);
-                panics::discard("payload", rest);
-                panics::discard("job", slot);
+            Some(Body::Awaited(asked)) => {
+                asked.refuse(self.id, reason, books);
+                panics::discard("job", asked);
             }
             Some(Body::Detached { payload, errors }) => {
-                count();
+                books.iter().for_each(|books| books.refused(reason));
                 let error = JobError::new(self.id, self.last_try(), cause_of(reason));
                 report(self.id, error, errors, books);
                 panics::discard("payload", payload);
@@ -361,7 +407,7 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 }
 
-impl<P, O, E> Drop for Ticket<P, O, E> {
+impl<P, O, E> Drop for Form<P, O, E> {
     fn drop(&mut self) {
         if self.body.is_some() {
             self.answer_refused(Reason::Closed, None);
@@ -369,80 +415,8 @@ impl<P, O, E> Drop for Ticket<P, O, E> {
     }
 }
 
-/// How a run ended, before it is answered.
-pub(crate) enum Ran<O, E> {
-    Returned(Result<O, E>),
-    Panicked(Box<dyn Any + Send>),
-}
-
-impl<O, E> Ran<O, E> {
-    pub(crate) fn outcome(&self) -> Outcome {
-        match self {
-            Ran::Returned(Ok(_)) => Outcome::Completed,
-            Ran::Returned(Err(_)) => Outcome::Failed,
-            Ran::Panicked(_) => Outcome::Panicked,
-        }
-    }
-}
-
-impl<P, O, E> ReplyTo<P, O, E> {
-    /// May somebody wait for it?
-    pub(crate) fn is_awaited(&self) -> bool {
-        matches!(self, ReplyTo::Slot(_))
-    }
-
-    /// Where a detached job's failure would go.
-    pub(crate) fn errors(&self) -> Option<&Sender<DetachedError<E>>> {
-        match self {
-            ReplyTo::Slot(_) => None,
-            ReplyTo::Errors(errors) => Some(errors),
-        }
-    }
-
-    /// Answers the job. Never blocks, and contains the panics of what it drops; `busy` is called
-    /// before it drops what nobody wants, which may take long. The sender of a detached job that
-    /// succeeded is for the caller to give up.
-    pub(crate) fn answer(
-        self,
-        id: JobId,
-        this: Try,
-        ran: Ran<O, E>,
-        books: &Books,
-        busy: impl FnOnce(),
-    ) -> Option<Sender<DetachedError<E>>> {
-        let result = match ran {
-            Ran::Returned(Ok(output)) => Ok(output),
-            Ran::Returned(Err(error)) => Err(Cause::Worker(error)),
-            Ran::Panicked(panic) => Err(Cause::Panicked(panics::message(panic))),
-        };
-        let result = result.map_err(|cause| JobError::new(id, Some(this), cause));
-        match self {
-            ReplyTo::Slot(slot) => {
-                let unwanted = slot.finish(result);
-                // Its caller may be gone and leave it the last owner.
-                if unwanted.is_some() || Arc::strong_count(&slot) == 1 {
-                    busy();
-                }
-                panics::discard("result", unwanted);
-                panics::discard("result", slot);
-                None
-            }
-            ReplyTo::Errors(errors) => match result {
-                Ok(output) => {
-                    panics::discard("output", output);
-                    Some(errors)
-                }
-                Err(error) => {
-                    report(id, error, errors, Some(books));
-                    None
-                }
-            },
-        }
-    }
-}
-
 /// Sends a detached job's failure, if its caller still listens and has room for it.
-fn report<E>(
+pub(crate) fn report<E>(
     id: JobId,
     error: JobError<E>,
     errors: Sender<DetachedError<E>>,
@@ -466,9 +440,10 @@ fn report<E>(
 mod tests {
     use super::*;
 
-    /// With what a channel adds, a small job is one cache line.
+    /// With what the allocator adds, a small job is one cache line.
     #[test]
-    fn a_ticket_is_small() {
-        assert!(size_of::<Ticket<u64, u64, u64>>() <= 56);
+    fn a_form_is_small() {
+        assert!(size_of::<Form<[u64; 2], u64, u64>>() <= 56);
+        assert_eq!(size_of::<Ticket<u64, u64, u64>>(), 16);
     }
 }

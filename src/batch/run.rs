@@ -8,14 +8,15 @@ use crate::again::Try;
 use crate::batch::chunk::{Chunk, Claim};
 use crate::cancel::CancelToken;
 use crate::error::{Cause, JobError, Reason, SubmitError};
+use crate::hand::Ran;
 use crate::job::{Job, JobId, Outcome, Priority};
 use crate::lent::Lent;
 use crate::panics;
-use crate::runner::{Seeker, execute};
+use crate::runner::{Seeker, run_input};
 use crate::seat::Seat;
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
-use crate::ticket::{Ran, Ticket};
+use crate::ticket::Ticket;
 use crate::timings::Stamp;
 use crate::worker::Worker;
 
@@ -117,13 +118,12 @@ impl<P, O, E> At<'_, P, O, E> {
         while self.stop.is_none() && !claim.is_empty() {
             let payload = claim.next();
             let id = claim.job();
-            let ran = execute(
+            let ran = run_input(
                 self.shared,
                 self.seat,
                 worker,
                 self.job(id, payload),
                 self.accepted,
-                |_| true,
             );
             let result = match ran {
                 Ran::Returned(result) => result.map_err(Cause::Worker),

@@ -1,0 +1,210 @@
+//! The job that a worker has in hand, and its answer.
+//!
+//! It lies outside of the frame that catches the worker's panics, so that there is one such frame for
+//! many jobs.
+
+use std::any::Any;
+
+use crate::again::{self, Again, NextTry, Try};
+use crate::blanks::Used;
+use crate::books::Books;
+use crate::cancel::CancelToken;
+use crate::error::{Cause, DetachedError, JobError};
+use crate::idle::Generation;
+use crate::job::{JobId, Outcome};
+use crate::panics;
+use crate::slot::Asked;
+use crate::sync::channel::Sender;
+use crate::ticket::{Body, Form, Ticket, report};
+use crate::timings::Stamp;
+use crate::worker::WorkerId;
+
+pub(crate) struct Hand<P, O, E> {
+    pub(crate) id: JobId,
+    pub(crate) generation: Generation,
+    pub(crate) this: Try,
+    /// When it was accepted, in pools with timings.
+    pub(crate) accepted: Stamp,
+    /// `None`: there is no job in hand.
+    reply: Option<ReplyTo<P, O, E>>,
+    again: Option<Box<Again<P>>>,
+}
+
+/// The way back for the result of a job that runs.
+pub(crate) enum ReplyTo<P, O, E> {
+    Slot(Asked<P, O, E>),
+    Errors(Sender<DetachedError<E>>),
+}
+
+/// How a run ended, before it is answered.
+pub(crate) enum Ran<O, E> {
+    Returned(Result<O, E>),
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<O, E> Ran<O, E> {
+    #[inline]
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Ran::Returned(Ok(_)) => Outcome::Completed,
+            Ran::Returned(Err(_)) => Outcome::Failed,
+            Ran::Panicked(_) => Outcome::Panicked,
+        }
+    }
+}
+
+impl<P, O, E> Hand<P, O, E> {
+    /// The hand of this worker, empty.
+    pub(crate) fn of(worker: WorkerId) -> Self {
+        Hand {
+            id: JobId::new(0),
+            generation: Generation::Even,
+            this: Try::first(worker),
+            accepted: 0,
+            reply: None,
+            again: None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reply.is_none()
+    }
+
+    /// May somebody wait for the job's result?
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        matches!(self.reply, Some(ReplyTo::Slot(_)))
+    }
+
+    /// Where a detached job's failure would go.
+    #[inline]
+    pub(crate) fn errors(&self) -> Option<&Sender<DetachedError<E>>> {
+        match &self.reply {
+            Some(ReplyTo::Errors(errors)) => Some(errors),
+            _ => None,
+        }
+    }
+
+    /// Takes a job in hand, unless it is too late: then it is answered. Its payload and its token.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        ticket: Ticket<P, O, E>,
+        books: &Books,
+        used: &mut Used<'_, Form<P, O, E>>,
+    ) -> Option<(P, Option<CancelToken>)> {
+        if let Some(fired) = ticket.token().and_then(CancelToken::fired_by) {
+            ticket.refuse(fired.into(), books);
+            return None;
+        }
+        ticket.end_wait(books);
+        self.generation = ticket.generation();
+        self.accepted = ticket.order();
+        match ticket {
+            Ticket::Plain(asked) => {
+                self.id = asked.id();
+                self.this.number = 1;
+                self.take_awaited(asked, books)
+            }
+            Ticket::Written(form) => self.take_written(form, books, used),
+        }
+    }
+
+    #[inline]
+    fn take_written(
+        &mut self,
+        mut form: Box<Form<P, O, E>>,
+        books: &Books,
+        used: &mut Used<'_, Form<P, O, E>>,
+    ) -> Option<(P, Option<CancelToken>)> {
+        self.id = form.id();
+        self.this.number = form.last_try().map_or(1, |last| last.number + 1);
+        let mark = form.mark();
+        let body = form.take_body()?;
+        let (token, again) = form.take_extras();
+        used.keep(form);
+        let taken = match body {
+            Body::Detached { payload, errors } => {
+                self.reply = Some(ReplyTo::Errors(errors));
+                (payload, token)
+            }
+            Body::Awaited(asked) => self.take_awaited(asked, books)?,
+            Body::Chunk(_) => unreachable!("a chunk is run as such"),
+        };
+        self.again = again;
+        if let Some(again) = &mut self.again {
+            again.begin(self.this, &taken.0, mark, taken.1.as_ref());
+        }
+        Some(taken)
+    }
+
+    #[inline]
+    fn take_awaited(
+        &mut self,
+        asked: Asked<P, O, E>,
+        books: &Books,
+    ) -> Option<(P, Option<CancelToken>)> {
+        let Some(payload) = asked.begin(self.this) else {
+            panics::discard("job", asked);
+            books.census.ended_unworked(self.generation, 1);
+            return None;
+        };
+        let token = asked.token().cloned();
+        self.reply = Some(ReplyTo::Slot(asked));
+        Some((payload, token))
+    }
+
+    /// A further try, if one follows this outcome: then there is nothing to be answered.
+    #[inline]
+    pub(crate) fn next_try(
+        &mut self,
+        outcome: Outcome,
+        closing: impl FnOnce() -> bool,
+    ) -> Option<NextTry<P, O, E>> {
+        let again = self.again.take()?;
+        again::after(self.id, again, &mut self.reply, outcome, closing())
+    }
+
+    /// Answers the job in hand. Never blocks, and contains the panics of what it drops; `busy` is called
+    /// before it drops what nobody wants, which may take long. The sender of a detached job that
+    /// succeeded is for the caller to give up.
+    #[inline]
+    pub(crate) fn answer(
+        &mut self,
+        ran: Ran<O, E>,
+        books: &Books,
+        busy: impl FnOnce(),
+    ) -> Option<Sender<DetachedError<E>>> {
+        let result = match ran {
+            Ran::Returned(Ok(output)) => Ok(output),
+            Ran::Returned(Err(error)) => Err(self.error(Cause::Worker(error))),
+            Ran::Panicked(panic) => Err(self.error(Cause::Panicked(panics::message(panic)))),
+        };
+        match (self.reply.take()?, result) {
+            (ReplyTo::Errors(errors), Ok(output)) => {
+                panics::discard("output", output);
+                Some(errors)
+            }
+            (ReplyTo::Errors(errors), Err(error)) => {
+                report(self.id, error, errors, Some(books));
+                None
+            }
+            (ReplyTo::Slot(asked), result) => {
+                let unwanted = asked.finish(result);
+                // Its caller may be gone and leave it the last owner.
+                if unwanted.is_some() || asked.is_last() {
+                    busy();
+                }
+                panics::discard("result", unwanted);
+                panics::discard("result", asked);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn error(&self, cause: Cause<E>) -> JobError<E> {
+        JobError::new(self.id, Some(self.this), cause)
+    }
+}
