@@ -1,5 +1,6 @@
 //! What a job with retries carries with it, and what follows one of its tries.
 
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -9,20 +10,24 @@ use crate::job::{JobId, Outcome};
 use crate::mark::Mark;
 use crate::panics;
 use crate::retry::Retry;
-use crate::ticket::{Body, Heading, Ticket};
+use crate::ticket::{Body, Heading, Load, Ticket};
 use crate::worker::WorkerId;
 
 /// One run of a job: by whom, and its number, from 1 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Try {
     pub(crate) worker: WorkerId,
-    pub(crate) number: u32,
+    /// Never zero, which makes an `Option` of it no wider.
+    pub(crate) number: NonZeroU32,
 }
 
 impl Try {
     /// The first and, without retries, the only one.
     pub(crate) fn first(worker: WorkerId) -> Self {
-        Try { worker, number: 1 }
+        Try {
+            worker,
+            number: NonZeroU32::MIN,
+        }
     }
 }
 
@@ -57,7 +62,7 @@ impl<P> Again<P> {
 
     /// How many tries have begun.
     pub(crate) fn tries(&self) -> u32 {
-        self.last.map_or(0, |last| last.number)
+        self.last.map_or(0, |last| last.number.get())
     }
 
     /// A try begins: keeps what another would need, if there may be another.
@@ -69,7 +74,7 @@ impl<P> Again<P> {
         token: Option<&CancelToken>,
     ) {
         self.last = Some(this);
-        if !self.retry.more_after(this.number) {
+        if !self.retry.more_after(this.number.get()) {
             return;
         }
         match catch_unwind(AssertUnwindSafe(|| (self.clone)(payload))) {
@@ -121,10 +126,10 @@ pub(crate) fn after<P, O, E>(
                 return None;
             }
         },
-        ReplyTo::Errors(errors) => Body::Detached {
+        ReplyTo::Errors(errors) => Body::Detached(Load {
             payload: kept.payload,
             errors,
-        },
+        }),
     };
     let now = Instant::now();
     let delay = again.retry.delay(again.tries());
@@ -133,10 +138,10 @@ pub(crate) fn after<P, O, E>(
     let heading = Heading {
         id,
         mark: kept.mark,
-        token: kept.token.filter(|_| matches!(body, Body::Detached { .. })),
+        token: kept.token.filter(|_| matches!(body, Body::Detached(_))),
         again: Some(again),
     };
-    Some(Box::new((Ticket::new(None, heading, body), at)))
+    Some(Box::new((Ticket::rich(heading, body), at)))
 }
 
 const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

@@ -27,6 +27,7 @@ const SHELVES: usize = 8;
 type Stack<T> = Vec<Box<T>>;
 
 pub(crate) struct Blanks<T> {
+    /// Each thread that submits has its own, unless there are many.
     shelves: [Shelf<T>; SHELVES],
     depot: Depot<T>,
 }
@@ -50,7 +51,7 @@ struct Stacks<T> {
 impl<T> Blanks<T> {
     pub(crate) fn new() -> Self {
         Blanks {
-            shelves: std::array::from_fn(|_| Shelf(Mutex::new(Vec::with_capacity(STACK)))),
+            shelves: std::array::from_fn(|_| Shelf(Mutex::default())),
             depot: Depot {
                 count: AtomicUsize::new(0),
                 stacks: Mutex::new(Stacks {
@@ -64,7 +65,6 @@ impl<T> Blanks<T> {
     /// A blank form, if there is one.
     #[inline]
     pub(crate) fn take(&self) -> Option<Box<T>> {
-        // Whoever has the shelf's lock is at it for a moment; or it belongs to another thread as well.
         let mut shelf = self.shelves[my_shelf()].0.lock();
         match shelf.pop() {
             None if self.depot.count.load(Acquire) > 0 => {
@@ -141,7 +141,7 @@ fn my_shelf() -> usize {
         }
         shelf.get()
     });
-    shelf.unwrap_or(0)
+    shelf.unwrap_or(0) // a thread at its end
 }
 
 #[cfg(test)]

@@ -29,25 +29,25 @@ pub struct CancelToken {
     node: Arc<Node>,
 }
 
+/// Small, as there is one for each handle: what few tokens have is elsewhere.
 struct Node {
     fired: AtomicBool,
+    /// Those who are told. `None`: there were none so far.
+    watchers: Mutex<Option<Box<Watchers>>>,
     /// The earliest of its own and its parents'.
     deadline: Option<Instant>,
-    watchers: Mutex<Watchers>,
-    /// Registrations with the parents; they end with this node.
-    parents: Box<[Watch]>,
+    parents: Option<Box<Parents>>,
 }
+
+/// Registrations with the parents; they end with their node.
+struct Parents(Vec<Watch>);
 
 #[derive(Default)]
 struct Watchers {
     next: u64,
-    /// Most tokens have one watcher at a time: it needs no allocation.
+    /// Most tokens have one watcher at a time.
     first: Option<(u64, Watcher)>,
-    #[expect(
-        clippy::box_collection,
-        reason = "there is a token for each handle, and few have more watchers"
-    )]
-    more: Option<Box<BTreeMap<u64, Watcher>>>,
+    more: BTreeMap<u64, Watcher>,
 }
 
 impl Watchers {
@@ -57,8 +57,7 @@ impl Watchers {
         if self.first.is_none() {
             self.first = Some((key, watcher));
         } else {
-            let more = self.more.get_or_insert_default();
-            more.insert(key, watcher);
+            self.more.insert(key, watcher);
         }
         key
     }
@@ -66,8 +65,25 @@ impl Watchers {
     fn remove(&mut self, key: u64) -> Option<Watcher> {
         match self.first.take_if(|(first, _)| *first == key) {
             Some((_, watcher)) => Some(watcher),
-            None => self.more.as_mut()?.remove(&key),
+            None => self.more.remove(&key),
         }
+    }
+}
+
+impl Node {
+    fn new(deadline: Option<Instant>, parents: Option<Box<Parents>>) -> Self {
+        Node {
+            fired: AtomicBool::new(false),
+            watchers: Mutex::default(),
+            deadline,
+            parents,
+        }
+    }
+
+    fn take_parents(&mut self) -> Vec<Watch> {
+        self.parents
+            .take()
+            .map_or_else(Vec::new, |parents| parents.0)
     }
 }
 
@@ -89,7 +105,9 @@ impl Watch {
     fn end(&mut self) -> Option<Node> {
         let node = self.node.take()?;
         if let Some(key) = self.key {
-            let removed = node.watchers.lock().remove(key);
+            let mut watchers = node.watchers.lock();
+            let removed = watchers.as_mut().and_then(|all| all.remove(key));
+            drop(watchers);
             drop(removed); // after the lock
         }
         Arc::into_inner(node)
@@ -105,10 +123,10 @@ impl Drop for Watch {
 impl Drop for Node {
     fn drop(&mut self) {
         // A loop, not a recursion: chains of children may be long.
-        let mut ending = std::mem::take(&mut self.parents).into_vec();
+        let mut ending = self.take_parents();
         while let Some(mut watch) = ending.pop() {
             if let Some(mut parent) = watch.end() {
-                ending.extend(std::mem::take(&mut parent.parents));
+                ending.extend(parent.take_parents());
             }
         }
     }
@@ -154,31 +172,29 @@ impl CancelToken {
         let inherited = parents.iter().filter_map(|parent| parent.node.deadline);
         let deadline = inherited.chain(deadline).min();
         if parents.is_empty() {
-            let node = Arc::new(Node {
-                fired: AtomicBool::new(false),
-                deadline,
-                watchers: Mutex::default(),
-                parents: Box::default(),
-            });
+            let node = Arc::new(Node::new(deadline, None));
             return CancelToken { node };
         }
-        let node = Arc::new_cyclic(|child| Node {
-            fired: AtomicBool::new(false),
-            deadline,
-            watchers: Mutex::default(),
-            parents: parents
-                .iter()
-                .map(|parent| parent.register(Watcher::Child(Weak::clone(child))))
-                .collect(),
+        let node = Arc::new_cyclic(|child| {
+            let register =
+                |parent: &&CancelToken| parent.register(Watcher::Child(Weak::clone(child)));
+            let parents = Parents(parents.iter().map(register).collect());
+            Node::new(deadline, Some(Box::new(parents)))
         });
         // A parent that fired before the registration told nobody; one that fires now finds this
         // node complete, or is seen to have fired.
         fence(SeqCst);
-        let parents = node.parents.iter().filter_map(|watch| watch.node.as_ref());
-        if parents.into_iter().any(|parent| parent.fired.load(SeqCst)) {
+        let parents = node.parents.iter().flat_map(|parents| &parents.0);
+        let mut parents = parents.filter_map(|watch| watch.node.as_ref());
+        if parents.any(|parent| parent.fired.load(SeqCst)) {
             node.fired.store(true, SeqCst);
         }
         CancelToken { node }
+    }
+
+    /// Does nobody else hold it, and has it never fired?
+    pub(crate) fn is_unused(&mut self) -> bool {
+        Arc::get_mut(&mut self.node).is_some_and(|node| !*node.fired.get_mut())
     }
 
     /// Fires the token and its children, and wakes those who wait. Again: harmless.
@@ -191,12 +207,11 @@ impl CancelToken {
                 if node.fired.swap(true, SeqCst) {
                     continue;
                 }
-                (watchers.first.take(), std::mem::take(&mut watchers.more))
+                watchers.take()
             };
             fence(SeqCst);
-            let (first, more) = watchers;
-            let more = more.into_iter().flat_map(|more| *more);
-            for (_, watcher) in first.into_iter().chain(more) {
+            let Some(watchers) = watchers else { continue };
+            for (_, watcher) in watchers.first.into_iter().chain(watchers.more) {
                 match watcher {
                     Watcher::Child(child) => firing.extend(child.upgrade()),
                     Watcher::Waiter(waiter) => waiter.wake(),
@@ -261,7 +276,7 @@ impl CancelToken {
         let mut watchers = self.node.watchers.lock();
         // `fired` is set under this lock: a watcher is either told or sees it.
         let fired = self.node.fired.load(SeqCst);
-        let key = (!fired).then(|| watchers.insert(watcher));
+        let key = (!fired).then(|| watchers.get_or_insert_default().insert(watcher));
         Watch {
             node: Some(Arc::clone(&self.node)),
             key,

@@ -110,7 +110,7 @@ impl<E> JobError<E> {
             job,
             worker: last.map(|last| last.worker),
             cause,
-            tries: last.map_or(0, |last| last.number),
+            tries: last.map_or(0, |last| last.number.get()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! many jobs.
 
 use std::any::Any;
+use std::num::NonZeroU32;
 
 use crate::again::{self, Again, NextTry, Try};
 use crate::blanks::Used;
@@ -13,9 +14,9 @@ use crate::error::{Cause, DetachedError, JobError};
 use crate::idle::Generation;
 use crate::job::{JobId, Outcome};
 use crate::panics;
-use crate::slot::Asked;
+use crate::slot::{Asked, Ended};
 use crate::sync::channel::Sender;
-use crate::ticket::{Body, Form, Ticket, report};
+use crate::ticket::{Body, Form, Load, Rich, Ticket, report};
 use crate::timings::Stamp;
 use crate::worker::WorkerId;
 
@@ -28,6 +29,10 @@ pub(crate) struct Hand<P, O, E> {
     /// `None`: there is no job in hand.
     reply: Option<ReplyTo<P, O, E>>,
     again: Option<Box<Again<P>>>,
+    /// For jobs that have no token, and may get one while they run. Most never need it, and the next
+    /// job can have it.
+    lent: CancelToken,
+    is_lent: bool,
 }
 
 /// The way back for the result of a job that runs.
@@ -63,6 +68,8 @@ impl<P, O, E> Hand<P, O, E> {
             accepted: 0,
             reply: None,
             again: None,
+            lent: CancelToken::new(),
+            is_lent: false,
         }
     }
 
@@ -92,7 +99,7 @@ impl<P, O, E> Hand<P, O, E> {
         &mut self,
         ticket: Ticket<P, O, E>,
         books: &Books,
-        used: &mut Used<'_, Form<P, O, E>>,
+        used: &mut Used<'_, Form<P, E>>,
     ) -> Option<(P, Option<CancelToken>)> {
         if let Some(fired) = ticket.token().and_then(CancelToken::fired_by) {
             ticket.refuse(fired.into(), books);
@@ -102,41 +109,48 @@ impl<P, O, E> Hand<P, O, E> {
         self.generation = ticket.generation();
         self.accepted = ticket.order();
         match ticket {
-            Ticket::Plain(asked) => {
+            Ticket::Detached(mut form) => {
+                self.id = form.id;
+                self.this.number = NonZeroU32::MIN;
+                let load = form.take_load()?;
+                used.keep(form);
+                Some((self.take_detached(load), None))
+            }
+            Ticket::Awaited(asked) => {
                 self.id = asked.id();
-                self.this.number = 1;
+                self.this.number = NonZeroU32::MIN;
                 self.take_awaited(asked, books)
             }
-            Ticket::Written(form) => self.take_written(form, books, used),
+            Ticket::Rich(rich) => self.take_rich(*rich, books),
         }
     }
 
-    #[inline]
-    fn take_written(
+    #[cold]
+    fn take_rich(
         &mut self,
-        mut form: Box<Form<P, O, E>>,
+        rich: Rich<P, O, E>,
         books: &Books,
-        used: &mut Used<'_, Form<P, O, E>>,
     ) -> Option<(P, Option<CancelToken>)> {
-        self.id = form.id();
-        self.this.number = form.last_try().map_or(1, |last| last.number + 1);
-        let mark = form.mark();
-        let body = form.take_body()?;
-        let (token, again) = form.take_extras();
-        used.keep(form);
-        let taken = match body {
-            Body::Detached { payload, errors } => {
-                self.reply = Some(ReplyTo::Errors(errors));
-                (payload, token)
-            }
+        let (heading, body) = rich.into_parts();
+        self.id = heading.id;
+        let last = heading.last_try();
+        self.this.number = last.map_or(NonZeroU32::MIN, |last| last.number.saturating_add(1));
+        let (payload, token) = match body? {
+            Body::Detached(load) => (self.take_detached(load), heading.token),
             Body::Awaited(asked) => self.take_awaited(asked, books)?,
             Body::Chunk(_) => unreachable!("a chunk is run as such"),
         };
-        self.again = again;
+        self.again = heading.again;
         if let Some(again) = &mut self.again {
-            again.begin(self.this, &taken.0, mark, taken.1.as_ref());
+            again.begin(self.this, &payload, heading.mark, token.as_ref());
         }
-        Some(taken)
+        Some((payload, token))
+    }
+
+    #[inline]
+    fn take_detached(&mut self, load: Load<P, E>) -> P {
+        self.reply = Some(ReplyTo::Errors(load.errors));
+        load.payload
     }
 
     #[inline]
@@ -145,14 +159,32 @@ impl<P, O, E> Hand<P, O, E> {
         asked: Asked<P, O, E>,
         books: &Books,
     ) -> Option<(P, Option<CancelToken>)> {
-        let Some(payload) = asked.begin(self.this) else {
+        let begun = if asked.has_handle() {
+            asked.begin_with_handle(self.this, &self.lent)
+        } else {
+            asked
+                .begin(self.this)
+                .map(|payload| (payload, asked.token().cloned()))
+        };
+        let Some((payload, mut token)) = begun else {
             panics::discard("job", asked);
             books.census.ended_unworked(self.generation, 1);
             return None;
         };
-        let token = asked.token().cloned();
+        if token.is_none() && asked.has_handle() {
+            self.is_lent = true;
+            token = Some(self.lent.clone());
+        }
         self.reply = Some(ReplyTo::Slot(asked));
         Some((payload, token))
+    }
+
+    /// The job has let go of a token that it was lent, or somebody keeps it.
+    #[inline]
+    fn take_back_lent(&mut self) {
+        if std::mem::take(&mut self.is_lent) && !self.lent.is_unused() {
+            self.lent = CancelToken::new();
+        }
     }
 
     /// A further try, if one follows this outcome: then there is nothing to be answered.
@@ -176,7 +208,7 @@ impl<P, O, E> Hand<P, O, E> {
         books: &Books,
         busy: impl FnOnce(),
     ) -> Option<Sender<DetachedError<E>>> {
-        let result = match ran {
+        let result: Ended<O, E> = match ran {
             Ran::Returned(Ok(output)) => Ok(output),
             Ran::Returned(Err(error)) => Err(self.error(Cause::Worker(error))),
             Ran::Panicked(panic) => Err(self.error(Cause::Panicked(panics::message(panic)))),
@@ -187,11 +219,12 @@ impl<P, O, E> Hand<P, O, E> {
                 Some(errors)
             }
             (ReplyTo::Errors(errors), Err(error)) => {
-                report(self.id, error, errors, Some(books));
+                report(self.id, *error, errors, Some(books));
                 None
             }
             (ReplyTo::Slot(asked), result) => {
                 let unwanted = asked.finish(result);
+                self.take_back_lent();
                 // Its caller may be gone and leave it the last owner.
                 if unwanted.is_some() || asked.is_last() {
                     busy();
@@ -204,7 +237,7 @@ impl<P, O, E> Hand<P, O, E> {
     }
 
     #[cold]
-    fn error(&self, cause: Cause<E>) -> JobError<E> {
-        JobError::new(self.id, Some(self.this), cause)
+    fn error(&self, cause: Cause<E>) -> Box<JobError<E>> {
+        Box::new(JobError::new(self.id, Some(self.this), cause))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::cancel::CancelToken;
+use crate::cancel::{CancelToken, Fired};
 use crate::error::{Reason, SubmitError};
 use crate::job::JobId;
 use crate::panics;
@@ -29,9 +29,7 @@ use crate::sync::Arc;
 /// ```
 #[must_use = "dropping the handle drops the job's result; see `detach_submit`"]
 pub struct JobHandle<P, O, E> {
-    pub(crate) id: JobId,
     pub(crate) slot: Arc<Slot<P, O, E>>,
-    pub(crate) token: CancelToken,
     pub(crate) shared: Arc<Shared<P, O, E>>,
     pub(crate) taken: bool,
 }
@@ -39,13 +37,13 @@ pub struct JobHandle<P, O, E> {
 impl<P, O, E> JobHandle<P, O, E> {
     /// The job's id.
     pub fn id(&self) -> JobId {
-        self.id
+        self.slot.id()
     }
 
     /// Has the job ended, one way or the other, or is it cancelled or late? Then
     /// [`wait`](Self::wait) does not block.
     pub fn is_done(&self) -> bool {
-        self.slot.is_settled() || self.token.is_cancelled()
+        self.slot.is_settled() || self.fired_by().is_some()
     }
 
     /// Blocks until the job ends, its token fires or its deadline passes.
@@ -72,10 +70,10 @@ impl<P, O, E> JobHandle<P, O, E> {
         if self.taken {
             return None;
         }
-        let reply = match (self.slot.take(), self.token.fired_by()) {
+        let reply = match (self.slot.take(), self.fired_by()) {
             (Some(reply), _) => reply,
             (None, None) => return None,
-            (None, Some(fired)) => self.shared.give_up(self.id, &self.slot, fired.into()),
+            (None, Some(fired)) => self.shared.give_up(self.id(), &self.slot, fired.into()),
         };
         self.taken = true;
         Some(reply)
@@ -87,7 +85,7 @@ impl<P, O, E> JobHandle<P, O, E> {
     pub fn cancel(&self) -> bool {
         // First the job, then the token: else a worker that sees the token could be faster.
         let count = || self.shared.books.refused(Reason::Cancelled);
-        let withdrawn = match self.slot.reject(self.id, Reason::Cancelled, count) {
+        let withdrawn = match self.slot.reject(self.id(), Reason::Cancelled, count) {
             Turned::Not => false,
             Turned::Away => {
                 self.shared.place_to_free();
@@ -100,13 +98,17 @@ impl<P, O, E> JobHandle<P, O, E> {
             }
         };
         let running = !self.slot.is_settled();
-        self.token.cancel();
+        self.slot.own_token().cancel();
         withdrawn || running
     }
 
     /// The job's own token, so that other threads can cancel it: a child of the one it was given.
     pub fn cancel_token(&self) -> CancelToken {
-        self.token.clone()
+        self.slot.own_token()
+    }
+
+    fn fired_by(&self) -> Option<Fired> {
+        self.slot.token().and_then(CancelToken::fired_by)
     }
 
     fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<O, SubmitError<P, E>>> {
@@ -115,7 +117,7 @@ impl<P, O, E> JobHandle<P, O, E> {
         }
         let reply = self
             .shared
-            .await_reply(self.id, &self.slot, Some(&self.token), until)?;
+            .await_reply(self.id(), &self.slot, self.slot.token(), until)?;
         self.taken = true;
         Some(reply)
     }
@@ -124,7 +126,7 @@ impl<P, O, E> JobHandle<P, O, E> {
 impl<P, O, E> fmt::Debug for JobHandle<P, O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobHandle")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("done", &self.is_done())
             .finish_non_exhaustive()
     }

@@ -104,7 +104,7 @@ fn serve<P, O, E, W>(
             seeker.spent.make_way(hand.errors());
             begins(seeker.shared, seeker.seat, hand.id, hand.accepted);
             let tokens = Lent::new(token, closing);
-            let result = worker.run(Job::new(hand.id, hand.this.number, payload, tokens));
+            let result = worker.run(Job::new(hand.id, hand.this.number.get(), payload, tokens));
             end(seeker, hand, Ran::Returned(result));
         }
     }
@@ -198,7 +198,7 @@ pub(crate) struct Seeker<'a, P, O, E> {
     /// The generation of the job that it ended last, if that is not yet told.
     ended: Option<Generation>,
     spent: Spent<E>,
-    used: Used<'a, Form<P, O, E>>,
+    used: Used<'a, Form<P, E>>,
 }
 
 impl<P, O, E> Seeker<'_, P, O, E> {

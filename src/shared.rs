@@ -67,7 +67,7 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) gate: Arc<Gate>,
     pub(crate) ready: Ready<Ticket<P, O, E>>,
     /// What tickets are written on.
-    pub(crate) blanks: Blanks<Form<P, O, E>>,
+    pub(crate) blanks: Blanks<Form<P, E>>,
     /// Chunks of batches that idle workers may join in.
     pub(crate) open: Open<P, O, E>,
     pub(crate) crew: Crew,

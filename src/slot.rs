@@ -7,6 +7,7 @@
 //! "ran" and "given up before it began" happens, and what the caller does not take is dropped once.
 
 use std::ops::Deref;
+use std::sync::OnceLock;
 
 use crate::again::Try;
 use crate::books::Books;
@@ -25,14 +26,19 @@ use crate::ticket::cause_of;
 /// What a caller gets for a job.
 pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
 
+/// What became of a job. Boxed errors: they are rare and wide.
+pub(crate) type Ended<O, E> = Result<O, Box<JobError<E>>>;
+
 pub(crate) struct Slot<P, O, E> {
     number: u64,
     mark: AtomicU64,
     /// The stage is past `Running`: spinning callers look here, and the dispatcher, which skips
     /// jobs whose callers gave up.
     settled: AtomicBool,
-    /// Tells the job, and whoever waits for it, to give up.
-    token: Option<CancelToken>,
+    /// It may get a token later.
+    has_handle: bool,
+    /// Tells the job, and whoever waits for it, to give up. Set once, under the lock of `inner`.
+    token: OnceLock<CancelToken>,
     inner: Mutex<Inner<P, O, E>>,
 }
 
@@ -45,8 +51,9 @@ struct Inner<P, O, E> {
 enum Stage<P, O, E> {
     /// With the try that ended last, if any.
     Queued(P, Option<Try>),
-    Running(Try),
-    Done(Result<O, JobError<E>>),
+    /// Perhaps with a token that its worker has lent it.
+    Running(Try, Option<CancelToken>),
+    Done(Ended<O, E>),
     Back(Rejected<P>),
     Gone,
 }
@@ -112,13 +119,20 @@ pub(crate) enum Turned<P> {
 }
 
 impl<P, O, E> Slot<P, O, E> {
-    /// For the job of this number.
-    pub(crate) fn new(number: u64, mark: Mark, payload: P, token: Option<CancelToken>) -> Self {
+    /// For the job of this number. Without a token, it may get one later if it has a handle.
+    pub(crate) fn new(
+        number: u64,
+        mark: Mark,
+        payload: P,
+        token: Option<CancelToken>,
+        has_handle: bool,
+    ) -> Self {
         Slot {
             number,
             mark: AtomicU64::new(mark.to_bits()),
             settled: AtomicBool::new(false),
-            token,
+            has_handle,
+            token: token.map_or_else(OnceLock::new, OnceLock::from),
             inner: Mutex::new(Inner {
                 stage: Stage::Queued(payload, None),
                 waiter: None,
@@ -142,22 +156,44 @@ impl<P, O, E> Slot<P, O, E> {
 
     #[inline]
     pub(crate) fn token(&self) -> Option<&CancelToken> {
-        self.token.as_ref()
+        self.token.get()
+    }
+
+    /// The job's token: the one that it was given, that its worker has lent it, or a new one.
+    pub(crate) fn own_token(&self) -> CancelToken {
+        let inner = self.inner.lock();
+        let token = self.token.get_or_init(|| match &inner.stage {
+            Stage::Running(_, Some(lent)) => lent.clone(),
+            _ => CancelToken::new(),
+        });
+        token.clone()
     }
 
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Acquire)
     }
 
-    /// A worker begins the job: the payload, unless the caller gave up before.
+    pub(crate) fn has_handle(&self) -> bool {
+        self.has_handle
+    }
+
+    /// A worker begins the job, which has no handle: the payload, unless the caller gave up before.
+    #[inline]
     pub(crate) fn begin(&self, this: Try) -> Option<P> {
+        self.inner.lock().begin(this, None)
+    }
+
+    /// The same for a job that has a handle. If it has no token yet, it is lent the worker's. Then it
+    /// has none of its own in the answer.
+    pub(crate) fn begin_with_handle(
+        &self,
+        this: Try,
+        lent: &CancelToken,
+    ) -> Option<(P, Option<CancelToken>)> {
         let mut inner = self.inner.lock();
-        match std::mem::replace(&mut inner.stage, Stage::Running(this)) {
-            Stage::Queued(payload, _) => Some(payload),
-            other => {
-                inner.stage = other;
-                None
-            }
+        match self.token.get() {
+            None => Some((inner.begin(this, Some(lent.clone()))?, None)),
+            token => Some((inner.begin(this, None)?, token.cloned())),
         }
     }
 
@@ -165,7 +201,7 @@ impl<P, O, E> Slot<P, O, E> {
     pub(crate) fn queue_again(&self, payload: P) -> Result<(), P> {
         let mut inner = self.inner.lock();
         match inner.stage {
-            Stage::Running(last) => {
+            Stage::Running(last, _) => {
                 inner.stage = Stage::Queued(payload, Some(last));
                 Ok(())
             }
@@ -174,9 +210,10 @@ impl<P, O, E> Slot<P, O, E> {
     }
 
     /// The worker ended the job. Gives the result back if nobody wants it.
-    pub(crate) fn finish(&self, result: Result<O, JobError<E>>) -> Option<Result<O, JobError<E>>> {
+    #[inline]
+    pub(crate) fn finish(&self, result: Ended<O, E>) -> Option<Ended<O, E>> {
         self.settle(|stage| match stage {
-            Stage::Running(_) => {
+            Stage::Running(..) => {
                 *stage = Stage::Done(result);
                 Ok(None)
             }
@@ -199,7 +236,8 @@ impl<P, O, E> Slot<P, O, E> {
             }
             Stage::Queued(payload, last) => {
                 count();
-                *stage = Stage::Done(Err(JobError::new(job, last, cause_of(reason))));
+                let error = JobError::new(job, last, cause_of(reason));
+                *stage = Stage::Done(Err(Box::new(error)));
                 Ok(Turned::AfterTries(payload))
             }
             other => {
@@ -253,7 +291,7 @@ impl<P, O, E> Slot<P, O, E> {
                     _ => unreachable!("the stage was just looked at"),
                 }
             }
-            Stage::Running(this) => {
+            Stage::Running(this, _) => {
                 let this = *this;
                 if !only_unstarted {
                     inner.stage = Stage::Gone;
@@ -265,9 +303,22 @@ impl<P, O, E> Slot<P, O, E> {
     }
 }
 
+impl<P, O, E> Inner<P, O, E> {
+    #[inline]
+    fn begin(&mut self, this: Try, lent: Option<CancelToken>) -> Option<P> {
+        if !matches!(self.stage, Stage::Queued(..)) {
+            return None; // without moving the others out and in
+        }
+        match std::mem::replace(&mut self.stage, Stage::Running(this, lent)) {
+            Stage::Queued(payload, _) => Some(payload),
+            _ => None,
+        }
+    }
+}
+
 fn take_from<P, O, E>(stage: &mut Stage<P, O, E>) -> Option<Reply<P, O, E>> {
     match std::mem::replace(stage, Stage::Gone) {
-        Stage::Done(result) => Some(result.map_err(SubmitError::Failed)),
+        Stage::Done(result) => Some(result.map_err(|error| SubmitError::Failed(*error))),
         Stage::Back(rejected) => Some(Err(rejected.into())),
         other => {
             *stage = other;

@@ -14,7 +14,7 @@ use crate::shared::{Patience, Shared};
 use crate::slot::{Asked, Slot};
 use crate::sync::Arc;
 use crate::sync::channel::Sender;
-use crate::ticket::{Body, Heading, Ticket};
+use crate::ticket::{Body, Heading, Load, Ticket};
 
 /// A job on its way, as its submitter keeps it.
 type Sent<P, O, E> = (JobId, Arc<Slot<P, O, E>>);
@@ -148,7 +148,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     pub fn submit(self) -> Result<O, SubmitError<P, E>> {
         let token = self.token();
         let shared = self.shared;
-        let (id, slot) = self.send(token.clone(), Wait::ForRoom)?;
+        let (id, slot) = self.send(token.clone(), Wait::ForRoom, false)?;
         let reply = shared.await_reply(id, &slot, token.as_ref(), None);
         reply.expect("without a time limit there is a reply")
     }
@@ -207,31 +207,35 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     }
 
     fn into_handle(self, wait: Wait) -> Result<JobHandle<P, O, E>, Rejected<P>> {
-        // A token of the job's own, so that the handle can cancel this one job.
+        // A token of the job's own, so that the handle can cancel this one job. A job that was given
+        // none, and has one try, gets it when it is asked for.
         let token = match (&self.token, self.deadline) {
-            (None, None) => CancelToken::new(),
-            (None, Some(at)) => CancelToken::with_deadline(at),
-            (Some(token), None) => token.child(),
-            (Some(token), Some(at)) => token.child_with_deadline(at),
+            (None, None) => self.again.is_some().then(CancelToken::new),
+            (None, Some(at)) => Some(CancelToken::with_deadline(at)),
+            (Some(token), None) => Some(token.child()),
+            (Some(token), Some(at)) => Some(token.child_with_deadline(at)),
         };
         let shared = Arc::clone(self.shared);
-        let (id, slot) = self.send(Some(token.clone()), wait)?;
+        let (_, slot) = self.send(token, wait, true)?;
         Ok(JobHandle {
-            id,
             slot,
-            token,
             shared,
             taken: false,
         })
     }
 
-    fn send(self, token: Option<CancelToken>, wait: Wait) -> Result<Sent<P, O, E>, Rejected<P>> {
+    fn send(
+        self,
+        token: Option<CancelToken>,
+        wait: Wait,
+        has_handle: bool,
+    ) -> Result<Sent<P, O, E>, Rejected<P>> {
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
         let (number, generation) = self.shared.books.census.count_in();
         let id = JobId::new(number);
         let cancellable = self.token.is_some() || self.again.is_some();
         let mark = Mark::new(number, generation, cancellable, self.priority);
-        let slot = Arc::new(Slot::new(number, mark, payload, token.clone()));
+        let slot = Arc::new(Slot::new(number, mark, payload, token.clone(), has_handle));
         let ticket = if cancellable {
             let heading = Heading {
                 id,
@@ -239,10 +243,9 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
                 token: None,
                 again: self.again,
             };
-            let body = Body::Awaited(Asked(Arc::clone(&slot)));
-            Ticket::new(self.shared.blanks.take(), heading, body)
+            Ticket::rich(heading, Body::Awaited(Asked(Arc::clone(&slot))))
         } else {
-            Ticket::plain(Arc::clone(&slot))
+            Ticket::awaited(Arc::clone(&slot))
         };
         self.shared.accept(ticket, wait.patience(token.as_ref()))?;
         Ok((id, slot))
@@ -257,16 +260,24 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let token = self.token();
         let payload = refuse_if_fired(token.as_ref(), self.payload)?;
         let (number, generation) = self.shared.books.census.count_in();
+        let id = JobId::new(id.unwrap_or(number));
         let cancellable = self.token.is_some() || self.again.is_some();
-        let heading = Heading {
-            id: JobId::new(id.unwrap_or(number)),
-            mark: Mark::new(number, generation, cancellable, self.priority),
-            token: token.clone(),
-            again: self.again,
+        let mark = Mark::new(number, generation, cancellable, self.priority);
+        let load = Load {
+            payload,
+            errors: errors.clone(),
         };
-        let errors = errors.clone();
-        let body = Body::Detached { payload, errors };
-        let ticket = Ticket::new(self.shared.blanks.take(), heading, body);
+        let ticket = if cancellable || token.is_some() {
+            let heading = Heading {
+                id,
+                mark,
+                token: token.clone(),
+                again: self.again,
+            };
+            Ticket::rich(heading, Body::Detached(load))
+        } else {
+            Ticket::detached(self.shared.blanks.take(), id, mark, load)
+        };
         self.shared.accept(ticket, wait.patience(token.as_ref()))
     }
 }

@@ -20,65 +20,58 @@ use crate::sync::{Arc, Ordering::SeqCst};
 /// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
 /// away; a ticket that is dropped unanswered answers "closed".
 pub(crate) enum Ticket<P, O, E> {
-    /// A job with nothing but its slot, on which everything is written.
-    Plain(Asked<P, O, E>),
-    Written(Box<Form<P, O, E>>),
+    /// Somebody waits for the job, or may; all that is known of it is written on its slot.
+    Awaited(Asked<P, O, E>),
+    /// Only failures are heard of.
+    Detached(Box<Form<P, E>>),
+    /// Others, and those of both kinds of which there is more to know.
+    Rich(Box<Rich<P, O, E>>),
 }
 
-/// What all other tickets are written on; see [`Blanks`](crate::blanks::Blanks).
-pub(crate) struct Form<P, O, E> {
-    id: JobId,
-    mark: Mark,
-    /// What few jobs have.
-    extras: Option<Box<Extras<P>>>,
+/// What a detached job is written on; see [`Blanks`](crate::blanks::Blanks).
+pub(crate) struct Form<P, E> {
+    pub(crate) id: JobId,
+    pub(crate) mark: Mark,
+    /// `None` once the job is answered.
+    load: Option<Load<P, E>>,
+}
+
+/// A detached job's payload, and where its failure goes.
+pub(crate) struct Load<P, E> {
+    pub(crate) payload: P,
+    pub(crate) errors: Sender<DetachedError<E>>,
+}
+
+/// A job with a token, or with retries; or a chunk.
+pub(crate) struct Rich<P, O, E> {
+    heading: Heading<P>,
+    /// While the job waits, tells the dispatcher that its token fired.
+    watch: Option<Watch>,
     /// `None` once it is answered.
     body: Option<Body<P, O, E>>,
+}
+
+/// What is written on a rich ticket.
+pub(crate) struct Heading<P> {
+    pub(crate) id: JobId,
+    pub(crate) mark: Mark,
+    /// Of a detached job. Others have theirs in the body.
+    pub(crate) token: Option<CancelToken>,
+    pub(crate) again: Option<Box<Again<P>>>,
+}
+
+pub(crate) enum Body<P, O, E> {
+    Awaited(Asked<P, O, E>),
+    Detached(Load<P, E>),
+    /// Several inputs of a batch. There may be several such tickets for one chunk.
+    Chunk(Arc<Chunk<P, O, E>>),
 }
 
 /// What a ticket is for.
 enum Kind<'a, P, O, E> {
     Awaited(&'a Slot<P, O, E>),
+    Detached,
     Chunk(&'a Chunk<P, O, E>),
-    Other,
-}
-
-struct Extras<P> {
-    /// Of a detached job; others have theirs in the body.
-    token: Option<CancelToken>,
-    /// While the job waits, tells the dispatcher that its token fired.
-    watch: Option<Watch>,
-    again: Option<Box<Again<P>>>,
-}
-
-impl<P> Extras<P> {
-    fn none() -> Self {
-        Extras {
-            token: None,
-            watch: None,
-            again: None,
-        }
-    }
-}
-
-pub(crate) enum Body<P, O, E> {
-    /// Somebody waits, or may; the payload lies in the slot, where the caller can take it back.
-    Awaited(Asked<P, O, E>),
-    /// Only failures are heard of.
-    Detached {
-        payload: P,
-        errors: Sender<DetachedError<E>>,
-    },
-    /// Several inputs of a batch. There may be several such tickets for one chunk.
-    Chunk(Arc<Chunk<P, O, E>>),
-}
-
-/// What is written on a ticket.
-pub(crate) struct Heading<P> {
-    pub(crate) id: JobId,
-    pub(crate) mark: Mark,
-    /// Of a detached job.
-    pub(crate) token: Option<CancelToken>,
-    pub(crate) again: Option<Box<Again<P>>>,
 }
 
 /// Whether a job that has not begun still should.
@@ -112,7 +105,7 @@ impl<P, O, E> Fated for Ticket<P, O, E> {
         let gone = match self.kind() {
             Kind::Awaited(slot) => slot.is_settled(),
             Kind::Chunk(chunk) => chunk.left() == 0,
-            Kind::Other => false,
+            Kind::Detached => false,
         };
         if gone {
             return Fate::Gone;
@@ -144,6 +137,37 @@ pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
 }
 
 impl<P, O, E> Ticket<P, O, E> {
+    #[inline]
+    pub(crate) fn awaited(slot: Arc<Slot<P, O, E>>) -> Self {
+        Ticket::Awaited(Asked(slot))
+    }
+
+    /// A detached job, written on the form, if there is one.
+    #[inline]
+    pub(crate) fn detached(
+        blank: Option<Box<Form<P, E>>>,
+        id: JobId,
+        mark: Mark,
+        load: Load<P, E>,
+    ) -> Self {
+        let Some(mut form) = blank else {
+            let load = Some(load);
+            return Ticket::Detached(Box::new(Form { id, mark, load }));
+        };
+        form.id = id;
+        form.mark = mark;
+        form.load = Some(load);
+        Ticket::Detached(form)
+    }
+
+    pub(crate) fn rich(heading: Heading<P>, body: Body<P, O, E>) -> Self {
+        Ticket::Rich(Box::new(Rich {
+            heading,
+            watch: None,
+            body: Some(body),
+        }))
+    }
+
     /// A chunk on its way to its first worker, or to another one.
     pub(crate) fn chunk(chunk: Arc<Chunk<P, O, E>>) -> Self {
         let heading = Heading {
@@ -152,75 +176,35 @@ impl<P, O, E> Ticket<P, O, E> {
             token: None,
             again: None,
         };
-        Ticket::new(None, heading, Body::Chunk(chunk))
+        Ticket::rich(heading, Body::Chunk(chunk))
     }
 
     /// The chunk, if it is one: to be run by the worker that took the ticket.
     #[inline]
     pub(crate) fn as_chunk(&mut self) -> Option<Arc<Chunk<P, O, E>>> {
-        let Ticket::Written(form) = self else {
+        let Ticket::Rich(rich) = self else {
             return None;
         };
-        if !matches!(form.body, Some(Body::Chunk(_))) {
-            return None; // without moving the others out and in
-        }
-        match form.body.take() {
-            Some(Body::Chunk(chunk)) => Some(chunk),
+        match &rich.body {
+            Some(Body::Chunk(chunk)) => {
+                let chunk = Arc::clone(chunk);
+                rich.body = None;
+                Some(chunk)
+            }
             _ => None,
         }
     }
 
     fn kind(&self) -> Kind<'_, P, O, E> {
         match self {
-            Ticket::Plain(asked) => Kind::Awaited(asked),
-            Ticket::Written(form) => match &form.body {
+            Ticket::Awaited(asked) => Kind::Awaited(asked),
+            Ticket::Detached(_) => Kind::Detached,
+            Ticket::Rich(rich) => match &rich.body {
                 Some(Body::Awaited(asked)) => Kind::Awaited(asked),
                 Some(Body::Chunk(chunk)) => Kind::Chunk(chunk),
-                _ => Kind::Other,
+                _ => Kind::Detached,
             },
         }
-    }
-
-    /// A job of which nothing is known but its slot.
-    #[inline]
-    pub(crate) fn plain(slot: Arc<Slot<P, O, E>>) -> Self {
-        Ticket::Plain(Asked(slot))
-    }
-
-    /// Written on this form, if there is one.
-    #[inline]
-    pub(crate) fn new(
-        blank: Option<Box<Form<P, O, E>>>,
-        heading: Heading<P>,
-        body: Body<P, O, E>,
-    ) -> Self {
-        let Heading {
-            id,
-            mark,
-            token,
-            again,
-        } = heading;
-        let plain = token.is_none() && again.is_none();
-        let extras = (!plain).then(|| {
-            Box::new(Extras {
-                token,
-                watch: None,
-                again,
-            })
-        });
-        let Some(mut form) = blank else {
-            return Ticket::Written(Box::new(Form {
-                id,
-                mark,
-                extras,
-                body: Some(body),
-            }));
-        };
-        form.id = id;
-        form.mark = mark;
-        form.extras = extras;
-        form.body = Some(body);
-        Ticket::Written(form)
     }
 
     /// The job has to wait: from now on the dispatcher is told if its token is cancelled. The token
@@ -228,9 +212,8 @@ impl<P, O, E> Ticket<P, O, E> {
     pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) -> Option<CancelToken> {
         let token = self.token()?.clone();
         let cancellable = self.mark().is_cancellable();
-        if let (true, Ticket::Written(form)) = (cancellable, &mut *self) {
-            let extras = form.extras.get_or_insert_with(|| Box::new(Extras::none()));
-            extras.watch = Some(token.watch(Arc::clone(bell) as Arc<dyn Wake>));
+        if let (true, Ticket::Rich(rich)) = (cancellable, &mut *self) {
+            rich.watch = Some(token.watch(Arc::clone(bell) as Arc<dyn Wake>));
         }
         let may_fire = cancellable || token.deadline().is_some();
         may_fire.then_some(token)
@@ -239,8 +222,18 @@ impl<P, O, E> Ticket<P, O, E> {
     #[inline]
     pub(crate) fn mark(&self) -> Mark {
         match self {
-            Ticket::Plain(asked) => asked.mark(),
-            Ticket::Written(form) => form.mark,
+            Ticket::Awaited(asked) => asked.mark(),
+            Ticket::Detached(form) => form.mark,
+            Ticket::Rich(rich) => rich.heading.mark,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn token(&self) -> Option<&CancelToken> {
+        match self {
+            Ticket::Awaited(asked) => asked.token(),
+            Ticket::Detached(_) => None,
+            Ticket::Rich(rich) => rich.token(),
         }
     }
 
@@ -260,8 +253,9 @@ impl<P, O, E> Ticket<P, O, E> {
             let mut mark = self.mark();
             mark.set_order(timings.begin_wait());
             match self {
-                Ticket::Plain(asked) => asked.set_mark(mark),
-                Ticket::Written(form) => form.mark = mark,
+                Ticket::Awaited(asked) => asked.set_mark(mark),
+                Ticket::Detached(form) => form.mark = mark,
+                Ticket::Rich(rich) => rich.heading.mark = mark,
             }
         }
     }
@@ -282,38 +276,34 @@ impl<P, O, E> Ticket<P, O, E> {
             _ => None,
         };
         match self {
-            Ticket::Plain(asked) => unstarted(&asked),
-            Ticket::Written(mut form) => match form.body.take()? {
+            Ticket::Awaited(asked) => unstarted(&asked),
+            Ticket::Detached(mut form) => Some(form.load.take()?.payload),
+            Ticket::Rich(mut rich) => match rich.body.take()? {
                 Body::Awaited(asked) => unstarted(&asked),
-                Body::Detached { payload, .. } => Some(payload),
+                Body::Detached(load) => Some(load.payload),
                 Body::Chunk(_) => None,
-            },
-        }
-    }
-
-    #[inline]
-    pub(crate) fn token(&self) -> Option<&CancelToken> {
-        match self.kind() {
-            Kind::Awaited(slot) => slot.token(),
-            Kind::Chunk(chunk) => chunk.label().token.as_ref(),
-            Kind::Other => match self {
-                Ticket::Written(form) => form.extras.as_ref()?.token.as_ref(),
-                Ticket::Plain(_) => None,
             },
         }
     }
 
     /// Turns the job away, and says so to its caller. How many jobs was it?
     pub(crate) fn refuse(mut self, reason: Reason, books: &Books) -> usize {
-        let own = self.own_jobs();
+        let (own, generation) = (self.own_jobs(), self.generation());
         let chunk = self.as_chunk().map(|chunk| {
             let refused = chunk.refuse(reason, Some(books));
             panics::discard("chunk", chunk);
             refused
         });
         self.end_wait(books);
-        self.answer_refused(reason, Some(books));
-        books.census.ended_unworked(self.generation(), own);
+        match self {
+            Ticket::Awaited(asked) => {
+                asked.refuse(asked.id(), reason, Some(books));
+                panics::discard("job", asked);
+            }
+            Ticket::Detached(mut form) => form.answer_refused(reason, Some(books)),
+            Ticket::Rich(mut rich) => rich.answer_refused(reason, Some(books)),
+        }
+        books.census.ended_unworked(generation, own);
         chunk.unwrap_or(1)
     }
 
@@ -328,8 +318,9 @@ impl<P, O, E> Ticket<P, O, E> {
         let generation = self.generation();
         self.end_wait(books);
         match self {
-            Ticket::Plain(asked) => panics::discard("job", asked),
-            Ticket::Written(mut form) => panics::discard("job", form.body.take()),
+            Ticket::Awaited(asked) => panics::discard("job", asked),
+            Ticket::Detached(mut form) => panics::discard("job", form.load.take()),
+            Ticket::Rich(mut rich) => panics::discard("job", rich.body.take()),
         }
         books.census.ended_unworked(generation, own);
     }
@@ -348,58 +339,65 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 }
 
-impl<P, O, E> Ticket<P, O, E> {
+impl<P, E> Form<P, E> {
+    /// What a worker that begins the job needs of it.
+    #[inline]
+    pub(crate) fn take_load(&mut self) -> Option<Load<P, E>> {
+        self.load.take()
+    }
+
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
-        match self {
-            Ticket::Plain(asked) => asked.refuse(asked.id(), reason, books),
-            Ticket::Written(form) => form.answer_refused(reason, books),
+        if let Some(load) = self.load.take() {
+            load.refuse(self.id, None, reason, books);
         }
     }
 }
 
-impl<P, O, E> Form<P, O, E> {
-    pub(crate) fn id(&self) -> JobId {
-        self.id
+impl<P, E> Load<P, E> {
+    fn refuse(self, id: JobId, last: Option<Try>, reason: Reason, books: Option<&Books>) {
+        // Counted before the caller can know.
+        books.iter().for_each(|books| books.refused(reason));
+        let error = JobError::new(id, last, cause_of(reason));
+        report(id, error, self.errors, books);
+        panics::discard("payload", self.payload);
+    }
+}
+
+impl<P, O, E> Rich<P, O, E> {
+    /// Takes it apart: the heading, and what it is for, unless that was taken before.
+    pub(crate) fn into_parts(mut self) -> (Heading<P>, Option<Body<P, O, E>>) {
+        let Heading {
+            id,
+            mark,
+            ref mut token,
+            ref mut again,
+        } = self.heading;
+        let heading = Heading {
+            id,
+            mark,
+            token: token.take(),
+            again: again.take(),
+        };
+        (heading, self.body.take())
     }
 
-    pub(crate) fn mark(&self) -> Mark {
-        self.mark
-    }
-
-    /// What a worker that begins the job needs of it: a part at a time, for to move it as a whole costs
-    /// more than all the rest.
-    #[inline]
-    pub(crate) fn take_body(&mut self) -> Option<Body<P, O, E>> {
-        self.body.take()
-    }
-
-    /// The token of a detached job, and what follows a try that failed.
-    #[inline]
-    pub(crate) fn take_extras(&mut self) -> (Option<CancelToken>, Option<Box<Again<P>>>) {
-        match self.extras.take() {
-            None => (None, None),
-            Some(extras) => (extras.token, extras.again),
+    fn token(&self) -> Option<&CancelToken> {
+        match &self.body {
+            Some(Body::Awaited(asked)) => asked.token(),
+            Some(Body::Chunk(chunk)) => chunk.label().token.as_ref(),
+            _ => self.heading.token.as_ref(),
         }
     }
 
-    /// The try that ended last.
-    pub(crate) fn last_try(&self) -> Option<Try> {
-        self.extras.as_ref()?.again.as_ref()?.last
-    }
-
     fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
+        let id = self.heading.id;
         match self.body.take() {
             None => {}
             Some(Body::Awaited(asked)) => {
-                asked.refuse(self.id, reason, books);
+                asked.refuse(id, reason, books);
                 panics::discard("job", asked);
             }
-            Some(Body::Detached { payload, errors }) => {
-                books.iter().for_each(|books| books.refused(reason));
-                let error = JobError::new(self.id, self.last_try(), cause_of(reason));
-                report(self.id, error, errors, books);
-                panics::discard("payload", payload);
-            }
+            Some(Body::Detached(load)) => load.refuse(id, self.heading.last_try(), reason, books),
             Some(Body::Chunk(chunk)) => {
                 chunk.refuse(reason, books);
             }
@@ -407,7 +405,23 @@ impl<P, O, E> Form<P, O, E> {
     }
 }
 
-impl<P, O, E> Drop for Form<P, O, E> {
+impl<P> Heading<P> {
+    /// The try that ended last.
+    pub(crate) fn last_try(&self) -> Option<Try> {
+        self.again.as_ref()?.last
+    }
+}
+
+impl<P, E> Drop for Form<P, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.load.is_some() {
+            self.answer_refused(Reason::Closed, None);
+        }
+    }
+}
+
+impl<P, O, E> Drop for Rich<P, O, E> {
     fn drop(&mut self) {
         if self.body.is_some() {
             self.answer_refused(Reason::Closed, None);
@@ -440,10 +454,10 @@ pub(crate) fn report<E>(
 mod tests {
     use super::*;
 
-    /// With what the allocator adds, a small job is one cache line.
+    /// With what the allocator adds, a small job is less than a cache line.
     #[test]
     fn a_form_is_small() {
-        assert!(size_of::<Form<[u64; 2], u64, u64>>() <= 56);
+        assert!(size_of::<Form<[u64; 2], u64>>() <= 48);
         assert_eq!(size_of::<Ticket<u64, u64, u64>>(), 16);
     }
 }
