@@ -335,9 +335,11 @@ impl<P, O, E> Shared<P, O, E> {
         if self.place() == Some(Place::Dispatcher) {
             return self.await_on_dispatcher(id, slot, until);
         }
-        let mut spin = Spin::default();
+        let mut spin = Spin::of_caller();
         loop {
-            if let Some(reply) = slot.take() {
+            if !spin.is_early()
+                && let Some(reply) = slot.take()
+            {
                 spin.found();
                 if reply.is_ok() {
                     self.ready.know_out(id.get());

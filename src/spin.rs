@@ -20,6 +20,8 @@ const SEARCH: Duration = Duration::from_micros(100);
 thread_local! {
     /// Waits in a row of this thread that ended while its core was given away.
     static ENDED_AWAY: Cell<u32> = const { Cell::new(0) };
+    /// After so many turns its last waits ended.
+    static USUAL: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Counts the turns of one spin.
@@ -27,9 +29,27 @@ thread_local! {
 pub(crate) struct Spin {
     turns: u32,
     until: Option<Instant>,
+    /// For so many turns it is too early to look.
+    early: u32,
 }
 
 impl Spin {
+    /// For a caller that waits for an answer, and had others before. It does not look for most of the time
+    /// that those took: each look takes the answer's cache line from the worker that writes there.
+    pub(crate) fn of_caller() -> Self {
+        let usual = USUAL.try_with(Cell::get).unwrap_or(0);
+        Spin {
+            early: usual - usual / 4,
+            ..Spin::default()
+        }
+    }
+
+    /// Is it too early to look?
+    #[inline]
+    pub(crate) fn is_early(&self) -> bool {
+        self.turns < self.early
+    }
+
     /// Waits a moment, a few microseconds in all. `false` when it is time to sleep.
     ///
     /// Two threads that give one core to each other stay there, even if another core is idle: the
@@ -51,6 +71,8 @@ impl Spin {
 
     /// What the caller waited for is there.
     pub(crate) fn found(&self) {
+        let usual = self.turns.min(RELAX_TURNS);
+        let _ = USUAL.try_with(|turns| turns.set(usual));
         if self.turns <= RELAX_TURNS {
             self.found_at_once();
         } else {
