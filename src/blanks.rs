@@ -62,9 +62,17 @@ impl<T> Blanks<T> {
         }
     }
 
-    /// A blank form, if there is one.
+    /// A blank form: one that was used before, if there is any.
     #[inline]
-    pub(crate) fn take(&self) -> Option<Box<T>> {
+    pub(crate) fn take(&self) -> Box<T>
+    where
+        T: Default,
+    {
+        self.take_used().unwrap_or_default()
+    }
+
+    #[inline]
+    fn take_used(&self) -> Option<Box<T>> {
         let mut shelf = self.shelves[my_shelf()].0.lock();
         match shelf.pop() {
             None if self.depot.count.load(Acquire) > 0 => {
@@ -155,9 +163,9 @@ mod tests {
         for form in 0..STACK {
             used.keep(Box::new(form));
         }
-        assert_eq!(blanks.take(), None, "the worker has them");
+        assert_eq!(blanks.take_used(), None, "the worker has them");
         used.keep(Box::new(STACK));
-        let back: Vec<_> = std::iter::from_fn(|| blanks.take()).collect();
+        let back: Vec<_> = std::iter::from_fn(|| blanks.take_used()).collect();
         let forms: Vec<_> = (0..STACK).rev().map(Box::new).collect();
         assert_eq!(back, forms, "each once");
     }
@@ -169,7 +177,7 @@ mod tests {
         for form in 0..2 * STACKS * STACK {
             used.keep(Box::new(form));
         }
-        let back = std::iter::from_fn(|| blanks.take()).count();
+        let back = std::iter::from_fn(|| blanks.take_used()).count();
         assert_eq!(back, STACKS * STACK);
     }
 }

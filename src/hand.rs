@@ -29,6 +29,8 @@ pub(crate) struct Hand<P, O, E> {
     /// `None`: there is no job in hand.
     reply: Option<ReplyTo<P, O, E>>,
     again: Option<Box<Again<P>>>,
+    /// The job's token, until it is handed on.
+    token: Option<CancelToken>,
     /// For jobs that have no token, and may get one while they run. Most never need it, and the next
     /// job can have it.
     lent: CancelToken,
@@ -68,6 +70,7 @@ impl<P, O, E> Hand<P, O, E> {
             accepted: 0,
             reply: None,
             again: None,
+            token: None,
             lent: CancelToken::new(),
             is_lent: false,
         }
@@ -93,14 +96,14 @@ impl<P, O, E> Hand<P, O, E> {
         }
     }
 
-    /// Takes a job in hand, unless it is too late: then it is answered. Its payload and its token.
+    /// Takes a job in hand, unless it is too late: then it is answered. Its payload.
     #[inline]
     pub(crate) fn take(
         &mut self,
         ticket: Ticket<P, O, E>,
         books: &Books,
         used: &mut Used<'_, Form<P, E>>,
-    ) -> Option<(P, Option<CancelToken>)> {
+    ) -> Option<P> {
         if let Some(fired) = ticket.token().and_then(CancelToken::fired_by) {
             ticket.refuse(fired.into(), books);
             return None;
@@ -114,7 +117,7 @@ impl<P, O, E> Hand<P, O, E> {
                 self.this.number = NonZeroU32::MIN;
                 let load = form.take_load()?;
                 used.keep(form);
-                Some((self.take_detached(load), None))
+                Some(self.take_detached(load))
             }
             Ticket::Awaited(asked) => {
                 self.id = asked.id();
@@ -126,57 +129,69 @@ impl<P, O, E> Hand<P, O, E> {
     }
 
     #[cold]
-    fn take_rich(
-        &mut self,
-        rich: Rich<P, O, E>,
-        books: &Books,
-    ) -> Option<(P, Option<CancelToken>)> {
+    fn take_rich(&mut self, rich: Rich<P, O, E>, books: &Books) -> Option<P> {
         let (heading, body) = rich.into_parts();
         self.id = heading.id;
         let last = heading.last_try();
         self.this.number = last.map_or(NonZeroU32::MIN, |last| last.number.saturating_add(1));
-        let (payload, token) = match body? {
-            Body::Detached(load) => (self.take_detached(load), heading.token),
+        let payload = match body? {
+            Body::Detached(load) => {
+                self.token = heading.token;
+                self.take_detached(load)
+            }
             Body::Awaited(asked) => self.take_awaited(asked, books)?,
             Body::Chunk(_) => unreachable!("a chunk is run as such"),
         };
         self.again = heading.again;
         if let Some(again) = &mut self.again {
-            again.begin(self.this, &payload, heading.mark, token.as_ref());
+            again.begin(self.this, &payload, heading.mark, self.token.as_ref());
         }
-        Some((payload, token))
+        Some(payload)
     }
 
     #[inline]
     fn take_detached(&mut self, load: Load<P, E>) -> P {
-        self.reply = Some(ReplyTo::Errors(load.errors));
+        self.owe(ReplyTo::Errors(load.errors));
         load.payload
     }
 
     #[inline]
-    fn take_awaited(
-        &mut self,
-        asked: Asked<P, O, E>,
-        books: &Books,
-    ) -> Option<(P, Option<CancelToken>)> {
-        let begun = if asked.has_handle() {
-            asked.begin_with_handle(self.this, &self.lent)
+    fn take_awaited(&mut self, asked: Asked<P, O, E>, books: &Books) -> Option<P> {
+        let payload = if asked.has_handle() {
+            self.begin_with_handle(&asked)
         } else {
-            asked
-                .begin(self.this)
-                .map(|payload| (payload, asked.token().cloned()))
+            self.token = asked.token().cloned();
+            asked.begin(self.this)
         };
-        let Some((payload, mut token)) = begun else {
+        if payload.is_some() {
+            self.owe(ReplyTo::Slot(asked));
+        } else {
+            self.token = None;
             panics::discard("job", asked);
             books.census.ended_unworked(self.generation, 1);
-            return None;
-        };
-        if token.is_none() && asked.has_handle() {
-            self.is_lent = true;
-            token = Some(self.lent.clone());
         }
-        self.reply = Some(ReplyTo::Slot(asked));
-        Some((payload, token))
+        payload
+    }
+
+    #[inline]
+    fn begin_with_handle(&mut self, asked: &Asked<P, O, E>) -> Option<P> {
+        let (payload, token) = asked.begin_with_handle(self.this, &self.lent)?;
+        self.is_lent = token.is_none();
+        self.token = token.or_else(|| Some(self.lent.clone()));
+        Some(payload)
+    }
+
+    #[inline]
+    fn owe(&mut self, reply: ReplyTo<P, O, E>) {
+        let before = self.reply.replace(reply);
+        debug_assert!(before.is_none(), "the one before was answered");
+        std::mem::forget(before); // which looks whether there is something to be dropped
+    }
+
+    /// The token of the job in hand, once.
+    #[inline]
+    pub(crate) fn take_token(&mut self) -> Option<CancelToken> {
+        self.token.take()
     }
 
     /// The job has let go of a token that it was lent, or somebody keeps it.

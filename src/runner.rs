@@ -100,10 +100,10 @@ fn serve<P, O, E, W>(
         }
         seeker.ended = Some(ticket.generation());
         // Without a payload it was cancelled, late, or taken back, and has its answer.
-        if let Some((payload, token)) = hand.take(ticket, &seeker.shared.books, &mut seeker.used) {
+        if let Some(payload) = hand.take(ticket, &seeker.shared.books, &mut seeker.used) {
             seeker.spent.make_way(hand.errors());
             begins(seeker.shared, seeker.seat, hand.id, hand.accepted);
-            let tokens = Lent::new(token, closing);
+            let tokens = Lent::new(hand.take_token(), closing);
             let result = worker.run(Job::new(hand.id, hand.this.number.get(), payload, tokens));
             end(seeker, hand, Ran::Returned(result));
         }

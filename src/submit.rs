@@ -263,10 +263,6 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         let id = JobId::new(id.unwrap_or(number));
         let cancellable = self.token.is_some() || self.again.is_some();
         let mark = Mark::new(number, generation, cancellable, self.priority);
-        let load = Load {
-            payload,
-            errors: errors.clone(),
-        };
         let ticket = if cancellable || token.is_some() {
             let heading = Heading {
                 id,
@@ -274,9 +270,11 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
                 token: token.clone(),
                 again: self.again,
             };
-            Ticket::rich(heading, Body::Detached(load))
+            let errors = errors.clone();
+            Ticket::rich(heading, Body::Detached(Load { payload, errors }))
         } else {
-            Ticket::detached(self.shared.blanks.take(), id, mark, load)
+            let form = self.shared.blanks.take();
+            Ticket::detached(form, id, mark, payload, errors.clone())
         };
         self.shared.accept(ticket, wait.patience(token.as_ref()))
     }

@@ -142,21 +142,20 @@ impl<P, O, E> Ticket<P, O, E> {
         Ticket::Awaited(Asked(slot))
     }
 
-    /// A detached job, written on the form, if there is one.
+    /// A detached job, written on this form.
     #[inline]
     pub(crate) fn detached(
-        blank: Option<Box<Form<P, E>>>,
+        mut form: Box<Form<P, E>>,
         id: JobId,
         mark: Mark,
-        load: Load<P, E>,
+        payload: P,
+        errors: Sender<DetachedError<E>>,
     ) -> Self {
-        let Some(mut form) = blank else {
-            let load = Some(load);
-            return Ticket::Detached(Box::new(Form { id, mark, load }));
-        };
         form.id = id;
         form.mark = mark;
-        form.load = Some(load);
+        let before = form.load.replace(Load { payload, errors });
+        debug_assert!(before.is_none(), "the form was blank");
+        std::mem::forget(before); // which looks whether there is something to be dropped
         Ticket::Detached(form)
     }
 
@@ -335,6 +334,17 @@ impl<P, O, E> Ticket<P, O, E> {
                 self.refuse(reason, books);
             }
             None => self.forget(books),
+        }
+    }
+}
+
+impl<P, E> Default for Form<P, E> {
+    /// A blank one.
+    fn default() -> Self {
+        Form {
+            id: JobId::new(0),
+            mark: Mark::from_bits(0),
+            load: None,
         }
     }
 }
