@@ -11,6 +11,7 @@
 //! | searches → runs | the worker that found a job | `stop_search`: leaves the count, then wakes another if more is ready |
 //! | runs or searches → sleeps | the worker | under the lock: onto the stack, counts changed, *then* looks once more |
 //! | sleeps → searches | whoever releases a job and sees nobody search | under the lock: off the stack, counts changed, then unparked |
+//! | sleeps → searches | whoever releases a job and sees fewer search than jobs are ready | the same |
 //! | sleeps → searches | a worker that runs, if many jobs are ready though somebody searches | the same |
 //! | sleeps → searches | the worker itself, if that last look found something | under the lock |
 //!
@@ -21,10 +22,17 @@
 //! job (and wakes another if more is there), or as it lies down (and stays up). If it reads "nobody
 //! searches, one sleeps", it wakes that one, as a searcher. If nobody searches or sleeps, every
 //! worker runs and looks again before it lies down. All these reads and writes are in one total
-//! order (`SeqCst`, with a fence after the job is put in).
+//! order (`SeqCst`, with a fence after the job is put in). To wake more than these can do no harm: who
+//! is woken searches, and looks as it stops.
+//!
+//! How long a worker searches before it lies down is a matter of speed only, and so is what the crew
+//! learns for that ([`Outlook`]) from the workers that it wakes.
 //!
 //! Last in, first out: the worker that lay down last is woken first, its caches still warm.
 
+use std::time::Instant;
+
+use crate::outlook::Outlook;
 use crate::park::Wake;
 use crate::seat::Seat;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
@@ -38,7 +46,6 @@ const MOST: u64 = 4;
 /// Who searches and who sleeps.
 #[derive(Default)]
 pub(crate) struct Crew {
-    /// `searching << 32 | sleeping`.
     word: Word,
     sleepers: Mutex<Sleepers>,
 }
@@ -49,13 +56,18 @@ struct Sleepers {
     stack: Vec<Arc<Seat>>,
     /// So few were on it at some time since they were counted anew.
     least: usize,
+    /// When the last that searched in vain began to, if none was taken off since.
+    vain: Option<Instant>,
 }
 
 impl Sleepers {
     /// Takes the one at this place off.
-    fn take(&mut self, place: usize) -> Arc<Seat> {
+    fn take(&mut self, place: usize, outlook: &Outlook) -> Arc<Seat> {
         let seat = self.stack.remove(place);
         self.least = self.least.min(self.stack.len());
+        if let Some(began) = self.vain.take() {
+            outlook.learn(began.elapsed());
+        }
         seat
     }
 }
@@ -63,12 +75,17 @@ impl Sleepers {
 /// On a cache line of its own: every submitter reads it.
 #[derive(Default)]
 #[repr(align(128))]
-struct Word(AtomicU64);
+struct Word {
+    /// `searching << 32 | sleeping`.
+    count: AtomicU64,
+    /// Changes hardly ever while nobody lies down.
+    outlook: Outlook,
+}
 
 impl Crew {
     /// How many sleep, if nobody searches.
     pub(crate) fn sleeping_quietly(&self) -> Option<usize> {
-        let word = self.word.0.load(SeqCst);
+        let word = self.word.count.load(SeqCst);
         (word < SEARCHING).then_some(word as usize)
     }
 
@@ -89,13 +106,18 @@ impl Crew {
         sleepers.stack.first().map(|seat| seat.id())
     }
 
+    /// Shall a search be long?
+    pub(crate) fn outlook(&self) -> &Outlook {
+        &self.word.outlook
+    }
+
     /// The calling worker wants to search. `false`: somebody does already.
     pub(crate) fn try_search(&self) -> bool {
-        let word = self.word.0.load(SeqCst);
+        let word = self.word.count.load(SeqCst);
         word < SEARCHING
             && self
                 .word
-                .0
+                .count
                 .compare_exchange(word, word + SEARCHING, SeqCst, SeqCst)
                 .is_ok()
     }
@@ -103,7 +125,7 @@ impl Crew {
     /// The calling worker searched, and stops: it found a job, or must leave. It looks at the ready
     /// jobs after this call, and calls [`wake_one`](Self::wake_one) if there are any.
     pub(crate) fn stop_search(&self) {
-        let before = self.word.0.fetch_sub(SEARCHING, SeqCst);
+        let before = self.word.count.fetch_sub(SEARCHING, SeqCst);
         debug_assert!(before >= SEARCHING, "nobody searched");
     }
 
@@ -111,9 +133,23 @@ impl Crew {
     /// a sequentially consistent fence lies between the release and this call.
     #[inline]
     pub(crate) fn wake_one(&self) {
-        let word = self.word.0.load(SeqCst);
+        let word = self.word.count.load(SeqCst);
         if word < SEARCHING && word != 0 {
             self.wake_sleeper(1);
+        }
+    }
+
+    /// As [`wake_one`](Self::wake_one). And if more `jobs` are ready than workers search, wakes a
+    /// further one: who was woken to search is on its way up for longer than many a job takes.
+    #[inline]
+    pub(crate) fn wake_for(&self, jobs: impl FnOnce() -> usize) {
+        let word = self.word.count.load(SeqCst);
+        if word.is_multiple_of(SEARCHING) {
+            return; // nobody sleeps
+        }
+        let searching = word / SEARCHING;
+        if searching == 0 || (searching < MOST && jobs() as u64 > searching) {
+            self.wake_sleeper(searching + 1);
         }
     }
 
@@ -122,7 +158,7 @@ impl Crew {
     /// while another core is idle. Wakes a further one.
     #[inline]
     pub(crate) fn help_search(&self) {
-        let word = self.word.0.load(SeqCst);
+        let word = self.word.count.load(SeqCst);
         if word >= SEARCHING && !word.is_multiple_of(SEARCHING) {
             self.wake_sleeper(MOST);
         }
@@ -133,30 +169,38 @@ impl Crew {
     fn wake_sleeper(&self, most: u64) {
         let seat = {
             let mut sleepers = self.sleepers.lock();
-            if self.word.0.load(SeqCst) >= most * SEARCHING {
+            if self.word.count.load(SeqCst) >= most * SEARCHING {
                 return;
             }
             let Some(top) = sleepers.stack.len().checked_sub(1) else {
                 return;
             };
-            let seat = sleepers.take(top);
+            let seat = sleepers.take(top, self.outlook());
             seat.asleep.store(false, SeqCst);
-            self.word.0.fetch_add(SEARCHING - SLEEPING, SeqCst);
+            self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
             seat
         };
         seat.parker.wake();
     }
 
-    /// The calling worker, which searches if `searching`, found nothing and sleeps until it is woken
-    /// or dismissed. `work` tells whether there is something to do after all. Afterwards the worker
-    /// searches.
-    pub(crate) fn sleep(&self, seat: &Arc<Seat>, searching: bool, work: impl Fn() -> bool) {
+    /// The calling worker, which searches if `searching` tells since when, found nothing and sleeps
+    /// until it is woken or dismissed. `work` tells whether there is something to do after all.
+    /// Afterwards the worker searches.
+    pub(crate) fn sleep(
+        &self,
+        seat: &Arc<Seat>,
+        searching: Option<Instant>,
+        work: impl Fn() -> bool,
+    ) {
         {
             let mut sleepers = self.sleepers.lock();
+            sleepers.vain = searching.or(sleepers.vain);
             sleepers.stack.push(Arc::clone(seat));
             seat.asleep.store(true, SeqCst);
-            let change = if searching { SEARCHING } else { 0 };
-            self.word.0.fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
+            let change = if searching.is_some() { SEARCHING } else { 0 };
+            self.word
+                .count
+                .fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
         }
         if work() {
             return self.get_up(seat);
@@ -179,9 +223,9 @@ impl Crew {
             // From the top: those who get up by themselves mostly lay down last.
             let stack = &sleepers.stack;
             let place = stack.iter().rposition(|other| Arc::ptr_eq(other, seat));
-            sleepers.take(place.expect("a sleeper is on the stack"));
+            sleepers.take(place.expect("a sleeper is on the stack"), self.outlook());
             seat.asleep.store(false, SeqCst);
-            self.word.0.fetch_add(SEARCHING - SLEEPING, SeqCst);
+            self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
         }
     }
 }
@@ -189,6 +233,15 @@ impl Crew {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outlook::SEARCH;
+
+    /// A worker that sleeps, without a thread.
+    fn lie_down(crew: &Crew, id: u64) {
+        let seat = Arc::new(Seat::new(WorkerId::new(id), false, false));
+        crew.word.count.fetch_add(SLEEPING, SeqCst);
+        seat.asleep.store(true, SeqCst);
+        crew.sleepers.lock().stack.push(seat);
+    }
 
     #[test]
     fn the_least_that_slept_is_remembered_until_it_is_counted_anew() {
@@ -201,9 +254,9 @@ mod tests {
         assert_eq!(crew.longest_asleep(), Some(WorkerId::new(1)));
         // One lies down, finds something to do after all, and gets up.
         let fourth = Arc::new(Seat::new(WorkerId::new(4), false, false));
-        crew.sleep(&fourth, false, || true);
+        crew.sleep(&fourth, None, || true);
         assert_eq!(crew.least_asleep(), 3);
-        let up = crew.sleepers.lock().take(1);
+        let up = crew.sleepers.lock().take(1, crew.outlook());
         crew.sleepers.lock().stack.push(up);
         assert_eq!(crew.least_asleep(), 2, "one of them was up meanwhile");
         crew.count_asleep_anew();
@@ -211,17 +264,43 @@ mod tests {
     }
 
     #[test]
+    fn more_are_woken_while_fewer_search_than_jobs_are_ready() {
+        let crew = Crew::default();
+        let asleep = || crew.sleepers.lock().stack.len();
+        crew.wake_for(|| unreachable!("nobody sleeps"));
+        (1..=6).for_each(|id| lie_down(&crew, id));
+        crew.wake_for(|| unreachable!("nobody searches"));
+        assert_eq!(asleep(), 5);
+        crew.wake_for(|| 1);
+        assert_eq!(asleep(), 5, "one searches already");
+        for left in [4, 3, 2] {
+            crew.wake_for(|| 6);
+            assert_eq!(asleep(), left);
+        }
+        crew.wake_for(|| unreachable!("enough search, whatever is ready"));
+        assert_eq!(asleep(), 2);
+    }
+
+    #[test]
+    fn the_gap_after_a_vain_search_is_learnt_once() {
+        let crew = Crew::default();
+        let outlook = crew.outlook();
+        let long_ago = Instant::now() - 2 * SEARCH;
+        assert!(outlook.is_bright());
+        // Lies down, finds something to do after all, and gets up.
+        let seat = Arc::new(Seat::new(WorkerId::new(1), false, false));
+        crew.sleep(&seat, None, || true);
+        assert!(outlook.is_bright(), "it had not searched");
+        crew.sleep(&seat, Some(long_ago), || true);
+        assert!(!outlook.is_bright(), "a search would have been too long");
+        assert_eq!(crew.sleepers.lock().vain, None);
+    }
+
+    #[test]
     fn a_search_is_helped_by_some_of_those_that_sleep() {
         let crew = Crew::default();
         let asleep = || crew.sleepers.lock().stack.len();
-        let seat = |id| Arc::new(Seat::new(WorkerId::new(id), false, false));
-        let mut lie_down = |id| {
-            let seat = seat(id);
-            crew.word.0.fetch_add(SLEEPING, SeqCst);
-            seat.asleep.store(true, SeqCst);
-            crew.sleepers.lock().stack.push(seat);
-        };
-        (1..=6).for_each(&mut lie_down);
+        (1..=6).for_each(|id| lie_down(&crew, id));
         crew.help_search();
         assert_eq!(asleep(), 6, "nobody searches who could be helped");
         assert!(crew.try_search());

@@ -111,6 +111,7 @@ mod life;
 mod manager;
 mod mark;
 mod meter;
+mod outlook;
 mod pace;
 mod panics;
 mod park;

@@ -266,6 +266,15 @@ impl<T> Ready<T> {
         (counted - 1).saturating_sub(self.out.0.load(Relaxed))
     }
 
+    /// How many are released, now that the last of so many jobs is. Asks the channel only if it may
+    /// be more than that one.
+    pub(crate) fn after_last(&self, counted: u64) -> usize {
+        match self.before_last(counted) {
+            0 => 1,
+            _ => self.count(counted + 1),
+        }
+    }
+
     fn count(&self, counted: u64) -> usize {
         let released = self.released.1.len();
         self.know_out((counted - 1).saturating_sub(released as u64));
@@ -306,6 +315,22 @@ mod tests {
         assert_eq!(ready.take_usual(), Ok(2));
         ready.know_out(2);
         assert_eq!([submit(), submit()], [true, false]);
+    }
+
+    #[test]
+    fn what_was_taken_is_not_counted_as_released() {
+        let ready = Ready::new();
+        ready.set_depth(4);
+        ready.put(1).expect("a place");
+        assert_eq!(ready.after_last(1), 1);
+        ready.put(2).expect("a place");
+        assert_eq!(ready.after_last(2), 2);
+        assert_eq!(ready.take_usual(), Ok(1));
+        ready.put(3).expect("a place");
+        assert_eq!(ready.after_last(3), 2);
+        assert_eq!((ready.take_usual(), ready.take_usual()), (Ok(2), Ok(3)));
+        assert_eq!(ready.after_last(3), 0, "it is gone already");
+        assert_eq!(ready.before_last(4), 0, "and that is known");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A worker at work: the loop reads like the lifecycle in the docs of [`Worker`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
 
 use crate::batch;
 use crate::blanks::Used;
@@ -240,8 +241,8 @@ impl<P, O, E> Seeker<'_, P, O, E> {
                 self.searching = self.shared.crew.try_search();
                 spin = Spin::default();
             }
-            if !(self.searching && spin.turn_of_searcher()) {
-                self.sleep();
+            if !(self.searching && spin.turn_of_searcher(self.shared.crew.outlook())) {
+                self.sleep(spin.began());
                 spin = Spin::default();
             }
         }
@@ -297,7 +298,9 @@ impl<P, O, E> Seeker<'_, P, O, E> {
         }
     }
 
-    fn sleep(&mut self) {
+    /// Sleeps after a search that began then, if it was long.
+    #[cold]
+    fn sleep(&mut self, began: Option<Instant>) {
         let shared = self.shared;
         // Called when the worker counts as asleep.
         let work = || {
@@ -306,7 +309,9 @@ impl<P, O, E> Seeker<'_, P, O, E> {
             }
             shared.has_work() || self.seat.is_leaving()
         };
-        shared.crew.sleep(self.seat, self.searching, work);
+        let now = Instant::now();
+        let searching = self.searching.then_some(began.unwrap_or(now));
+        shared.crew.sleep(self.seat, searching, work);
         self.searching = true;
     }
 

@@ -226,7 +226,8 @@ impl<P, O, E> Shared<P, O, E> {
     fn short_way(&self, mut ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
         // A low job has no need to hurry, an urgent one has a lane of its own.
         let normal = ticket.priority() == Priority::Normal;
-        if !(normal && self.gate.wide_open() && self.ready.has_room(self.books.census.counted())) {
+        let counted = self.books.census.counted();
+        if !(normal && self.gate.wide_open() && self.ready.has_room(counted)) {
             return Err(ticket);
         }
         ticket.begin_wait(&self.books);
@@ -234,7 +235,7 @@ impl<P, O, E> Shared<P, O, E> {
             ticket.end_wait(&self.books);
         })?;
         fence(SeqCst);
-        self.crew.wake_one();
+        self.crew.wake_for(|| self.ready.after_last(counted));
         if self.gate.turns_away() {
             self.came_too_late();
         }

@@ -1,8 +1,9 @@
 //! A short, bounded spin before a thread goes to sleep.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::outlook::{Outlook, SEARCH};
 use crate::sync::thread;
 
 /// Looks at the start of a spin, with one hint to the processor between two: 20 to 50 ns each, so that
@@ -12,10 +13,6 @@ const RELAX_TURNS: u32 = 62;
 const YIELD_TURNS: u32 = 4;
 /// So many waits in a row may end while the core is given away; see [`Spin::turn`].
 const TOGETHER: u32 = 16;
-/// A worker gives its core away for so long. To sleep and be woken takes some 40 µs on a virtual
-/// machine: a worker that looked for less would sleep again before the caller that it woke can submit
-/// its next job.
-const SEARCH: Duration = Duration::from_micros(100);
 
 thread_local! {
     /// Waits in a row of this thread that ended while its core was given away.
@@ -28,7 +25,8 @@ thread_local! {
 #[derive(Default)]
 pub(crate) struct Spin {
     turns: u32,
-    until: Option<Instant>,
+    /// When a long search began.
+    began: Option<Instant>,
     /// For so many turns it is too early to look.
     early: u32,
 }
@@ -84,19 +82,30 @@ impl Spin {
         let _ = ENDED_AWAY.try_with(|ended| ended.set(0));
     }
 
-    /// The same for the one worker that searches, which goes on for longer. Cores that others want
-    /// are theirs.
-    pub(crate) fn turn_of_searcher(&mut self) -> bool {
+    /// The same for the one worker that searches, which goes on for longer if the outlook is bright.
+    /// Cores that others want are theirs.
+    pub(crate) fn turn_of_searcher(&mut self, outlook: &Outlook) -> bool {
         self.turns += 1;
-        if self.relax() {
-            return true;
+        self.relax() || self.go_on(outlook)
+    }
+
+    #[cold]
+    fn go_on(&mut self, outlook: &Outlook) -> bool {
+        if self.began.is_none() && !outlook.is_bright() {
+            return false;
         }
         thread::yield_now();
         let now = Instant::now();
-        now < *self.until.get_or_insert(now + SEARCH)
+        now < *self.began.get_or_insert(now) + SEARCH
+    }
+
+    /// When a search began that was long.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
     }
 
     /// Is it too early to give the core away?
+    #[inline]
     fn relax(&self) -> bool {
         std::hint::spin_loop();
         self.turns <= RELAX_TURNS
@@ -124,6 +133,23 @@ mod tests {
             assert!(spin.turn());
         }
         spin.found();
+    }
+
+    #[test]
+    fn who_searches_goes_on_for_longer_if_the_outlook_is_bright() {
+        let outlook = Outlook::default();
+        assert!(outlook.is_bright());
+        let search = |outlook: &Outlook| {
+            let mut spin = Spin::default();
+            for _ in 0..RELAX_TURNS {
+                assert!(spin.turn_of_searcher(outlook));
+            }
+            let goes_on = spin.turn_of_searcher(outlook);
+            (goes_on, spin.began().is_some())
+        };
+        assert_eq!(search(&outlook), (true, true));
+        outlook.learn(SEARCH);
+        assert_eq!(search(&outlook), (false, false));
     }
 
     #[test]
