@@ -47,12 +47,12 @@
 //!    order of closing. Its decisions are a pure state machine. While it sleeps, a worker that finds
 //!    few jobs left moves the next ones itself.
 //! 4. **The ready channel** is what the workers take from: about one job per worker if jobs are
-//!    long, more if they are so short that workers would wait for the dispatcher.
+//!    long; if they are short, as many as the workers take in a millisecond.
 //! 5. **The short way**: if nothing waits and the ready channel has room, the submitter puts the job
 //!    there itself. As it does so only if nothing waits, its jobs keep their order.
 //! 6. **The worker** calls the hooks, runs the job, calls the hooks, and *then* replies: who holds a
-//!    result sees settled counters. One idle worker looks for jobs, for a tenth of a millisecond; the
-//!    others sleep, and the last to lie down is woken first.
+//!    result sees settled counters. One idle worker looks for jobs, for a tenth of a millisecond if
+//!    they lately came that soon; the others sleep, and the last to lie down is woken first.
 //! 7. **A batch** goes the same way, some inputs at a time: a *chunk* is one job to all but the worker,
 //!    which takes its inputs one after the other, and shares them with workers that have nothing to do.
 //!    Results lie in the chunk until the iterator takes them.
