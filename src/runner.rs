@@ -82,9 +82,9 @@ where
     W: Worker<P, O, E>,
 {
     if let Some(chunk) = ticket.as_chunk() {
-        ticket.end_wait(&seeker.shared.books);
+        let accepted = ticket.end_wait(&seeker.shared.books);
         seeker.spent.make_way(None);
-        return batch::run(seeker, worker, closing, &chunk, ticket.order());
+        return batch::run(seeker, worker, closing, &chunk, accepted);
     }
     let Seeker { shared, seat, .. } = *seeker;
     let me = seat.id();

@@ -224,20 +224,25 @@ impl<P, O, E> Ticket<P, O, E> {
         self.mark.generation()
     }
 
-    /// The job is accepted. In pools with timings, its stamp takes the place of its number.
+    /// The job is accepted. In pools with timings, what they noted takes the place of its number.
     #[inline]
     pub(crate) fn begin_wait(&mut self, books: &Books) {
         if let Some(timings) = &books.timings {
-            self.mark.set_order(timings.begin_wait());
+            self.mark.set_order(timings.begin_wait(self.order()));
         }
     }
 
-    /// It waits no more.
+    /// It waits no more: when it was accepted, in pools with timings.
     #[inline]
-    pub(crate) fn end_wait(&self, books: &Books) {
-        if let Some(timings) = &books.timings {
-            timings.end_wait(self.order());
-        }
+    pub(crate) fn end_wait(&self, books: &Books) -> Stamp {
+        self.end_wait_by(books, 0)
+    }
+
+    /// The same by the worker of this number, or by anybody for 0.
+    #[inline]
+    fn end_wait_by(&self, books: &Books, worker: u64) -> Stamp {
+        let timings = books.timings.as_ref();
+        timings.map_or(0, |timings| timings.end_wait(self.order(), worker))
     }
 
     /// The job was not accepted: its payload.
@@ -260,7 +265,7 @@ impl<P, O, E> Ticket<P, O, E> {
             self.refuse(fired.into(), books);
             return None;
         }
-        self.end_wait(books);
+        let accepted = self.end_wait_by(books, worker.get());
         let this = Try {
             worker,
             number: self.last_try().map_or(1, |last| last.number + 1),
@@ -284,7 +289,7 @@ impl<P, O, E> Ticket<P, O, E> {
         Some(Begun {
             id: self.id,
             generation: self.generation(),
-            accepted: self.order(),
+            accepted,
             payload,
             token: self.token.take(),
             reply,
