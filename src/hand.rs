@@ -108,9 +108,8 @@ impl<P, O, E> Hand<P, O, E> {
             ticket.refuse(fired.into(), books);
             return None;
         }
-        ticket.end_wait(books);
+        self.accepted = ticket.end_wait_by(books, self.this.worker.get());
         self.generation = ticket.generation();
-        self.accepted = ticket.order();
         match ticket {
             Ticket::Detached(mut form) => {
                 self.id = form.id;

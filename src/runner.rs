@@ -90,9 +90,9 @@ fn serve<P, O, E, W>(
 {
     while let Some(mut ticket) = seeker.next() {
         if let Some(chunk) = ticket.as_chunk() {
-            ticket.end_wait(&seeker.shared.books);
+            let accepted = ticket.end_wait(&seeker.shared.books);
             seeker.spent.make_way(None);
-            let well = batch::run(seeker, worker, closing, &chunk, ticket.order());
+            let well = batch::run(seeker, worker, closing, &chunk, accepted);
             seeker.ended = Some(ticket.generation());
             if !well {
                 return;

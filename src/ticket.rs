@@ -16,6 +16,7 @@ use crate::park::Wake;
 use crate::slot::{Asked, GivenUp, Slot};
 use crate::sync::channel::Sender;
 use crate::sync::{Arc, Ordering::SeqCst};
+use crate::timings::Stamp;
 
 /// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
 /// away; a ticket that is dropped unanswered answers "closed".
@@ -245,12 +246,12 @@ impl<P, O, E> Ticket<P, O, E> {
         self.mark().generation()
     }
 
-    /// The job is accepted. In pools with timings, its stamp takes the place of its number.
+    /// The job is accepted. In pools with timings, what they noted takes the place of its number.
     #[inline]
     pub(crate) fn begin_wait(&mut self, books: &Books) {
         if let Some(timings) = &books.timings {
             let mut mark = self.mark();
-            mark.set_order(timings.begin_wait());
+            mark.set_order(timings.begin_wait(mark.order()));
             match self {
                 Ticket::Awaited(asked) => asked.set_mark(mark),
                 Ticket::Detached(form) => form.mark = mark,
@@ -259,12 +260,17 @@ impl<P, O, E> Ticket<P, O, E> {
         }
     }
 
-    /// It waits no more.
+    /// It waits no more: when it was accepted, in pools with timings.
     #[inline]
-    pub(crate) fn end_wait(&self, books: &Books) {
-        if let Some(timings) = &books.timings {
-            timings.end_wait(self.order());
-        }
+    pub(crate) fn end_wait(&self, books: &Books) -> Stamp {
+        self.end_wait_by(books, 0)
+    }
+
+    /// The same by the worker of this number, or by anybody for 0.
+    #[inline]
+    pub(crate) fn end_wait_by(&self, books: &Books, worker: u64) -> Stamp {
+        let timings = books.timings.as_ref();
+        timings.map_or(0, |timings| timings.end_wait(self.order(), worker))
     }
 
     /// The job was not accepted: its payload.
