@@ -208,7 +208,9 @@ where
         let Some(pace) = self.pace else { return 1 };
         self.patient = pace < CHUNK.as_nanos() as u64;
         let fits = |time: Duration| (time.as_nanos() as u64 / pace.max(1)) as usize;
-        let mut length = fits(CHUNK).min(self.terms.ahead / (2 * workers)).min(MOST);
+        // To the nearest: two jobs that are a little too long are one chunk, not two.
+        let nearest = fits(CHUNK + Duration::from_nanos(pace / 2));
+        let mut length = nearest.min(self.terms.ahead / (2 * workers)).min(MOST);
         if let Some(rest) = self.inputs.size_hint().1 {
             // The last ones small, so that the workers come to the end together.
             length = length.min(fits(CRUMB).max(rest / (2 * workers)));
