@@ -22,7 +22,19 @@ impl Drop for Drops {
 
 fn chunk(inputs: u64, pace: Option<u64>) -> Made {
     let (drops, board) = (Arc::new(Count::new(0)), Arc::new(Board::new()));
-    let payloads = (0..inputs).map(|n| Drops(n, Arc::clone(&drops)));
+    let (chunk, reader) = filled(Load::default(), inputs, pace, &board, &drops);
+    (chunk, reader, board, drops)
+}
+
+/// A chunk in the memory of this empty load.
+fn filled(
+    mut load: Load<Drops, Drops, ()>,
+    inputs: u64,
+    pace: Option<u64>,
+    board: &Arc<Board>,
+    drops: &Arc<Count>,
+) -> (Arc<Numbers>, Reader<Drops, Drops, ()>) {
+    (0..inputs).for_each(|n| load.push(Drops(n, Arc::clone(drops))));
     let label = Label {
         number: 7,
         mark: Mark::new(7, Generation::Even, false, Priority::Normal),
@@ -30,8 +42,7 @@ fn chunk(inputs: u64, pace: Option<u64>) -> Made {
         place: 1,
         pace,
     };
-    let (chunk, reader) = Chunk::new(label, payloads.collect(), Arc::clone(&board));
-    (chunk, reader, board, drops)
+    Chunk::new(label, load, Arc::clone(board))
 }
 
 fn worker(id: u64) -> WorkerId {
@@ -60,12 +71,12 @@ fn claims_are_as_long_as_the_pace_allows() {
         (Some(5_000), 1),
         (Some(1_400), 2),
         (SIXTEEN, 16),
-        (Some(0), 64),
+        (Some(0), 256),
     ];
     for (pace, claimed) in paces {
-        let (chunk, _reader, _, _) = chunk(80, pace);
+        let (chunk, _reader, _, _) = chunk(300, pace);
         let mut claim = chunk.claim(worker(1)).unwrap();
-        assert_eq!(chunk.left(), 80 - claimed as usize);
+        assert_eq!(chunk.left(), 300 - claimed as usize);
         assert_eq!(run(&mut claim), (0..claimed).collect::<Vec<_>>());
     }
 }
@@ -148,12 +159,64 @@ fn each_is_dropped_once_wherever_it_lies() {
 fn payloads_come_back_from_a_chunk_that_was_not_accepted() {
     let (chunk, reader, board, drops) = chunk(5, None);
     let payloads = chunk.take_payloads();
-    assert!(payloads.iter().map(|one| one.0).eq(0..5));
+    assert_eq!(payloads.len(), 5);
     assert_eq!((chunk.left(), chunk.take_payloads().len()), (0, 0));
     drop((chunk, reader));
     assert_eq!((board.finished(), drops.load(SeqCst)), (0, 0));
     drop(payloads);
     assert_eq!(drops.load(SeqCst), 5);
+}
+
+#[test]
+fn a_chunk_leaves_its_memory_when_nothing_is_left_in_it() {
+    let (first, mut reader, board, drops) = chunk(20, SIXTEEN);
+    while let Some(mut claim) = first.claim(worker(1)) {
+        run(&mut claim);
+    }
+    // Out of turn, as results that come as they like.
+    for index in (1..20).chain([0]) {
+        assert!(reader.take(index).is_some() && reader.take(index).is_none());
+    }
+    let memory = first.slots.as_ptr();
+    drop(first);
+    let load = reader
+        .recycle()
+        .expect("all are taken, and nobody else is there");
+    assert!(load.is_empty());
+    assert_eq!(drops.load(SeqCst), 20);
+
+    let (second, mut reader) = filled(load, 20, SIXTEEN, &board, &drops);
+    assert_eq!(second.slots.as_ptr(), memory);
+    assert!(
+        (0..20).all(|index| reader.take(index).is_none()),
+        "old flags"
+    );
+    let mut claim = second.claim(worker(1)).unwrap();
+    assert_eq!(run(&mut claim), (0..16).collect::<Vec<_>>());
+    drop(claim);
+    assert!((0..16).all(|index| reader.take(index).is_some()));
+    drop(second);
+    assert!(reader.recycle().is_none(), "four are left");
+    assert_eq!(drops.load(SeqCst), 40);
+}
+
+#[test]
+fn a_chunk_that_somebody_is_at_keeps_its_memory() {
+    let (chunk, mut reader, _, drops) = chunk(1, None);
+    run(&mut chunk.claim(worker(1)).unwrap());
+    assert!(reader.take(0).is_some() && reader.recycle().is_none());
+    drop(chunk);
+    assert_eq!(drops.load(SeqCst), 1);
+}
+
+#[test]
+fn a_load_drops_what_it_holds() {
+    let (chunk, reader, _, drops) = chunk(3, None);
+    let load = chunk.take_payloads();
+    drop((chunk, reader));
+    assert_eq!(drops.load(SeqCst), 0);
+    drop(load);
+    assert_eq!(drops.load(SeqCst), 3);
 }
 
 /// Workers claim, run some and give back the rest, others refuse, and the reader takes: each input has

@@ -6,7 +6,7 @@ use std::iter::Fuse;
 use std::time::{Duration, Instant};
 
 use crate::batch::board::{ANY, Board, END_OF_SOME};
-use crate::batch::chunk::{Chunk, Label};
+use crate::batch::chunk::{Chunk, Label, Load};
 use crate::batch::line::Line;
 use crate::cancel::{CancelToken, earliest};
 use crate::context::Place;
@@ -14,7 +14,6 @@ use crate::error::Reason;
 use crate::gate::InLine;
 use crate::job::Priority;
 use crate::mark::Mark;
-use crate::panics;
 use crate::park::Wake;
 use crate::shared::{Patience, Shared};
 use crate::spin::Spin;
@@ -24,8 +23,8 @@ use crate::ticket::Ticket;
 /// A chunk shall keep a worker busy for about so long: much longer than it takes to hand it over, and
 /// short beside what anybody notices.
 const CHUNK: Duration = Duration::from_micros(200);
-/// The most inputs of a chunk.
-const MOST: usize = 8192;
+/// The most inputs of a chunk: with all that are on their way, what two cores keep close to them.
+const MOST: usize = 4096;
 /// No worker wants less than this, not even at the end of a batch.
 const CRUMB: Duration = Duration::from_micros(2);
 /// An input that comes slowly is sent off without waiting for more.
@@ -50,7 +49,9 @@ pub(super) struct Feeder<I, P, O, E> {
     terms: Terms,
     inputs: Fuse<I>,
     /// Read, and not yet sent off.
-    held: Vec<P>,
+    held: Load<P, O, E>,
+    /// Memory of chunks that were yielded to the end.
+    spare: Vec<Load<P, O, E>>,
     /// Sent off, and not yet yielded to the end.
     pub(super) lines: VecDeque<Line<P, O, E>>,
     /// Chunks sent off so far.
@@ -71,6 +72,8 @@ pub(super) struct Feeder<I, P, O, E> {
     /// costs more than a short job, and to follow the workers closely would take from them the cache
     /// lines that they write to.
     pub(super) patient: bool,
+    /// Enough is on its way: what it waits for is some chunks away, too far to spin for.
+    resting: bool,
 }
 
 impl<I, P, O, E> Feeder<I, P, O, E>
@@ -88,7 +91,8 @@ where
             board: Arc::new(Board::new()),
             terms,
             inputs: inputs.fuse(),
-            held: Vec::new(),
+            held: Load::default(),
+            spare: Vec::new(),
             lines: VecDeque::new(),
             sent: 0,
             read: 0,
@@ -99,6 +103,7 @@ where
             slow: false,
             ordered,
             patient: false,
+            resting: false,
         }
     }
 
@@ -116,6 +121,7 @@ where
     pub(super) fn feed(&mut self) {
         let workers = self.shared.roster.count().max(1);
         self.board.call_at(usize::MAX);
+        self.resting = false;
         // A chunk may be yielded to the end before it counts as finished.
         while self.lines.is_empty() || self.sent - self.board.finished() < self.enough(workers) {
             if self.slow && self.has_answer() {
@@ -141,12 +147,13 @@ where
         }
         let few = workers + workers / 2;
         self.board.call_at(self.sent.saturating_sub(few));
+        self.resting = self.patient;
     }
 
     /// So many chunks on their way are enough. It is called when one and a half per worker are left:
     /// the more, the more seldom.
     fn enough(&self, workers: usize) -> usize {
-        let each = if self.patient { 4 } else { 2 };
+        let each = if self.patient { 5 } else { 2 };
         each * workers
     }
 
@@ -201,7 +208,9 @@ where
         let Some(pace) = self.pace else { return 1 };
         self.patient = pace < CHUNK.as_nanos() as u64;
         let fits = |time: Duration| (time.as_nanos() as u64 / pace.max(1)) as usize;
-        let mut length = fits(CHUNK).min(self.terms.ahead / (2 * workers)).min(MOST);
+        // To the nearest: two jobs that are a little too long are one chunk, not two.
+        let nearest = fits(CHUNK + Duration::from_nanos(pace / 2));
+        let mut length = nearest.min(self.terms.ahead / (2 * workers)).min(MOST);
         if let Some(rest) = self.inputs.size_hint().1 {
             // The last ones small, so that the workers come to the end together.
             length = length.min(fits(CRUMB).max(rest / (2 * workers)));
@@ -211,8 +220,9 @@ where
 
     /// Sends off what is held. `false` if there is no room now.
     fn send(&mut self) -> bool {
-        let payloads = std::mem::take(&mut self.held);
-        let jobs = payloads.len() as u64;
+        let spare = self.spare.pop().unwrap_or_default();
+        let load = std::mem::replace(&mut self.held, spare);
+        let jobs = load.len() as u64;
         let books = &self.shared.books;
         let (number, generation) = books.census.count_in_many(jobs);
         let label = Label {
@@ -227,7 +237,7 @@ where
             place: self.sent + 1,
             pace: self.pace,
         };
-        let (chunk, reader) = Chunk::new(label, payloads, Arc::clone(&self.board));
+        let (chunk, reader) = Chunk::new(label, load, Arc::clone(&self.board));
         if let Err((mut ticket, reason)) = self.admit(Ticket::chunk(chunk)) {
             books.turned_away(generation, jobs);
             let chunk = ticket.as_chunk().expect("it was made of one");
@@ -262,12 +272,16 @@ where
     /// Takes a chunk off the list if it was yielded to the end.
     pub(super) fn remove_done(&mut self, at: usize) {
         if self.lines.get(at).is_some_and(Line::is_done) {
-            self.lines.remove(at);
+            let load = self.lines.remove(at).and_then(Line::recycle);
+            self.spare.extend(load);
         }
     }
 
     /// Looks for a moment.
     pub(super) fn spin<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> Option<R> {
+        if self.resting {
+            return None;
+        }
         let mut spin = Spin::default();
         loop {
             let found = look(self);
@@ -379,9 +393,7 @@ fn refuse<P, O, E>(shared: &Shared<P, O, E>, chunk: &Chunk<P, O, E>, reason: Rea
 impl<I, P, O, E> Drop for Feeder<I, P, O, E> {
     /// Nobody wants what has not begun.
     fn drop(&mut self) {
-        for payload in std::mem::take(&mut self.held) {
-            panics::discard("payload", payload);
-        }
+        self.held = Load::default();
         for line in &mut self.lines {
             line.chunk().halt();
             refuse(&self.shared, line.chunk(), Reason::Cancelled);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
+use crate::batch::chunk::Outcome;
 use crate::batch::feed::Feeder;
 use crate::batch::line::{Answer, Line};
 
@@ -32,10 +33,11 @@ where
 
     /// The result of the next input. Blocks until it is there, the batch's token fires or its
     /// deadline passes; then the rest is answered so, one error for each input.
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        match look_at_first(&mut self.feeder) {
-            Some(answer) => Some(answer),
+        match self.ready() {
+            Some(Ok(output)) => Some(Ok(output)),
+            Some(Err(error)) => Some(Err(*error)),
             None => self.next_slowly(),
         }
     }
@@ -49,6 +51,14 @@ impl<I, P, O, E> Map<I, P, O, E>
 where
     I: Iterator<Item = P>,
 {
+    #[inline(always)]
+    fn ready(&mut self) -> Option<Outcome<P, O, E>> {
+        let feeder = &mut self.feeder;
+        let result = feeder.lines.front_mut()?.take_ready(feeder.patient)?;
+        feeder.yielded += 1;
+        Some(result)
+    }
+
     #[cold]
     fn next_slowly(&mut self) -> Option<Answer<P, O, E>> {
         loop {
@@ -66,7 +76,6 @@ where
     }
 }
 
-#[inline(always)]
 fn look_at_first<I, P, O, E>(feeder: &mut Feeder<I, P, O, E>) -> Option<Answer<P, O, E>>
 where
     I: Iterator<Item = P>,
@@ -84,10 +93,11 @@ where
 
     /// The next result that is there, and the index of its input, from 0 on. Blocks as
     /// [`Map`] does.
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        match look_around(&mut self.feeder, &mut self.at, Line::take_here) {
-            Some(found) => Some(found),
+        match self.ready() {
+            Some((index, Ok(output))) => Some((index, Ok(output))),
+            Some((index, Err(error))) => Some((index, Err(*error))),
             None => self.next_slowly(),
         }
     }
@@ -101,6 +111,17 @@ impl<I, P, O, E> MapUnordered<I, P, O, E>
 where
     I: Iterator<Item = P>,
 {
+    /// The next result where the last one was found.
+    #[inline(always)]
+    fn ready(&mut self) -> Option<(usize, Outcome<P, O, E>)> {
+        let feeder = &mut self.feeder;
+        let line = feeder.lines.get_mut(self.at)?;
+        let index = line.index();
+        let result = line.take_ready(feeder.patient)?;
+        feeder.yielded += 1;
+        Some((index, result))
+    }
+
     #[cold]
     fn next_slowly(&mut self) -> Option<(usize, Answer<P, O, E>)> {
         let at = &mut self.at;
@@ -131,7 +152,6 @@ where
 
 /// Looks at each chunk, beginning where something was found the last time. A chunk that was yielded
 /// to the end ends the look: more is to be sent off first.
-#[inline(always)]
 fn look_around<I, P, O, E>(
     feeder: &mut Feeder<I, P, O, E>,
     at: &mut usize,

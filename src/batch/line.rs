@@ -2,7 +2,7 @@
 //! the workers.
 
 use crate::again::Try;
-use crate::batch::chunk::{Chunk, Outcome, Reader};
+use crate::batch::chunk::{Chunk, Load, Outcome, Reader};
 use crate::error::{JobError, Reason, SubmitError};
 use crate::panics;
 use crate::sync::Arc;
@@ -51,12 +51,40 @@ impl<P, O, E> Line<P, O, E> {
         }
     }
 
+    /// The memory of the chunk, if it is free.
+    pub(super) fn recycle(self) -> Option<Load<P, O, E>> {
+        self.reader.recycle()
+    }
+
     pub(super) fn chunk(&self) -> &Arc<Chunk<P, O, E>> {
         self.reader.chunk()
     }
 
-    /// The next answer in the order of the inputs; with `all`, not before every one is there.
+    /// The same result as [`take_next`](Self::take_next) would give, where nothing is unusual.
+    ///
+    /// As narrow as it lies in the chunk, and inlined up to the caller's loop: an answer is wide, and
+    /// to put it together in memory, to be copied from there at once, took longer than to find it.
     #[inline(always)]
+    pub(super) fn take_ready(&mut self, all: bool) -> Option<Outcome<P, O, E>> {
+        if self.given_up.is_some()
+            || self.next == self.reader.len()
+            || (all && !self.reader.is_finished())
+        {
+            return None;
+        }
+        let result = self.reader.take(self.next)?;
+        self.next += 1;
+        self.taken += 1;
+        Some(result)
+    }
+
+    /// The index in the batch of the input to look at next.
+    #[inline]
+    pub(super) fn index(&self) -> usize {
+        self.first + self.next
+    }
+
+    /// The next answer in the order of the inputs; with `all`, not before every one is there.
     pub(super) fn take_next(&mut self, all: bool) -> Option<Answer<P, O, E>> {
         if self.next == self.reader.len() || (all && !self.is_finished()) {
             return None;
@@ -67,9 +95,8 @@ impl<P, O, E> Line<P, O, E> {
     }
 
     /// The answer where the last one was found, or a little further.
-    #[inline(always)]
     pub(super) fn take_here(&mut self, all: bool) -> Option<(usize, Answer<P, O, E>)> {
-        let index = self.first + self.next;
+        let index = self.index();
         Some((index, self.take_next(all)?))
     }
 
@@ -92,26 +119,8 @@ impl<P, O, E> Line<P, O, E> {
         None
     }
 
-    // Inlined up to the caller's loop: an answer is wide, and to hand it from call to call through
-    // memory took longer than to find it.
-    #[inline(always)]
     fn take(&mut self, index: usize) -> Option<Answer<P, O, E>> {
-        match self.reader.take(index) {
-            Some(Ok(output)) if self.given_up.is_none() => {
-                self.taken += 1;
-                Some(Ok(output))
-            }
-            None if self.given_up.is_none() => None,
-            other => self.take_other(index, other),
-        }
-    }
-
-    #[cold]
-    fn take_other(
-        &mut self,
-        index: usize,
-        result: Option<Outcome<P, O, E>>,
-    ) -> Option<Answer<P, O, E>> {
+        let result = self.reader.take(index);
         let result = result.map(|result| result.map_err(|error| *error));
         let answer = match self.given_up {
             None => result,

@@ -20,6 +20,7 @@ mod iter;
 mod line;
 mod open;
 mod run;
+mod taken;
 
 pub(crate) use chunk::Chunk;
 pub use iter::{Map, MapUnordered};
@@ -37,7 +38,7 @@ use feed::{Feeder, Terms};
 ///
 /// Chunks last about 200 µs, as the jobs went so far, and begin in order; inputs of one chunk may be
 /// run by several workers at once. An urgent job, a pause, or a worker's end come between two jobs of a
-/// chunk, not after it. (What was claimed before is a job of 4 µs, or up to sixty-four shorter ones.)
+/// chunk, not after it. (What was claimed before is a job of 4 µs, or up to 256 shorter ones.)
 ///
 /// Results of jobs that are shorter than a chunk are handed over some chunks at a time, and may lie
 /// there for about a millisecond: to wake the caller's thread costs some microseconds of the cores'

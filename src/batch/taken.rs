@@ -1,0 +1,43 @@
+//! Which results of a chunk were taken.
+
+/// A set of inputs: nearly always the first ones, up to somewhere.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// All before this are in there.
+    first: usize,
+    /// Those beyond that came out of turn, one bit each. Once there was one, all are marked here.
+    others: Vec<u64>,
+    /// How many these are.
+    count: usize,
+}
+
+impl Taken {
+    pub(super) fn len(&self) -> usize {
+        self.first + self.count
+    }
+
+    pub(super) fn contains(&self, index: usize) -> bool {
+        let word = self.others.get(index / 64);
+        index < self.first || word.is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+
+    /// Was it not in there before?
+    #[inline]
+    pub(super) fn insert(&mut self, index: usize) -> bool {
+        let next = index == self.first && self.others.is_empty();
+        self.first += usize::from(next);
+        next || self.insert_other(index)
+    }
+
+    #[cold]
+    fn insert_other(&mut self, index: usize) -> bool {
+        let new = !self.contains(index);
+        if new {
+            let words = self.others.len().max(index / 64 + 1);
+            self.others.resize(words, 0);
+            self.others[index / 64] |= 1 << (index % 64);
+            self.count += 1;
+        }
+        new
+    }
+}
