@@ -168,7 +168,7 @@ impl Timings {
 
     fn oldest_stamp(&self) -> Option<Stamp> {
         let rest = self.rest.lock();
-        let mut oldest = rest.listed.keys().map(|&(_, stamp)| stamp).min();
+        let mut oldest = rest.oldest_listed(self.now());
         for word in 0..WORDS {
             // Before the stamps: who is not gone here waits, or comes in a moment.
             let mut there = !(self.bits(word) ^ rest.free[word]);
@@ -182,6 +182,17 @@ impl Timings {
             }
         }
         oldest
+    }
+}
+
+impl Rest {
+    /// Many may be listed, so not all are looked at. The low bits begin anew every 39 hours: jobs from
+    /// before that have higher ones than there can be now.
+    fn oldest_listed(&self, now: Stamp) -> Option<Stamp> {
+        let first = self.listed.first_key_value();
+        let mut from_before = self.listed.range((now & LOW, Stamp::MAX)..);
+        let both = [first, from_before.next()];
+        both.into_iter().flatten().map(|(key, _)| key.1).min()
     }
 }
 
@@ -243,6 +254,16 @@ mod tests {
         }
         assert_eq!(timings.oldest_stamp(), None);
         assert!(timings.rest.lock().listed.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_in_the_list_is_found_across_a_lap_of_the_low_bits() {
+        let timings = timings();
+        for stamp in [LOW + 5, LOW - 3, LOW + 9] {
+            timings.enter(LISTED as u64, stamp);
+        }
+        let rest = timings.rest.lock();
+        assert_eq!(rest.oldest_listed(LOW + 10), Some(LOW - 3));
     }
 
     #[test]
