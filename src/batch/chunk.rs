@@ -25,6 +25,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::batch::board::Board;
+use crate::batch::claims::Claims;
 use crate::batch::taken::Taken;
 use crate::books::Books;
 use crate::cancel::CancelToken;
@@ -77,13 +78,6 @@ pub(crate) struct Chunk<P, O, E> {
     full: Vec<AtomicBool>,
     /// Which results were taken, left behind by the reader.
     taken: OnceLock<Taken>,
-}
-
-struct Claims {
-    /// Inputs that nobody has claimed, the first ones last.
-    free: Vec<Range<usize>>,
-    /// What each worker claimed last.
-    held: Vec<(WorkerId, Range<usize>)>,
 }
 
 // SAFETY: payloads and results move between threads and are never shared; `claims` and `full` hand
@@ -251,27 +245,6 @@ impl<P, O, E> Chunk<P, O, E> {
         unsafe {
             ManuallyDrop::take(&mut (*self.slots[index].get()).result)
         }
-    }
-}
-
-impl Claims {
-    fn of_all(inputs: usize) -> Self {
-        let all = 0..inputs;
-        Claims {
-            free: vec![all],
-            held: Vec::new(),
-        }
-    }
-
-    fn take(&mut self, most: usize) -> Option<Range<usize>> {
-        let first = self.free.last_mut()?;
-        let end = first.end.min(first.start.saturating_add(most));
-        let taken = first.start..end;
-        first.start = end;
-        if first.start == first.end {
-            self.free.pop();
-        }
-        Some(taken)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::sync::Arc;
 
 mod board;
 mod chunk;
+mod claims;
 mod feed;
 mod iter;
 mod line;
