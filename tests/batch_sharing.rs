@@ -46,8 +46,8 @@ impl Log {
 /// The payload of jobs that are no part of the batch.
 const OTHER: u64 = 1_000_000;
 
-/// An urgent job that comes while a batch runs begins after at most one job of each worker, wherever in
-/// a chunk they are; so it does beside a batch of low priority.
+/// An urgent job that comes while a batch runs begins after the job in hand, wherever in a chunk that is,
+/// or after one more if it was the turn of the others; so it does beside a batch of low priority.
 #[test]
 fn an_urgent_job_begins_between_two_jobs_of_a_chunk() {
     within(LIMIT, || {
@@ -66,7 +66,8 @@ fn an_urgent_job_begins_between_two_jobs_of_a_chunk() {
                 // One worker, so everything else in the order of the inputs.
                 let begun = log.begun();
                 let place = begun.iter().position(|&payload| payload == OTHER).unwrap();
-                assert_eq!(begun[place - 1], held);
+                let before = begun[place - 1];
+                assert!([held, held + 1].contains(&before), "after {before}");
                 let rest = begun.into_iter().filter(|&payload| payload != OTHER);
                 assert!(rest.eq(0..10_000));
             }
