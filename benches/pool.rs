@@ -291,7 +291,7 @@ fn allocations() {
     let (errors, _failures) = bounded(1);
     let jobs = 10_000;
     let count = |run: &dyn Fn(u64)| {
-        (0..100).for_each(run); // lazily made things are made
+        (0..jobs).for_each(run); // lazily made things are made, and the queue was full
         let before = alloc_count::count();
         (0..jobs).for_each(run);
         (alloc_count::count() - before) as f64 / jobs as f64

@@ -5,6 +5,10 @@
 //! `Queued → Gone` or `Running → Gone`, by a caller that gives up; `Done → Gone` and `Back → Gone`,
 //! by the caller that takes the result. Each step is taken under the lock, so exactly one of
 //! "ran" and "given up before it began" happens, and what the caller does not take is dropped once.
+//!
+//! A job with a handle gets a token when somebody asks for it, once. If it runs by then, that is the
+//! one which its worker has lent it. Worker and handle ask under the lock, so there is one token per
+//! job, whoever comes first.
 
 use std::ops::Deref;
 use std::sync::OnceLock;
