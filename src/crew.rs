@@ -11,7 +11,7 @@
 //! | searches → runs | the worker that found a job | `stop_search`: leaves the count, then wakes another if more is ready |
 //! | runs or searches → sleeps | the worker | under the lock: onto the stack, counts changed, *then* looks once more |
 //! | sleeps → searches | whoever releases a job and sees nobody search | under the lock: off the stack, counts changed, then unparked |
-//! | sleeps → searches | whoever releases a job and sees fewer search than jobs are ready | the same |
+//! | sleeps → searches | whoever releases a job and sees fewer search than the ready jobs are worth | the same |
 //! | sleeps → searches | a worker that runs, if many jobs are ready though somebody searches | the same |
 //! | sleeps → searches | the worker itself, if that last look found something | under the lock |
 //!

@@ -27,6 +27,8 @@ pub(crate) struct Dispatcher<P, O, E> {
 
 /// From this depth on the released jobs are many.
 pub(crate) const MANY: usize = 64;
+/// So many jobs do not wait long for a worker that searches and has a core.
+pub(crate) const UNATTENDED: usize = 16;
 
 /// Dropped by the dispatcher's thread as its very last act: those who wait for the pool's end see
 /// their channel disconnected.

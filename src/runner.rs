@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::batch;
 use crate::blanks::Used;
 use crate::cancel::CancelToken;
-use crate::dispatcher::{MANY, is_low};
+use crate::dispatcher::{MANY, UNATTENDED, is_low};
 use crate::hand::{Hand, Ran};
 use crate::idle::Generation;
 use crate::job::{Job, JobId, Outcome};
@@ -25,8 +25,6 @@ use crate::worker::{Worker, WorkerHandle};
 
 /// When the released jobs are many, a worker looks at the low-water mark once in so many jobs.
 const LOOK_EVERY: u32 = 8;
-/// So many jobs do not wait long for a worker that searches and has a core.
-const UNATTENDED: usize = 16;
 
 /// One worker from its start to its drop, on the calling thread.
 pub(crate) fn run<P, O, E, W>(shared: &Shared<P, O, E>, seat: &Arc<Seat>, mut worker: W)

@@ -9,7 +9,7 @@ use crate::cancel::{CancelToken, earliest};
 use crate::context::{self, Place};
 use crate::crew::Crew;
 use crate::desk::Desk;
-use crate::dispatcher::is_low;
+use crate::dispatcher::{MANY, UNATTENDED, is_low};
 use crate::elastic::Elastic;
 use crate::error::Reason;
 use crate::gate::{Gate, Refusal, Way};
@@ -235,12 +235,22 @@ impl<P, O, E> Shared<P, O, E> {
             ticket.end_wait(&self.books);
         })?;
         fence(SeqCst);
-        self.crew.wake_for(|| self.ready.after_last(counted));
+        self.crew
+            .wake_for(|| self.ready.after_last(counted) / self.one_workers());
         if self.gate.turns_away() {
             self.came_too_late();
         }
         self.watch_size();
         Ok(())
+    }
+
+    /// So many ready jobs are worth a worker's while: of short ones, those who are awake soon have some.
+    fn one_workers(&self) -> usize {
+        if self.ready.depth() < MANY {
+            1
+        } else {
+            UNATTENDED
+        }
     }
 
     /// A job was accepted. A sequentially consistent step lies between that and this call.
