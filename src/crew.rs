@@ -139,16 +139,16 @@ impl Crew {
         }
     }
 
-    /// As [`wake_one`](Self::wake_one). And if more `jobs` are ready than workers search, wakes a
+    /// As [`wake_one`](Self::wake_one). And if what is ready is `worth` more workers than search, wakes a
     /// further one: who was woken to search is on its way up for longer than many a job takes.
     #[inline]
-    pub(crate) fn wake_for(&self, jobs: impl FnOnce() -> usize) {
+    pub(crate) fn wake_for(&self, worth: impl FnOnce() -> usize) {
         let word = self.word.count.load(SeqCst);
         if word.is_multiple_of(SEARCHING) {
             return; // nobody sleeps
         }
         let searching = word / SEARCHING;
-        if searching == 0 || (searching < MOST && jobs() as u64 > searching) {
+        if searching == 0 || (searching < MOST && worth() as u64 > searching) {
             self.wake_sleeper(searching + 1);
         }
     }
