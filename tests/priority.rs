@@ -173,6 +173,9 @@ fn a_constant_stream_of_high_jobs_starves_nobody() {
                 held.submit(High, HOLDS + 100 + place);
             }
             held.submit(lower, 1);
+            // Else the dispatcher may wait for a core during as many turns as there are.
+            let high_ones = stock.len();
+            eventually("it is released", || held.pool.waiting() == high_ones);
             // One in 32 that each worker takes; a few turns may be missed on the way.
             let begun = begun_before_job_1(&held, &stock, 32 * 8 * workers);
             assert!(begun > 0, "the high ones were first");
