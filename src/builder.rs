@@ -157,7 +157,7 @@ impl<P, O, E> Builder<P, O, E> {
 
     /// Measures how long jobs wait and run, for [`Stats`](crate::Stats); off unless given, since the
     /// clock is read three times for each job. On a virtual machine with two cores, where reading the
-    /// clock takes 23 ns, it cost an empty detached job 50 ns more, and a blocking one 105
+    /// clock takes 23 ns, it cost an empty detached job 50 ns more, and a blocking one 105 to 145
     /// (`cargo bench --bench pool -- extras`). The pool takes some 80 kB for it, and with the feature
     /// `histograms` each worker keeps two of them, some 20 kB each if its jobs take milliseconds.
     ///
