@@ -78,88 +78,44 @@
 //! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
 //! TLS to it. `affinity` lets workers be pinned to cores. With `default-features = false` the pool has three small dependencies.
 
-mod again;
 mod batch;
-mod bell;
-mod blanks;
-mod books;
-mod builder;
-mod cancel;
-mod close;
 pub mod closures;
-mod context;
-mod crew;
-mod deserted;
-mod desk;
 mod dispatcher;
-mod elastic;
 mod error;
-mod gate;
-mod gauge;
 #[cfg(feature = "grpc")]
 pub mod grpc;
-mod hand;
-mod handle;
-#[cfg(feature = "histograms")]
-mod histogram;
 mod hook;
-mod humane;
-mod idle;
 mod job;
-mod lent;
-mod life;
 mod manager;
-mod mark;
-mod meter;
-mod outlook;
-mod pace;
-mod panics;
-mod park;
-#[cfg(feature = "affinity")]
-mod pin;
 mod policy;
-mod ready;
-mod restart;
-mod retry;
-mod roster;
-mod runner;
-mod scope;
-mod seat;
-mod shared;
-mod slot;
-mod spawn;
-mod spent;
-mod spin;
+mod pool;
 mod stats;
-mod stopwatch;
-mod stretch;
 mod submit;
 mod sync;
-mod ticket;
-mod timings;
+mod task;
 mod worker;
 
 pub use batch::{Batch, BatchError, Map, MapUnordered};
-pub use builder::{Builder, NoWorkers};
-pub use cancel::CancelToken;
-pub use close::CloseSignal;
-pub use elastic::Elastic;
 pub use error::{
     AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, FactoryError, JobError,
     Reason, Rejected, ResizeError, SubmitError, UnknownWorker,
 };
-pub use handle::JobHandle;
-#[cfg(feature = "histograms")]
-pub use histogram::Histogram;
+pub use hook::meter::{Meter, Snapshot, Subscription, SubscriptionError};
 pub use hook::{Gauge, Hook, PoolState};
+pub use job::cancel::CancelToken;
 pub use job::{Job, JobId, Outcome, Priority};
+pub use manager::builder::{Builder, NoWorkers};
+pub use manager::close::CloseSignal;
+pub use manager::scope::{Scope, ScopedManager, scope};
 pub use manager::{Manager, WeakManager};
-pub use meter::{Meter, Snapshot, Subscription, SubscriptionError};
-pub use restart::Restarts;
-pub use retry::Retry;
-pub use scope::{Scope, ScopedManager, scope};
+pub use policy::elastic::Elastic;
+pub use policy::restart::Restarts;
+pub use policy::retry::Retry;
+#[cfg(feature = "histograms")]
+pub use stats::histogram::Histogram;
 pub use stats::{RunningJob, Stats};
 pub use submit::Submission;
+pub use submit::handle::JobHandle;
 pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};
 
 /// The README's examples are tests.

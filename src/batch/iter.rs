@@ -3,9 +3,9 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use crate::batch::chunk::Outcome;
-use crate::batch::feed::Feeder;
-use crate::batch::line::{Answer, Line};
+use crate::batch::cursor::{Answer, Line};
+use crate::batch::feeder::Feeder;
+use crate::task::chunk::Outcome;
 
 /// A batch's results in the order of its inputs; made by [`Manager::map`](crate::Manager::map).
 ///

@@ -1,34 +1,25 @@
 //! Batches: many inputs with one call, whose results come back lazily.
 //!
-//! The consumer's own thread reads inputs and sends them off in [chunks](chunk), each of which travels
-//! as one job; [workers](run) claim their inputs a few at a time, and idle ones [join in](open). Results
+//! The consumer's own thread reads inputs and sends them off in [chunks](crate::task::chunk), each of which travels
+//! as one job; [workers](crate::worker::chunk) claim their inputs a few at a time, and idle ones [join in](crate::task::chunk::shared). Results
 //! lie in the chunk until the consumer takes them.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::cancel::CancelToken;
 use crate::error::SubmitError;
 use crate::job::Priority;
-use crate::shared::Shared;
+use crate::job::cancel::CancelToken;
+use crate::pool::Shared;
 use crate::sync::Arc;
 
-mod board;
-mod chunk;
-mod claims;
-mod feed;
+mod cursor;
+mod feeder;
 mod iter;
-mod line;
-mod open;
-mod run;
-mod taken;
 
-pub(crate) use chunk::Chunk;
 pub use iter::{Map, MapUnordered};
-pub(crate) use open::Open;
-pub(crate) use run::run;
 
-use feed::{Feeder, Terms};
+use feeder::{Feeder, Terms};
 
 /// A batch about to be run, made by [`Manager::batch`](crate::Manager::batch): first what its jobs
 /// shall keep to, then one of the verbs.
@@ -74,7 +65,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
             token: None,
             deadline: None,
             priority: Priority::Normal,
-            ahead: feed::AHEAD,
+            ahead: feeder::AHEAD,
         }
     }
 

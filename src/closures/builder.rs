@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::builder::Builder;
 use crate::closures::{Closure, ClosurePanic, ThreadPool};
 use crate::error::{AddError, BuildError};
 use crate::hook::Hook;
+use crate::manager::builder::Builder;
 use crate::manager::{Manager, OnDrop};
 use crate::sync::thread;
 

@@ -22,8 +22,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::{AddError, DetachedError, Rejected};
 use crate::job::Job;
 use crate::manager::Manager;
-use crate::panics;
 use crate::sync::channel::{Sender, bounded};
+use crate::sync::unwind as panics;
 use crate::sync::{Arc, AtomicUsize, Ordering::SeqCst};
 use crate::worker::{WorkerId, WorkerState};
 

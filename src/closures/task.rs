@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::closures::{Closure, ClosurePanic};
 use crate::error::{Cause, JobError, Reason, Rejected, SubmitError};
-use crate::handle::JobHandle;
 use crate::manager::Manager;
+use crate::submit::handle::JobHandle;
 use crate::sync::{Arc, Mutex};
 
 /// The result of a closure, to be waited for, polled or cancelled, from any thread; made by

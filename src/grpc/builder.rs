@@ -12,7 +12,7 @@ use super::server::{self, CapacityServer};
 use super::services::{CapacityServices, Extras};
 #[cfg(feature = "tls")]
 use super::tls::ServerTls;
-use crate::meter::Meter;
+use crate::hook::meter::Meter;
 use crate::sync::Arc;
 
 /// Settings for a [`CapacityServer`], or for [`CapacityServices`] on a server of your own.

@@ -19,7 +19,7 @@ use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, Wr
 
 use super::bell::Ring;
 use super::hub::{Kind, Refusing, Seat};
-use crate::panics;
+use crate::sync::unwind as panics;
 
 /// The client is gone, or the call has to end at once: drop it.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::front::Front;
 use super::hub::{Class, Kind};
 use super::proto::{self, relay, solpipe};
 use crate::hook::PoolState;
-use crate::meter::Snapshot;
+use crate::hook::meter::Snapshot;
 
 /// The pool that the streams show: they name none, so it is the first.
 const DEFAULT_POOL: usize = 0;

@@ -8,8 +8,8 @@ use grpcio::{Method, RpcContext, RpcStatus, RpcStatusCode, ServiceBuilder};
 use super::auth::Token;
 use super::call::{self, Call};
 use super::hub::{Class, Hub, Refusal, Seat};
-use crate::panics;
 use crate::sync::Arc;
+use crate::sync::unwind as panics;
 
 #[derive(Clone)]
 pub(super) struct Front {

@@ -4,7 +4,7 @@ use std::thread;
 
 use super::*;
 use crate::grpc::services;
-use crate::meter::Meter;
+use crate::hook::meter::Meter;
 
 #[test]
 fn ticks_do_not_drift() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::window::{Load, Window};
-use crate::meter::{Meter, Snapshot};
+use crate::hook::meter::{Meter, Snapshot};
 use crate::sync::Mutex;
 
 /// One pool, by name.

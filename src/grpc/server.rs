@@ -15,7 +15,7 @@ use super::builder::{CapacityBuilder, Listen};
 use super::error::ServerError;
 use super::own;
 use super::services::{self, CapacityServices};
-use crate::panics;
+use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
 /// How long gRPC's core gets for what should take milliseconds, before it is given up on.

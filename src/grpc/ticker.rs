@@ -12,7 +12,7 @@ use super::bell::Ring;
 use super::hub::{Hub, Kind, Wait, next_tick};
 use super::own;
 use crate::hook::PoolState;
-use crate::panics;
+use crate::sync::unwind as panics;
 use crate::sync::{Arc, thread};
 
 /// The longest time between two looks: what a client of the health service waits at most to learn

@@ -16,7 +16,7 @@ use grpcio::{
 
 use super::error::ServerError;
 use super::own;
-use crate::panics;
+use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
 /// The server's certificate and key, and whom it lets in.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::meter::Snapshot;
+use crate::hook::meter::Snapshot;
 
 /// What a pool did over a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,8 +92,8 @@ impl Window {
 mod tests {
     use super::*;
     use crate::hook::Hook;
+    use crate::hook::meter::Meter;
     use crate::job::{JobId, Outcome};
-    use crate::meter::Meter;
     use crate::worker::WorkerId;
 
     #[test]

@@ -11,7 +11,7 @@ where
     E: Send,
 {
     #[cfg(test)]
-    pub(crate) fn shared(&self) -> &crate::shared::Shared<P, O, E> {
+    pub(crate) fn shared(&self) -> &crate::pool::Shared<P, O, E> {
         &self.owner.shared
     }
 

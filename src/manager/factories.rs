@@ -3,10 +3,10 @@
 use std::fmt;
 
 use crate::error::{FactoryError, ResizeError};
-use crate::life;
 use crate::manager::Manager;
-use crate::roster::Recruit;
-use crate::spawn::Free;
+use crate::pool::roster::Recruit;
+use crate::sync::thread_spawn::Free;
+use crate::worker::thread as life;
 use crate::worker::{Worker, WorkerId};
 
 impl<P, O, E> Manager<P, O, E>

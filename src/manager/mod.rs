@@ -3,19 +3,22 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use crate::builder::Builder;
-use crate::close::{CloseSignal, Ending};
 use crate::hook::Gauge;
-use crate::scope::Close;
-use crate::shared::Shared;
-use crate::spawn::Joinable;
+use crate::manager::builder::Builder;
+use crate::manager::close::{CloseSignal, Ending};
+use crate::manager::scope::Close;
+use crate::pool::Shared;
 use crate::sync::channel::Receiver;
+use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, Weak};
 
 mod asking;
 mod batches;
+pub(crate) mod builder;
+pub(crate) mod close;
 mod ending;
 mod factories;
+pub(crate) mod scope;
 mod submitting;
 mod weak;
 mod workers;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::error::{DetachedError, Rejected, SubmitError};
-use crate::handle::JobHandle;
 use crate::manager::Manager;
 use crate::submit::Submission;
+use crate::submit::handle::JobHandle;
 use crate::sync::channel::Sender;
 
 impl<P, O, E> Manager<P, O, E>

@@ -1,13 +1,13 @@
 //! Adding and removing workers.
 
-use crate::context::{self, Place};
 use crate::error::{AddError, UnknownWorker};
-use crate::life;
 use crate::manager::Manager;
-use crate::roster::{NotAdded, Recruit};
-use crate::shared::Command;
-use crate::spawn::{Free, Spawn};
+use crate::pool::Command;
+use crate::pool::roster::current::{self as context, Place};
+use crate::pool::roster::{NotAdded, Recruit};
 use crate::sync::channel::bounded;
+use crate::sync::thread_spawn::{Free, Spawn};
+use crate::worker::thread as life;
 use crate::worker::{Worker, WorkerId, WorkerInfo};
 
 impl<P, O, E> Manager<P, O, E>

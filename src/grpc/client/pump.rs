@@ -122,7 +122,7 @@ impl Drop for Pump {
 
 fn run(to: &ClientBuilder, shared: &Shared) {
     let end = catch_unwind(AssertUnwindSafe(|| pump(to, shared))).unwrap_or_else(|panic| {
-        let text = crate::panics::message(panic);
+        let text = crate::sync::unwind::message(panic);
         log::error!("capacity client: {text}");
         Err(ClientError::internal(&to.address, text))
     });

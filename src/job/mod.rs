@@ -1,0 +1,167 @@
+//! A job as a worker sees it, its id, and how it can end.
+
+pub(crate) mod cancel;
+pub(crate) mod tokens;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::job::cancel::CancelToken;
+use crate::job::tokens::{Lent, Tokens};
+
+/// Names a job. [`submit`](crate::Manager::submit) and its relatives number jobs from 1 on, each
+/// once in the pool's life; [`detach_submit`](crate::Manager::detach_submit) uses the caller's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(u64);
+
+impl JobId {
+    /// An id with this number.
+    pub const fn new(number: u64) -> Self {
+        JobId(number)
+    }
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How important a job is, among those that wait; see [`Submission::priority`](crate::Submission::priority).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// After the others, but never left out: see [`Submission::priority`](crate::Submission::priority).
+    Low,
+    /// What a job has unless it says otherwise.
+    #[default]
+    Normal,
+    /// Before all others that wait.
+    High,
+}
+
+/// How a worker's run of a job ended, as [`Hook::job_finish`](crate::Hook::job_finish) is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The worker returned an output.
+    Completed,
+    /// The worker returned its error.
+    Failed,
+    /// The worker panicked.
+    Panicked,
+}
+
+/// One job, handed by value to [`Worker::run`](crate::Worker::run).
+pub struct Job<P> {
+    id: JobId,
+    attempt: u32,
+    payload: P,
+    tokens: Lent,
+}
+
+impl<P> Job<P> {
+    pub(crate) fn new(id: JobId, attempt: u32, payload: P, tokens: Lent) -> Self {
+        Job {
+            id,
+            attempt,
+            payload,
+            tokens,
+        }
+    }
+
+    fn tokens(&self) -> &Tokens {
+        self.tokens.get()
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Which try this is, from 1 on; more than 1 only with [`Retry`](crate::Retry).
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// What the submitter handed in.
+    pub fn payload(&self) -> &P {
+        &self.payload
+    }
+
+    /// What the submitter handed in, to be changed in place.
+    pub fn payload_mut(&mut self) -> &mut P {
+        &mut self.payload
+    }
+
+    /// Takes the payload out and forgets the rest.
+    pub fn into_payload(self) -> P {
+        self.payload
+    }
+
+    /// The payload, and the token to look at while working on it.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<Vec<u64>, u64, String>::new();
+    /// pool.add(|job: Job<Vec<u64>>| {
+    ///     let (numbers, cancel) = job.into_parts();
+    ///     let mut sum = 0;
+    ///     for number in numbers {
+    ///         if cancel.is_cancelled() {
+    ///             return Err("nobody waits any more".to_owned());
+    ///         }
+    ///         sum += number;
+    ///     }
+    ///     Ok(sum)
+    /// })?;
+    /// assert_eq!(pool.submit(vec![1, 2, 3])?, 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_parts(self) -> (P, CancelToken) {
+        let token = self.cancel_token();
+        (self.payload, token)
+    }
+
+    /// Should the worker stop? True once the submitter cancelled the job or gave up on it, its
+    /// deadline passed, or the pool is closing.
+    pub fn is_cancelled(&self) -> bool {
+        let Tokens { own, pool } = self.tokens();
+        own.as_ref().is_some_and(CancelToken::is_cancelled) || pool.is_cancelled()
+    }
+
+    /// A token that fires when [`is_cancelled`](Self::is_cancelled) becomes true; it may outlive the
+    /// job, and other threads may wait on it.
+    pub fn cancel_token(&self) -> CancelToken {
+        let Tokens { own, pool } = self.tokens();
+        match own {
+            None => pool.clone(),
+            Some(own) => own.child_of_both(pool),
+        }
+    }
+
+    /// When the submitter stops waiting, if it said so.
+    pub fn deadline(&self) -> Option<Instant> {
+        let own = self.tokens().own.as_ref();
+        own.and_then(CancelToken::deadline)
+    }
+
+    /// The time left until the deadline; zero when it has passed, `None` without one.
+    pub fn time_left(&self) -> Option<Duration> {
+        let deadline = self.deadline()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl<P> fmt::Debug for Job<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id)
+            .field("deadline", &self.deadline())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,369 @@
+//! How a pool is built.
+
+use std::fmt;
+
+use crate::dispatcher;
+use crate::error::BuildError;
+use crate::hook::{Gauge, Hook, Hooks};
+use crate::job::cancel::CancelToken;
+use crate::manager::{Manager, OnDrop};
+use crate::policy::elastic::Elastic;
+use crate::policy::restart::Restarts;
+use crate::pool::Shared;
+use crate::pool::gauge::PoolGauge;
+use crate::pool::queue::Gate;
+use crate::pool::queue::run_queue::Ready;
+use crate::pool::roster::Roster;
+use crate::stats::counters::Books;
+use crate::sync::channel::{bounded, unbounded};
+use crate::sync::thread_spawn::{Free, Spawn};
+use crate::sync::{Arc, Mutex, Weak, thread};
+use crate::task::chunk::shared::Open;
+use crate::task::free_list::Blanks;
+use crate::worker::thread::{self as life, Starter};
+use crate::worker::{Worker, WorkerId};
+
+/// Jobs that may wait, unless the builder says otherwise.
+const DEFAULT_CAPACITY: usize = 1024;
+/// The queue's memory is taken at once: a gigabyte for so many.
+const MAX_CAPACITY: usize = 1 << 24;
+
+/// What becomes of the jobs of a pool whose last worker is gone for good: removed, finished or
+/// panicked, and not to be made anew; see [`Builder::no_workers`].
+///
+/// ```
+/// use worker_pool::{Job, Manager, NoWorkers};
+///
+/// let pool = Manager::<u32, u32>::builder()
+///     .no_workers(NoWorkers::Reject)
+///     .build()?;
+/// let only = pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
+/// assert_eq!(pool.submit(1)?, 2);
+/// pool.remove(only)?;
+/// while let Ok(lucky) = pool.submit(1) { assert_eq!(lucky, 2) } // until it is gone
+/// let error = pool.submit(1).unwrap_err();
+/// assert!(error.is_no_workers());
+/// assert_eq!(error.into_payload(), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum NoWorkers {
+    /// Jobs wait until a worker is added, and submitters block when the queue is full.
+    #[default]
+    Wait,
+    /// Whatever waits then is answered with [`Reason::NoWorkers`](crate::Reason::NoWorkers), of every
+    /// priority, also submitters that wait for room; and so is every submit until a worker is added.
+    ///
+    /// The rule comes into force when the last worker's thread has been joined and the hooks have
+    /// been told: a hook that adds a worker from [`worker_remove`](Hook::worker_remove) forestalls
+    /// it. A worker in a back-off is not gone. A pool that has not had a worker yet waits for its
+    /// first. A pool that drains or closes says "closed" instead.
+    Reject,
+}
+
+/// Builds a [`Manager`]; made by [`Manager::builder`].
+///
+/// ```
+/// use worker_pool::{Manager, Meter};
+///
+/// let meter = Meter::new();
+/// let pool = Manager::<String, usize>::builder()
+///     .name("lengths")
+///     .queue_capacity(64)
+///     .hook(meter.clone())
+///     .build()?;
+/// assert_eq!(pool.name(), "lengths");
+/// # Ok::<(), worker_pool::BuildError>(())
+/// ```
+#[must_use = "a pool is built by `build`"]
+pub struct Builder<P, O, E> {
+    name: String,
+    capacity: usize,
+    hooks: Vec<Box<dyn Hook>>,
+    thread_prefix: Option<String>,
+    stack_size: Option<usize>,
+    #[cfg(feature = "affinity")]
+    pin_to_cores: bool,
+    factory: Option<Starter<P, O, E>>,
+    workers: usize,
+    elastic: Option<Elastic>,
+    restarts: Restarts,
+    no_workers: NoWorkers,
+    on_drop: OnDrop,
+    timings: bool,
+}
+
+impl<P, O, E> Builder<P, O, E> {
+    pub(crate) fn new() -> Self {
+        Builder {
+            name: "pool".to_owned(),
+            capacity: DEFAULT_CAPACITY,
+            hooks: Vec::new(),
+            thread_prefix: None,
+            stack_size: None,
+            #[cfg(feature = "affinity")]
+            pin_to_cores: false,
+            factory: None,
+            workers: 0,
+            elastic: None,
+            restarts: Restarts::default(),
+            no_workers: NoWorkers::default(),
+            on_drop: OnDrop::Close,
+            timings: false,
+        }
+    }
+
+    /// The pool's name, for logs and gauges; "pool" unless given.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How many jobs may wait before [`submit`](Manager::submit) blocks; 1,024 unless given, at
+    /// least 1 and at most 16,777,216. 24 bytes for each are taken at once; a job that waits needs some
+    /// 50 more (some 110 if it has a handle), and its payload. Jobs that are already released to the
+    /// workers, about one per worker or what they do in a millisecond, do not count.
+    pub fn queue_capacity(mut self, jobs: usize) -> Self {
+        self.capacity = jobs;
+        self
+    }
+
+    /// A hook that is told of what happens. May be called several times; the hooks are called in
+    /// this order.
+    pub fn hook(mut self, hook: impl Hook + 'static) -> Self {
+        self.hooks.push(Box::new(hook));
+        self
+    }
+
+    /// Workers' threads are named `prefix-1`, `prefix-2`, …, and the dispatcher's `prefix-0`; the
+    /// pool's name unless given. (Linux shows the first 15 bytes.)
+    pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.thread_prefix = Some(prefix.into());
+        self
+    }
+
+    /// The size of each worker's stack, in bytes; the system's default unless given.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// What becomes of the pool when its last handle is dropped.
+    pub(crate) fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.on_drop = on_drop;
+        self
+    }
+
+    /// Measures how long jobs wait and run, for [`Stats`](crate::Stats); off unless given, since the
+    /// clock is read three times for each job. On a virtual machine with two cores, where reading the
+    /// clock takes 23 ns, it cost an empty detached job 50 ns more, and a blocking one 105 to 145
+    /// (`cargo bench --bench pool -- extras`). The pool takes some 80 kB for it, and with the feature
+    /// `histograms` each worker keeps two of them, some 20 kB each if its jobs take milliseconds.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<u32>::builder().timings(true).build()?;
+    /// assert_eq!(pool.stats().oldest_waiting, None);
+    /// pool.try_submit(1)?; // no worker is there to take it
+    /// assert!(pool.stats().oldest_waiting.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timings(mut self, timings: bool) -> Self {
+        self.timings = timings;
+        self
+    }
+
+    /// Pins each worker's thread to one core: worker N to the core number (N - 1) modulo the cores
+    /// that the process may use. One that cannot be pinned is logged and works all the same.
+    ///
+    /// For pools that have the machine to themselves: a pinned worker waits for its core though
+    /// another is idle.
+    ///
+    /// ```
+    /// let pool = worker_pool::Manager::<u32>::builder().pin_to_cores(true).build()?;
+    /// # Ok::<(), worker_pool::BuildError>(())
+    /// ```
+    #[cfg(feature = "affinity")]
+    pub fn pin_to_cores(mut self, pin: bool) -> Self {
+        self.pin_to_cores = pin;
+        self
+    }
+
+    /// The pool's own factory: makes the [`workers`](Self::workers) that it begins with, and those that
+    /// [`resize`](Manager::resize) asks for, each on its own thread, and makes them anew as
+    /// [`restarts`](Self::restarts) says. The workers need not be `Send`. It may be called on several
+    /// threads at once.
+    ///
+    /// It lives as long as the pool: a [`Manager`] of this same pool inside it would keep the pool
+    /// open for ever.
+    ///
+    /// ```
+    /// use worker_pool::{Job, Manager};
+    ///
+    /// let pool = Manager::<String, usize>::builder()
+    ///     .factory(|id| {
+    ///         let name = format!("counter {id}");
+    ///         Ok::<_, std::io::Error>(move |job: Job<String>| Ok(name.len() + job.payload().len()))
+    ///     })
+    ///     .workers(3)
+    ///     .build()?;
+    /// assert_eq!(pool.submit("abc".to_owned())?, 12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn factory<W, X>(
+        mut self,
+        factory: impl Fn(WorkerId) -> Result<W, X> + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: Send + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+        W: Worker<P, O, E> + 'static,
+        X: fmt::Display + 'static,
+    {
+        self.factory = Some(life::starter(factory));
+        self
+    }
+
+    /// How many workers the pool begins with, made by its [`factory`](Self::factory); none unless
+    /// given.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The pool grows and shrinks with its load, by workers of its [`factory`](Self::factory); it does
+    /// not unless given. It begins with the least number, or with as many [`workers`](Self::workers)
+    /// as it is given. See [`Elastic`].
+    ///
+    /// A job that waits inside another for its own pool is no deadlock while the pool may grow.
+    /// Workers that came by other means count too, and may be asked to leave.
+    pub fn elastic(mut self, elastic: Elastic) -> Self {
+        self.elastic = Some(elastic);
+        self
+    }
+
+    /// How often a worker that has a factory is made anew, and after which pause; 5 times in 10
+    /// seconds unless given. See [`Restarts`].
+    pub fn restarts(mut self, restarts: Restarts) -> Self {
+        self.restarts = restarts;
+        self
+    }
+
+    /// What becomes of jobs when the pool's last worker is gone for good; they wait unless given. See
+    /// [`NoWorkers`].
+    pub fn no_workers(mut self, rule: NoWorkers) -> Self {
+        self.no_workers = rule;
+        self
+    }
+
+    /// Starts the pool: its dispatcher's thread, and the [`workers`](Self::workers) that it begins
+    /// with, one after the other; blocks until they are made.
+    ///
+    /// # Errors
+    /// A zero or absurd capacity, a NUL byte in the threads' names, a thread that cannot be started,
+    /// bounds that make no sense, workers without a factory, or a factory that fails. No thread is left then: the workers made
+    /// before have been closed.
+    pub fn build(self) -> Result<Manager<P, O, E>, BuildError>
+    where
+        P: Send + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        self.build_with(&Free)
+    }
+
+    /// As [`build`](Self::build), on threads that are started so.
+    pub(crate) fn build_with<'a>(
+        self,
+        spawn: &impl Spawn<'a>,
+    ) -> Result<Manager<P, O, E>, BuildError>
+    where
+        P: Send + 'a,
+        O: Send + 'a,
+        E: Send + 'a,
+    {
+        if self.capacity == 0 {
+            return Err(BuildError::ZeroCapacity);
+        }
+        if self.capacity > MAX_CAPACITY {
+            return Err(BuildError::CapacityTooLarge(self.capacity));
+        }
+        let thread_prefix = self.thread_prefix.unwrap_or_else(|| self.name.clone());
+        if thread_prefix.contains('\0') {
+            return Err(BuildError::NulInName(thread_prefix));
+        }
+        if (self.workers > 0 || self.elastic.is_some()) && self.factory.is_none() {
+            return Err(BuildError::NoFactory);
+        }
+        let mut workers = self.workers;
+        if let Some(Elastic { least, most, .. }) = self.elastic {
+            workers = workers.max(least);
+            let stuck_at_none = least == 0 && self.no_workers == NoWorkers::Reject;
+            if most == 0 || workers > most || stuck_at_none {
+                return Err(BuildError::Elastic { least, most });
+            }
+        }
+        let (control, commands) = unbounded();
+        let (end, ended) = bounded(0);
+        let gauge = Arc::new(PoolGauge {
+            name: self.name,
+            gate: Arc::new(Gate::new(self.capacity)),
+            roster: Arc::new(Roster::new(self.timings)),
+        });
+        let seen: Weak<dyn Gauge> = Arc::downgrade(&gauge) as Weak<dyn Gauge>;
+        let shared = Arc::new(Shared {
+            thread_prefix,
+            stack_size: self.stack_size,
+            #[cfg(feature = "affinity")]
+            pins: crate::sync::pin::Pins::new(self.pin_to_cores),
+            hooks: Hooks::new(self.hooks),
+            factory: self.factory,
+            elastic: self.elastic,
+            restarts: self.restarts,
+            no_workers: self.no_workers,
+            jobs: bounded(self.capacity),
+            low_jobs: unbounded(),
+            retries: unbounded(),
+            control,
+            gate: Arc::clone(&gauge.gate),
+            ready: Ready::new(),
+            blanks: Blanks::new(),
+            open: Open::new(),
+            crew: Default::default(),
+            bell: Arc::new(crate::pool::signal::Bell::new()),
+            desk: Mutex::new(crate::dispatcher::feed::Desk::new()),
+            roster: Arc::clone(&gauge.roster),
+            gauge,
+            books: Books::new(self.timings),
+            closing: CancelToken::new(),
+        });
+        let settings = thread::Builder::new().name(format!("{}-0", shared.thread_prefix));
+        let dispatcher = spawn.spawn(settings, {
+            let shared = Arc::clone(&shared);
+            move || dispatcher::run(shared, commands, end)
+        });
+        let dispatcher = dispatcher.map_err(BuildError::Spawn)?;
+        shared
+            .hooks
+            .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
+        // From here on, an error drops it, which ends the pool.
+        let manager = Manager::new_with(Arc::clone(&shared), dispatcher, ended, self.on_drop);
+        if let Some(factory) = &shared.factory {
+            let (_, filled) = life::fill_up(&shared, factory, workers);
+            filled.map_err(BuildError::Worker)?;
+        }
+        Ok(manager)
+    }
+}
+
+impl<P, O, E> fmt::Debug for Builder<P, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("queue_capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,179 @@
+//! How many jobs to release ahead of the workers.
+
+use std::time::{Duration, Instant};
+
+use crate::pool::queue::run_queue::MAX_DEPTH;
+
+/// The released jobs should last the workers about this long: much longer than it takes to wake the
+/// dispatcher, much shorter than anybody notices. And so long that a submitter seldom finds neither
+/// room there nor in the queue: one that was woken may wait for a core while the workers use all.
+const HORIZON: Duration = Duration::from_millis(1);
+
+/// What happened within so long says enough. Jobs that happen to end together say nothing about their
+/// length.
+const TERM: Duration = Duration::from_micros(200);
+
+/// At each look the depth grows at most so many times.
+const GROWTH: usize = 4;
+
+/// Finds the depth of the ready channel: about one job per worker for long jobs, and as many as the
+/// workers take in [`HORIZON`] for short ones.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    workers: usize,
+    depth: usize,
+    /// So many were released, if jobs still waited then: only workers change that.
+    fed: Option<usize>,
+    /// So many were taken since then, as far as is known, and was there once nothing left?
+    taken: usize,
+    since: Option<Instant>,
+    starved: bool,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Pace {
+            workers: 0,
+            depth: 0,
+            fed: None,
+            taken: 0,
+            since: None,
+            starved: false,
+        }
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(crate) fn set_workers(&mut self, workers: usize) {
+        self.workers = workers;
+        self.set(self.depth);
+    }
+
+    /// So many jobs are released now, and so many still wait.
+    pub(crate) fn fed(&mut self, ready: usize, waiting: usize) {
+        // With none waiting, submitters may go past the dispatcher, and nothing is known.
+        self.fed = (waiting > 0).then_some(ready);
+    }
+
+    /// So many of them are left.
+    pub(crate) fn look(&mut self, ready: usize, now: Instant) {
+        if let Some(fed) = self.fed.take() {
+            self.taken += fed.saturating_sub(ready);
+            self.starved |= ready == 0;
+        }
+        let since = *self.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < TERM {
+            return;
+        }
+        let fits = self.taken as f64 * HORIZON.as_secs_f64() / elapsed.as_secs_f64();
+        let mut depth = fits.min(MAX_DEPTH as f64) as usize;
+        if self.starved && depth > self.workers {
+            // They could have taken more.
+            depth = depth.max(self.depth * 2);
+        }
+        self.set(depth.min(self.depth * GROWTH));
+        (self.taken, self.since, self.starved) = (0, Some(now), false);
+    }
+
+    fn set(&mut self, depth: usize) {
+        self.depth = depth.max(self.workers).min(MAX_DEPTH);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds the workers to the full depth, and looks when they have taken so many.
+    fn round(pace: &mut Pace, now: &mut Instant, taken: usize, elapsed: Duration) {
+        let depth = pace.depth();
+        pace.fed(depth, 1);
+        *now += elapsed;
+        pace.look(depth - taken.min(depth), *now);
+    }
+
+    fn pace(workers: usize) -> (Pace, Instant) {
+        let mut pace = Pace::new();
+        pace.set_workers(workers);
+        let now = Instant::now();
+        pace.look(0, now);
+        (pace, now)
+    }
+
+    #[test]
+    fn long_jobs_are_released_one_per_worker() {
+        let (mut pace, mut now) = pace(4);
+        for _ in 0..100 {
+            round(&mut pace, &mut now, 4, Duration::from_millis(10));
+            assert_eq!(pace.depth(), 4);
+        }
+    }
+
+    #[test]
+    fn long_jobs_that_end_together_are_no_short_jobs() {
+        let (mut pace, mut now) = pace(8);
+        for _ in 0..100 {
+            round(&mut pace, &mut now, 4, Duration::from_micros(5));
+            round(&mut pace, &mut now, 4, Duration::from_micros(5));
+            round(&mut pace, &mut now, 0, Duration::from_millis(30));
+            assert_eq!(pace.depth(), 8);
+        }
+    }
+
+    #[test]
+    fn short_jobs_are_released_for_the_horizon() {
+        let (mut pace, mut now) = pace(2);
+        for _ in 0..1000 {
+            // 1 µs each, and some are left
+            let taken = (pace.depth() - 1).max(1);
+            round(
+                &mut pace,
+                &mut now,
+                taken,
+                Duration::from_micros(taken as u64),
+            );
+        }
+        let depth = pace.depth();
+        assert!((999..=1000).contains(&depth), "{depth}");
+    }
+
+    #[test]
+    fn starved_workers_get_more_until_the_jobs_are_long() {
+        let (mut pace, mut now) = pace(2);
+        for _ in 0..1000 {
+            let all = pace.depth();
+            round(&mut pace, &mut now, all, Duration::from_micros(10));
+        }
+        assert_eq!(pace.depth(), MAX_DEPTH);
+        round(&mut pace, &mut now, 1000, Duration::from_secs(1));
+        assert_eq!(pace.depth(), 2);
+    }
+
+    #[test]
+    fn one_look_is_not_trusted_too_far() {
+        let (mut pace, mut now) = pace(100);
+        round(&mut pace, &mut now, 0, Duration::from_micros(1));
+        for _ in 0..100 {
+            round(&mut pace, &mut now, 99, Duration::from_micros(2));
+        }
+        assert!(pace.depth() > 100 && pace.depth() <= 100 * GROWTH);
+    }
+
+    #[test]
+    fn nothing_is_learnt_while_submitters_go_past() {
+        let (mut pace, now) = pace(1);
+        pace.fed(1, 0);
+        pace.look(0, now + TERM);
+        assert_eq!(pace.depth(), 1);
+    }
+
+    #[test]
+    fn without_workers_nothing_is_released() {
+        let (mut pace, mut now) = pace(0);
+        round(&mut pace, &mut now, 0, Duration::from_secs(1));
+        assert_eq!(pace.depth(), 0);
+    }
+}

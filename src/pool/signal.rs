@@ -1,0 +1,200 @@
+//! How the dispatcher sleeps, and who wakes it.
+//!
+//! # States
+//!
+//! | mode | meaning | called by |
+//! |---|---|---|
+//! | `AWAKE` | somebody is at the [desk](crate::dispatcher::feed), or was called | nobody needs to |
+//! | `HUNGRY` | no job waits | a job that enters the job channel |
+//! | `SATED` | jobs wait, and enough are released | a worker that took one and finds few left |
+//!
+//! Whoever leaves the desk sets the mode and *then* looks once more at what would call somebody; the
+//! others do their part and *then* read the mode (sequentially consistent, with fences). So either the
+//! one sees it, or the mode is seen; and one of those who see it changes it to `AWAKE`. That one calls
+//! the dispatcher or, if it is a worker, takes its place at the desk. A job that enters the job channel
+//! while enough are released needs nobody: its submitter changes `HUNGRY` to `SATED`, and *then* looks
+//! whether there are still enough.
+//!
+//! Commands ring whatever the mode. A ring that comes before the dispatcher parks is kept by the
+//! parker.
+
+use std::time::{Duration, Instant};
+
+use crate::job::cancel::earliest;
+use crate::sync::park::{Parker, Wake};
+use crate::sync::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
+
+const AWAKE: u8 = 0;
+const HUNGRY: u8 = 1;
+const SATED: u8 = 2;
+
+/// What the dispatcher waits for when it has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Until {
+    Job = HUNGRY,
+    LowWater = SATED,
+}
+
+#[repr(align(128))]
+pub(crate) struct Bell {
+    mode: AtomicU8,
+    /// Jobs that wait are to be looked through, because some were given up.
+    sweep: AtomicBool,
+    /// So many were given up since the last time.
+    given_up: AtomicUsize,
+    /// When the next job that waits is late, in nanoseconds after `start`.
+    alarm: AtomicU64,
+    /// The dispatcher needs not be told of a job that was accepted; see
+    /// [`Stretch`](crate::dispatcher::autoscale::Stretch).
+    watching: AtomicBool,
+    start: Instant,
+    parker: Parker,
+}
+
+/// No job that waits has a deadline.
+const NEVER: u64 = u64::MAX;
+
+impl Bell {
+    pub(crate) fn new() -> Self {
+        Bell {
+            mode: AtomicU8::new(AWAKE),
+            sweep: AtomicBool::new(false),
+            given_up: AtomicUsize::new(0),
+            alarm: AtomicU64::new(NEVER),
+            watching: AtomicBool::new(true),
+            start: Instant::now(),
+            parker: Parker::new(),
+        }
+    }
+
+    /// A command was sent.
+    pub(crate) fn ring(&self) {
+        self.parker.wake();
+    }
+
+    /// A caller gave up on a job that may still wait. With `urgent`, its place is needed at once;
+    /// else it is freed when an eighth of the `waiting` are gone, so that each look frees many.
+    pub(crate) fn job_given_up(&self, waiting: usize, urgent: bool) {
+        let given_up = self.given_up.fetch_add(1, SeqCst) + 1;
+        if urgent || given_up >= waiting / 8 {
+            self.ask_sweep();
+        }
+    }
+
+    /// Were jobs given up that may still wait?
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.given_up.load(Relaxed) > 0
+    }
+
+    pub(crate) fn ask_sweep(&self) {
+        if !self.sweep.swap(true, SeqCst) {
+            self.ring();
+        }
+    }
+
+    /// A job that may have to wait is late from then on.
+    pub(crate) fn set_alarm(&self, at: Instant) {
+        let nanos = at.saturating_duration_since(self.start).as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(NEVER);
+        if self.alarm.fetch_min(nanos, SeqCst) > nanos {
+            self.ring(); // to sleep anew, for less long
+        }
+    }
+
+    fn alarm(&self) -> Option<Instant> {
+        match self.alarm.load(SeqCst) {
+            NEVER => None,
+            nanos => self.start.checked_add(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// Is it time to look through the waiting jobs? The one who asks does it, and then sets the
+    /// alarm for those that are left.
+    pub(crate) fn take_sweep(&self) -> bool {
+        let late = self.alarm().is_some_and(|at| Instant::now() >= at);
+        if late {
+            self.alarm.store(NEVER, SeqCst);
+        }
+        let asked = self.sweep.load(Relaxed) && self.sweep.swap(false, SeqCst);
+        if asked {
+            self.given_up.store(0, SeqCst);
+        }
+        late || asked
+    }
+
+    /// A job entered the job channel. `needed` tells whether the dispatcher has to look after it now.
+    #[inline]
+    pub(crate) fn job_arrived(&self, needed: impl Fn() -> bool) {
+        fence(SeqCst);
+        if self.mode.load(SeqCst) != HUNGRY {
+            return;
+        }
+        let called = if !needed() && self.change(HUNGRY, SATED) {
+            needed() && self.change(SATED, AWAKE)
+        } else {
+            self.change(HUNGRY, AWAKE)
+        };
+        if called {
+            self.ring();
+        }
+    }
+
+    /// A job was accepted by an elastic pool; a sequentially consistent step lies between that and this
+    /// call.
+    pub(crate) fn job_accepted(&self) {
+        if !self.watching.load(SeqCst) && !self.watching.swap(true, SeqCst) {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watching.load(SeqCst)
+    }
+
+    pub(crate) fn set_watching(&self, watching: bool) {
+        self.watching.store(watching, SeqCst);
+    }
+
+    /// A worker took a job; `low` tells whether few are left. Is it this worker that has to see to it
+    /// that more follow?
+    #[inline]
+    pub(crate) fn job_taken(&self, low: impl FnOnce() -> bool) -> bool {
+        fence(SeqCst);
+        self.mode.load(SeqCst) == SATED && low() && self.change(SATED, AWAKE)
+    }
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.mode.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
+    }
+
+    /// The caller leaves the desk. `false`: `stay` finds something to do after all, and nobody else was
+    /// called for it.
+    pub(crate) fn leave(&self, until: Until, stay: impl FnOnce() -> bool) -> bool {
+        let mode = until as u8;
+        self.mode.store(mode, SeqCst);
+        fence(SeqCst);
+        !(stay() && self.change(mode, AWAKE))
+    }
+
+    /// The dispatcher is at the desk.
+    pub(crate) fn wake_up(&self) {
+        self.mode.store(AWAKE, SeqCst);
+    }
+
+    /// The dispatcher has left the desk and sleeps, not beyond `at_most`.
+    pub(crate) fn sleep(&self, at_most: Option<Instant>) {
+        self.parker.park(earliest(self.alarm(), at_most));
+    }
+}
+
+/// A token of a job that waits was cancelled.
+impl Wake for Bell {
+    fn wake(&self) {
+        self.ask_sweep();
+    }
+}

@@ -1,0 +1,128 @@
+//! The books: what became of every job.
+
+use std::time::Instant;
+
+use crate::error::Reason;
+use crate::job::JobId;
+use crate::pool::roster::Work;
+use crate::stats::clock::Timings;
+use crate::stats::in_flight::{Census, Generation};
+use crate::stats::{RunningJob, Stats};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+
+/// Counters of rare events; plain counters, read at rest.
+pub(crate) struct Books {
+    pub(crate) census: Census,
+    cancelled: AtomicU64,
+    expired: AtomicU64,
+    closed: AtomicU64,
+    lost_errors: AtomicU64,
+    /// Numbered, and then turned away at the gate.
+    not_accepted: AtomicU64,
+    /// Jobs that wait for the time of their next try.
+    pub(crate) backing_off: AtomicU64,
+    start: Instant,
+    /// `None` unless the builder asked for them.
+    pub(crate) timings: Option<Timings>,
+}
+
+impl Books {
+    pub(crate) fn new(timed: bool) -> Self {
+        let start = Instant::now();
+        Books {
+            census: Census::default(),
+            cancelled: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            lost_errors: AtomicU64::new(0),
+            not_accepted: AtomicU64::new(0),
+            backing_off: AtomicU64::new(0),
+            start,
+            timings: timed.then(|| Timings::new(start)),
+        }
+    }
+
+    /// An accepted job was turned away before it began, or between two tries.
+    pub(crate) fn refused(&self, reason: Reason) {
+        let count = match reason {
+            // A caller that would have waited for ever withdrew its job.
+            Reason::Cancelled | Reason::WouldDeadlock => &self.cancelled,
+            Reason::DeadlinePassed => &self.expired,
+            Reason::Full | Reason::Closed | Reason::NoWorkers => &self.closed,
+        };
+        count.fetch_add(1, Relaxed);
+    }
+
+    /// Jobs were not accepted.
+    pub(crate) fn turned_away(&self, generation: Generation, jobs: u64) {
+        self.not_accepted.fetch_add(jobs, Relaxed);
+        self.census.ended_unworked(generation, jobs);
+    }
+
+    /// A detached job's failure found no listener.
+    pub(crate) fn lost_error(&self, id: JobId) {
+        let lost = self.lost_errors.fetch_add(1, Relaxed) + 1;
+        // A caller that listens to nothing must not fill the log.
+        if lost.is_power_of_two() {
+            log::warn!("the error of detached job {id} found no listener; {lost} lost so far");
+        }
+    }
+
+    /// Jobs accepted so far, and those whose submitters wait for room.
+    pub(crate) fn accepted(&self) -> u64 {
+        let not_accepted = self.not_accepted.load(Relaxed);
+        self.census.counted().saturating_sub(not_accepted)
+    }
+
+    pub(crate) fn lost_errors(&self) -> u64 {
+        self.lost_errors.load(Relaxed)
+    }
+
+    /// The books as they stand; `work` is what the workers did, read before, and `undecided` how
+    /// many submitters wait for room.
+    pub(crate) fn read(&self, work: Work, waiting: usize, undecided: usize) -> Stats {
+        let [completed, failed, panicked] = work.runs.ended;
+        let mut stats = Stats {
+            accepted: 0,
+            started: work.runs.started,
+            completed,
+            failed,
+            panicked,
+            retried: work.runs.retried,
+            cancelled: self.cancelled.load(Relaxed),
+            expired: self.expired.load(Relaxed),
+            closed: self.closed.load(Relaxed),
+            lost_errors: self.lost_errors(),
+            waiting: waiting as u64,
+            backing_off: self.backing_off.load(Relaxed),
+            busy: work.busy,
+            total: work.total,
+            elapsed: self.start.elapsed(),
+            oldest_waiting: self.timings.as_ref().and_then(Timings::oldest),
+            longest_running: self.longest(&work),
+            #[cfg(feature = "histograms")]
+            wait_times: None,
+            #[cfg(feature = "histograms")]
+            run_times: None,
+        };
+        #[cfg(feature = "histograms")]
+        if let Some(times) = work.times {
+            stats.wait_times = Some(times.waited);
+            stats.run_times = Some(times.ran);
+        }
+        // Last: what has ended is never more than what was accepted.
+        let not_accepted = self.not_accepted.load(Relaxed) + undecided as u64;
+        stats.accepted = self.census.counted().saturating_sub(not_accepted);
+        stats
+    }
+
+    fn longest(&self, work: &Work) -> Option<RunningJob> {
+        let (job, worker, since) = work.longest?;
+        let now = self.timings.as_ref()?.now();
+        Some(RunningJob {
+            job,
+            worker,
+            time: std::time::Duration::from_nanos(now.saturating_sub(since)),
+        })
+    }
+}

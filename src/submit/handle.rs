@@ -1,0 +1,133 @@
+//! A handle to a job whose result is wanted later.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::error::{Reason, SubmitError};
+use crate::job::JobId;
+use crate::job::cancel::{CancelToken, Fired};
+use crate::pool::Shared;
+use crate::sync::Arc;
+use crate::sync::unwind as panics;
+use crate::task::oneshot::{Slot, Turned};
+
+/// The result of a job, to be waited for, polled or cancelled, from any thread.
+///
+/// Dropping the handle does not stop the job: it runs, and its result is dropped.
+///
+/// ```
+/// use std::time::Duration;
+/// use worker_pool::{Job, Manager};
+///
+/// let pool = Manager::<u64, u64>::new();
+/// pool.add(|job: Job<u64>| Ok(job.into_payload() * 2))?;
+/// let mut handle = pool.enqueue(21)?;
+/// // … do something else, then:
+/// let answer = handle.wait_timeout(Duration::from_secs(60)).expect("a minute is plenty")?;
+/// assert_eq!(answer, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping the handle drops the job's result; see `detach_submit`"]
+pub struct JobHandle<P, O, E> {
+    pub(crate) slot: Arc<Slot<P, O, E>>,
+    pub(crate) shared: Arc<Shared<P, O, E>>,
+    pub(crate) taken: bool,
+}
+
+impl<P, O, E> JobHandle<P, O, E> {
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.slot.id()
+    }
+
+    /// Has the job ended, one way or the other, or is it cancelled or late? Then
+    /// [`wait`](Self::wait) does not block.
+    pub fn is_done(&self) -> bool {
+        self.slot.is_settled() || self.fired_by().is_some()
+    }
+
+    /// Blocks until the job ends, its token fires or its deadline passes.
+    ///
+    /// # Errors
+    /// As [`Manager::submit`](crate::Manager::submit).
+    ///
+    /// # Panics
+    /// If [`wait_timeout`](Self::wait_timeout) or [`poll`](Self::poll) gave out the result before.
+    pub fn wait(mut self) -> Result<O, SubmitError<P, E>> {
+        self.wait_until(None)
+            .expect("the result of this job was taken before")
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout`: `None` if the job had not ended by then, or
+    /// if its result was taken before. The job is not cancelled by that.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<O, SubmitError<P, E>>> {
+        // A time too far to be told is no limit at all.
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The result if it is there, once. Never blocks.
+    pub fn poll(&mut self) -> Option<Result<O, SubmitError<P, E>>> {
+        if self.taken {
+            return None;
+        }
+        let reply = match (self.slot.take(), self.fired_by()) {
+            (Some(reply), _) => reply,
+            (None, None) => return None,
+            (None, Some(fired)) => self.shared.give_up(self.id(), &self.slot, fired.into()),
+        };
+        self.taken = true;
+        Some(reply)
+    }
+
+    /// Cancels the job, unless it has ended. One that has not begun never will, and waiting gives
+    /// its payload back; one that waits for another [try](crate::Retry) gets none; for one that runs, [`Job::is_cancelled`](crate::Job::is_cancelled) becomes
+    /// true and waiting ends at once. `false` if it was too late.
+    pub fn cancel(&self) -> bool {
+        // First the job, then the token: else a worker that sees the token could be faster.
+        let count = || self.shared.books.refused(Reason::Cancelled);
+        let withdrawn = match self.slot.reject(self.id(), Reason::Cancelled, count) {
+            Turned::Not => false,
+            Turned::Away => {
+                self.shared.place_to_free();
+                true
+            }
+            // What is left of it is swept away when its token fires.
+            Turned::AfterTries(payload) => {
+                panics::discard("payload", payload);
+                true
+            }
+        };
+        let running = !self.slot.is_settled();
+        self.slot.own_token().cancel();
+        withdrawn || running
+    }
+
+    /// The job's own token, so that other threads can cancel it: a child of the one it was given.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.slot.own_token()
+    }
+
+    fn fired_by(&self) -> Option<Fired> {
+        self.slot.token().and_then(CancelToken::fired_by)
+    }
+
+    fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<O, SubmitError<P, E>>> {
+        if self.taken {
+            return None;
+        }
+        let reply = self
+            .shared
+            .await_reply(self.id(), &self.slot, self.slot.token(), until)?;
+        self.taken = true;
+        Some(reply)
+    }
+}
+
+impl<P, O, E> fmt::Debug for JobHandle<P, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle")
+            .field("id", &self.id())
+            .field("done", &self.is_done())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,8 +1,0 @@
-//! The one place from which the pool takes locks, atomics, threads and channels, so that a model
-//! checker's types can stand in for them at compile time.
-
-pub(crate) use crossbeam_channel as channel;
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
-pub(crate) use std::sync::{Arc, Weak};
-pub(crate) use std::thread;

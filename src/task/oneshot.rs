@@ -1,0 +1,332 @@
+//! The one-shot reply: where a job's payload waits for a worker, and its result for the caller.
+//!
+//! `Queued → Running → Done`, by the worker, which may go back from `Running` to `Queued` for another
+//! try; `Queued → Back` (or `Done`, if it was tried before), by whoever turns the job away;
+//! `Queued → Gone` or `Running → Gone`, by a caller that gives up; `Done → Gone` and `Back → Gone`,
+//! by the caller that takes the result. Each step is taken under the lock, so exactly one of
+//! "ran" and "given up before it began" happens, and what the caller does not take is dropped once.
+//!
+//! A job with a handle gets a token when somebody asks for it, once. If it runs by then, that is the
+//! one which its worker has lent it. Worker and handle ask under the lock, so there is one token per
+//! job, whoever comes first.
+
+use std::ops::Deref;
+use std::sync::OnceLock;
+
+use crate::error::{JobError, Reason, Rejected, SubmitError};
+use crate::job::JobId;
+use crate::job::cancel::CancelToken;
+use crate::stats::counters::Books;
+use crate::sync::park::{Parker, Wake};
+use crate::sync::unwind as panics;
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, Mutex,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use crate::task::cause_of;
+use crate::task::header::Mark;
+use crate::task::retry::Try;
+
+/// What a caller gets for a job.
+pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
+
+/// What became of a job. Boxed errors: they are rare and wide.
+pub(crate) type Ended<O, E> = Result<O, Box<JobError<E>>>;
+
+pub(crate) struct Slot<P, O, E> {
+    number: u64,
+    mark: AtomicU64,
+    /// The stage is past `Running`: spinning callers look here, and the dispatcher, which skips
+    /// jobs whose callers gave up.
+    settled: AtomicBool,
+    /// It may get a token later.
+    has_handle: bool,
+    /// Tells the job, and whoever waits for it, to give up. Set once, under the lock of `inner`.
+    token: OnceLock<CancelToken>,
+    inner: Mutex<Inner<P, O, E>>,
+}
+
+struct Inner<P, O, E> {
+    stage: Stage<P, O, E>,
+    /// Whoever waits for the result, once it sleeps.
+    waiter: Option<Arc<Parker>>,
+}
+
+enum Stage<P, O, E> {
+    /// With the try that ended last, if any.
+    Queued(P, Option<Try>),
+    /// Perhaps with a token that its worker has lent it.
+    Running(Try, Option<CancelToken>),
+    Done(Ended<O, E>),
+    Back(Rejected<P>),
+    Gone,
+}
+
+/// The worker's side of a slot, and everybody's who holds the job's ticket: it owes an answer. Dropped
+/// without one, it answers "closed".
+pub(crate) struct Asked<P, O, E>(pub(crate) Arc<Slot<P, O, E>>);
+
+impl<P, O, E> Asked<P, O, E> {
+    /// Turns the job away, if nobody began it and its caller has not taken it back.
+    pub(crate) fn refuse(&self, job: JobId, reason: Reason, books: Option<&Books>) {
+        // Counted before the caller can know.
+        let count = || books.iter().for_each(|books| books.refused(reason));
+        let rest = self.reject(job, reason, count);
+        panics::discard("payload", rest);
+    }
+
+    /// Has its caller let go of it?
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl<P, O, E> Deref for Asked<P, O, E> {
+    type Target = Slot<P, O, E>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<P, O, E> Drop for Asked<P, O, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_settled() {
+            self.refuse(self.id(), Reason::Closed, None);
+        }
+    }
+}
+
+/// What a caller that gives up finds.
+pub(crate) enum GivenUp<P, O, E> {
+    /// The job had not begun and never will.
+    Unstarted(P),
+    /// It had been tried before, and never will be again.
+    BetweenTries(P, Try),
+    /// The job goes on; its result will be dropped.
+    Running(Try),
+    /// Too late: it has ended.
+    Settled(Reply<P, O, E>),
+    /// Too late: the result was taken before.
+    Taken,
+}
+
+/// What became of an attempt to turn a job away.
+pub(crate) enum Turned<P> {
+    /// Too late: a worker or the caller was faster.
+    Not,
+    /// Its payload went back to the caller.
+    Away,
+    /// It had been tried before: its payload is not wanted any more.
+    AfterTries(P),
+}
+
+impl<P, O, E> Slot<P, O, E> {
+    /// For the job of this number. Without a token, it may get one later if it has a handle.
+    pub(crate) fn new(
+        number: u64,
+        mark: Mark,
+        payload: P,
+        token: Option<CancelToken>,
+        has_handle: bool,
+    ) -> Self {
+        Slot {
+            number,
+            mark: AtomicU64::new(mark.to_bits()),
+            settled: AtomicBool::new(false),
+            has_handle,
+            token: token.map_or_else(OnceLock::new, OnceLock::from),
+            inner: Mutex::new(Inner {
+                stage: Stage::Queued(payload, None),
+                waiter: None,
+            }),
+        }
+    }
+
+    pub(crate) fn id(&self) -> JobId {
+        JobId::new(self.number)
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self) -> Mark {
+        Mark::from_bits(self.mark.load(Relaxed))
+    }
+
+    /// For whoever holds the job's ticket.
+    pub(crate) fn set_mark(&self, mark: Mark) {
+        self.mark.store(mark.to_bits(), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn token(&self) -> Option<&CancelToken> {
+        self.token.get()
+    }
+
+    /// The job's token: the one that it was given, that its worker has lent it, or a new one.
+    pub(crate) fn own_token(&self) -> CancelToken {
+        let inner = self.inner.lock();
+        let token = self.token.get_or_init(|| match &inner.stage {
+            Stage::Running(_, Some(lent)) => lent.clone(),
+            _ => CancelToken::new(),
+        });
+        token.clone()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Acquire)
+    }
+
+    pub(crate) fn has_handle(&self) -> bool {
+        self.has_handle
+    }
+
+    /// A worker begins the job, which has no handle: the payload, unless the caller gave up before.
+    #[inline]
+    pub(crate) fn begin(&self, this: Try) -> Option<P> {
+        self.inner.lock().begin(this, None)
+    }
+
+    /// The same for a job that has a handle. If it has no token yet, it is lent the worker's. Then it
+    /// has none of its own in the answer.
+    pub(crate) fn begin_with_handle(
+        &self,
+        this: Try,
+        lent: &CancelToken,
+    ) -> Option<(P, Option<CancelToken>)> {
+        let mut inner = self.inner.lock();
+        match self.token.get() {
+            None => Some((inner.begin(this, Some(lent.clone()))?, None)),
+            token => Some((inner.begin(this, None)?, token.cloned())),
+        }
+    }
+
+    /// The worker's try failed, and another shall follow. The payload, if the caller gave up.
+    pub(crate) fn queue_again(&self, payload: P) -> Result<(), P> {
+        let mut inner = self.inner.lock();
+        match inner.stage {
+            Stage::Running(last, _) => {
+                inner.stage = Stage::Queued(payload, Some(last));
+                Ok(())
+            }
+            _ => Err(payload),
+        }
+    }
+
+    /// The worker ended the job. Gives the result back if nobody wants it.
+    #[inline]
+    pub(crate) fn finish(&self, result: Ended<O, E>) -> Option<Ended<O, E>> {
+        self.settle(|stage| match stage {
+            Stage::Running(..) => {
+                *stage = Stage::Done(result);
+                Ok(None)
+            }
+            // Its caller gave up; but it has ended.
+            _ => {
+                self.settled.store(true, Release);
+                Err(Some(result))
+            }
+        })
+    }
+
+    /// The job is turned away, if it is still queued; then `count` is called before its caller can
+    /// know.
+    pub(crate) fn reject(&self, job: JobId, reason: Reason, count: impl FnOnce()) -> Turned<P> {
+        self.settle(|stage| match std::mem::replace(stage, Stage::Gone) {
+            Stage::Queued(payload, None) => {
+                count();
+                *stage = Stage::Back(Rejected { payload, reason });
+                Ok(Turned::Away)
+            }
+            Stage::Queued(payload, last) => {
+                count();
+                let error = JobError::new(job, last, cause_of(reason));
+                *stage = Stage::Done(Err(Box::new(error)));
+                Ok(Turned::AfterTries(payload))
+            }
+            other => {
+                *stage = other;
+                Err(Turned::Not)
+            }
+        })
+    }
+
+    /// `Ok` if `change` ended the job: then its caller is told.
+    fn settle<R>(&self, change: impl FnOnce(&mut Stage<P, O, E>) -> Result<R, R>) -> R {
+        let (changed, waiter) = {
+            let mut inner = self.inner.lock();
+            match change(&mut inner.stage) {
+                Err(unchanged) => return unchanged,
+                Ok(changed) => {
+                    self.settled.store(true, Release);
+                    (changed, inner.waiter.take())
+                }
+            }
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+        changed
+    }
+
+    /// The result, once it is there. `None` before, and after it was taken.
+    pub(crate) fn take(&self) -> Option<Reply<P, O, E>> {
+        if !self.is_settled() {
+            return None;
+        }
+        take_from(&mut self.inner.lock().stage)
+    }
+
+    /// From now on, `waiter` is woken when the result is there. The caller looks once more after
+    /// this call.
+    pub(crate) fn wake_when_settled(&self, waiter: &Arc<Parker>) {
+        self.inner.lock().waiter = Some(Arc::clone(waiter));
+    }
+
+    /// The caller gives up. With `only_unstarted`, a running job is left as it is.
+    pub(crate) fn give_up(&self, only_unstarted: bool) -> GivenUp<P, O, E> {
+        let mut inner = self.inner.lock();
+        match &inner.stage {
+            Stage::Queued(..) => {
+                self.settled.store(true, Release);
+                match std::mem::replace(&mut inner.stage, Stage::Gone) {
+                    Stage::Queued(payload, None) => GivenUp::Unstarted(payload),
+                    Stage::Queued(payload, Some(last)) => GivenUp::BetweenTries(payload, last),
+                    _ => unreachable!("the stage was just looked at"),
+                }
+            }
+            Stage::Running(this, _) => {
+                let this = *this;
+                if !only_unstarted {
+                    inner.stage = Stage::Gone;
+                }
+                GivenUp::Running(this)
+            }
+            _ => take_from(&mut inner.stage).map_or(GivenUp::Taken, GivenUp::Settled),
+        }
+    }
+}
+
+impl<P, O, E> Inner<P, O, E> {
+    #[inline]
+    fn begin(&mut self, this: Try, lent: Option<CancelToken>) -> Option<P> {
+        if !matches!(self.stage, Stage::Queued(..)) {
+            return None; // without moving the others out and in
+        }
+        match std::mem::replace(&mut self.stage, Stage::Running(this, lent)) {
+            Stage::Queued(payload, _) => Some(payload),
+            _ => None,
+        }
+    }
+}
+
+fn take_from<P, O, E>(stage: &mut Stage<P, O, E>) -> Option<Reply<P, O, E>> {
+    match std::mem::replace(stage, Stage::Gone) {
+        Stage::Done(result) => Some(result.map_err(|error| SubmitError::Failed(*error))),
+        Stage::Back(rejected) => Some(Err(rejected.into())),
+        other => {
+            *stage = other;
+            None
+        }
+    }
+}
