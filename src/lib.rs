@@ -103,20 +103,23 @@ pub use error::{
 pub use hook::meter::{Meter, Snapshot, Subscription, SubscriptionError};
 pub use hook::{Gauge, Hook, PoolState};
 pub use job::cancel::CancelToken;
-pub use job::{Job, JobId, Outcome, Priority};
-pub use manager::builder::{Builder, NoWorkers};
+pub use job::id::{JobId, WorkerId};
+pub use job::{Job, Outcome, Priority};
+pub use manager::builder::Builder;
 pub use manager::close::CloseSignal;
 pub use manager::scope::{Scope, ScopedManager, scope};
 pub use manager::{Manager, WeakManager};
+pub use policy::NoWorkers;
 pub use policy::elastic::Elastic;
 pub use policy::restart::Restarts;
 pub use policy::retry::Retry;
+pub use pool::roster::record::{WorkerInfo, WorkerState};
 #[cfg(feature = "histograms")]
 pub use stats::histogram::Histogram;
 pub use stats::{RunningJob, Stats};
 pub use submit::Submission;
 pub use submit::handle::JobHandle;
-pub use worker::{Worker, WorkerHandle, WorkerId, WorkerInfo, WorkerState};
+pub use worker::{Worker, WorkerHandle};
 
 /// The README's examples are tests.
 #[cfg(doctest)]

@@ -2,11 +2,11 @@
 //! the workers.
 
 use crate::error::{JobError, Reason, SubmitError};
+use crate::job::id::Try;
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
 use crate::task::cause_of;
 use crate::task::chunk::{Chunk, Load, Outcome, Reader};
-use crate::task::retry::Try;
 
 /// What one input came to.
 pub(super) type Answer<P, O, E> = Result<O, SubmitError<P, E>>;

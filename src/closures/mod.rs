@@ -21,11 +21,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{AddError, DetachedError, Rejected};
 use crate::job::Job;
+use crate::job::id::WorkerId;
 use crate::manager::Manager;
+use crate::pool::roster::record::WorkerState;
 use crate::sync::channel::{Sender, bounded};
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, AtomicUsize, Ordering::SeqCst};
-use crate::worker::{WorkerId, WorkerState};
 
 mod builder;
 mod task;

@@ -20,35 +20,24 @@
 
 use std::time::Instant;
 
-use crate::dispatcher::is_low;
 use crate::error::Reason;
 use crate::hook::PoolState;
 use crate::job::Priority;
-use crate::policy::dispatch::{Action, Event, Policy};
+use crate::job::id::WorkerId;
+use crate::policy::dispatch::Fated;
+use crate::policy::dispatch::{Action, Event};
+use crate::policy::prefetch::is_low;
 use crate::pool::Shared;
+use crate::pool::dispatch_state::Desk;
 use crate::pool::signal::Until;
 use crate::stats::counters::Books;
 use crate::sync::channel::Receiver;
 use crate::sync::unwind as panics;
 use crate::sync::{Ordering::SeqCst, fence};
-use crate::task::{Fated, Ticket};
-use crate::worker::WorkerId;
+use crate::task::Ticket;
 
 /// Jobs taken out of the job channel before they are put where the workers take from.
 const BATCH: usize = 256;
-
-pub(crate) struct Desk<P, O, E> {
-    pub(crate) policy: Policy<Ticket<P, O, E>>,
-    /// Kept between rounds for its memory.
-    actions: Vec<Action<Ticket<P, O, E>>>,
-    /// A worker stands in, and answers these afterwards.
-    later: Option<Vec<TurnedAway<P, O, E>>>,
-    /// Jobs turned away since the pool began to close.
-    pub(crate) refused: usize,
-}
-
-/// A job to be turned away for this reason, or forgotten.
-type TurnedAway<P, O, E> = (Ticket<P, O, E>, Option<Reason>);
 
 impl<P, O, E> Shared<P, O, E> {
     /// The calling worker found that few jobs are left and that the dispatcher sleeps, and changed the
@@ -86,15 +75,6 @@ fn answer<P, O, E>(ticket: Ticket<P, O, E>, reason: Option<Reason>, books: &Book
 }
 
 impl<P, O, E> Desk<P, O, E> {
-    pub(crate) fn new() -> Self {
-        Desk {
-            policy: Policy::new(),
-            actions: Vec::new(),
-            later: None,
-            refused: 0,
-        }
-    }
-
     pub(crate) fn step(&mut self, event: Event<Ticket<P, O, E>>, now: Instant) {
         self.policy.step(event, now, &mut self.actions);
     }

@@ -8,17 +8,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::dispatcher::autoscale::Stretch;
-use crate::dispatcher::feed::Desk;
 use crate::error::Reason;
 use crate::hook::PoolState;
 use crate::job::cancel::earliest;
 use crate::policy::dispatch::Event;
+use crate::policy::dispatch::{Fate, Fated};
+use crate::pool::dispatch_state::Desk;
 use crate::pool::roster::current::{self as context, Place};
 use crate::pool::{Command, Shared};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
-use crate::task::{Fate, Fated};
 
 pub(crate) struct Dispatcher<P, O, E> {
     shared: Arc<Shared<P, O, E>>,
@@ -27,11 +27,6 @@ pub(crate) struct Dispatcher<P, O, E> {
     closers: Vec<Sender<usize>>,
     stretch: Stretch,
 }
-
-/// From this depth on the released jobs are many.
-pub(crate) const MANY: usize = 64;
-/// So many jobs do not wait long for a worker that searches and has a core.
-pub(crate) const UNATTENDED: usize = 16;
 
 /// Dropped by the dispatcher's thread as its very last act: those who wait for the pool's end see
 /// their channel disconnected.
@@ -250,11 +245,4 @@ impl<P, O, E> Dispatcher<P, O, E> {
             shared.bell.sleep(at);
         }
     }
-}
-
-/// Are so few released jobs left that more should follow? Half of a few; of many an eighth, so that
-/// the dispatcher is woken seldom and, between, the way past it is open.
-pub(crate) fn is_low(ready: usize, depth: usize) -> bool {
-    let mark = if depth < MANY { depth / 2 } else { depth / 8 };
-    ready < depth && ready <= mark
 }

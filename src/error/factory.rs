@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::worker::WorkerId;
+use crate::job::id::WorkerId;
 
 /// A factory's worker was not added. No thread is left of it, no hook was told, and the counters are
 /// as before.

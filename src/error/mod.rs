@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::job::JobId;
-use crate::task::retry::Try;
-use crate::worker::WorkerId;
+use crate::job::id::JobId;
+use crate::job::id::Try;
+use crate::job::id::WorkerId;
 
 mod factory;
 

@@ -93,8 +93,9 @@ mod tests {
     use super::*;
     use crate::hook::Hook;
     use crate::hook::meter::Meter;
-    use crate::job::{JobId, Outcome};
-    use crate::worker::WorkerId;
+    use crate::job::Outcome;
+    use crate::job::id::JobId;
+    use crate::job::id::WorkerId;
 
     #[test]
     fn the_mean_is_weighed_by_time_and_forgets() {

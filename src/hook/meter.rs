@@ -18,9 +18,10 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::hook::{Gauge, Hook, PoolState};
-use crate::job::{JobId, Outcome};
+use crate::job::Outcome;
+use crate::job::id::JobId;
+use crate::job::id::WorkerId;
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, Weak};
-use crate::worker::WorkerId;
 
 /// One busy worker, in the low half of the packed word.
 const BUSY: u64 = 1;

@@ -7,10 +7,11 @@ pub(crate) mod meter;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::job::{JobId, Outcome};
+use crate::job::Outcome;
+use crate::job::id::JobId;
+use crate::job::id::WorkerId;
 use crate::sync::Weak;
 use crate::sync::unwind as panics;
-use crate::worker::WorkerId;
 
 /// The three states of a pool's life, in the order in which they come.
 ///

@@ -1,35 +1,15 @@
 //! A job as a worker sees it, its id, and how it can end.
 
 pub(crate) mod cancel;
+pub(crate) mod id;
 pub(crate) mod tokens;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::job::cancel::CancelToken;
+use crate::job::id::JobId;
 use crate::job::tokens::{Lent, Tokens};
-
-/// Names a job. [`submit`](crate::Manager::submit) and its relatives number jobs from 1 on, each
-/// once in the pool's life; [`detach_submit`](crate::Manager::detach_submit) uses the caller's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(u64);
-
-impl JobId {
-    /// An id with this number.
-    pub const fn new(number: u64) -> Self {
-        JobId(number)
-    }
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// How important a job is, among those that wait; see [`Submission::priority`](crate::Submission::priority).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -6,10 +6,13 @@ use crate::dispatcher;
 use crate::error::BuildError;
 use crate::hook::{Gauge, Hook, Hooks};
 use crate::job::cancel::CancelToken;
+use crate::job::id::WorkerId;
 use crate::manager::{Manager, OnDrop};
+use crate::policy::NoWorkers;
 use crate::policy::elastic::Elastic;
 use crate::policy::restart::Restarts;
 use crate::pool::Shared;
+use crate::pool::Starter;
 use crate::pool::gauge::PoolGauge;
 use crate::pool::queue::Gate;
 use crate::pool::queue::run_queue::Ready;
@@ -20,47 +23,13 @@ use crate::sync::thread_spawn::{Free, Spawn};
 use crate::sync::{Arc, Mutex, Weak, thread};
 use crate::task::chunk::shared::Open;
 use crate::task::free_list::Blanks;
-use crate::worker::thread::{self as life, Starter};
-use crate::worker::{Worker, WorkerId};
+use crate::worker::Worker;
+use crate::worker::thread as life;
 
 /// Jobs that may wait, unless the builder says otherwise.
 const DEFAULT_CAPACITY: usize = 1024;
 /// The queue's memory is taken at once: a gigabyte for so many.
 const MAX_CAPACITY: usize = 1 << 24;
-
-/// What becomes of the jobs of a pool whose last worker is gone for good: removed, finished or
-/// panicked, and not to be made anew; see [`Builder::no_workers`].
-///
-/// ```
-/// use worker_pool::{Job, Manager, NoWorkers};
-///
-/// let pool = Manager::<u32, u32>::builder()
-///     .no_workers(NoWorkers::Reject)
-///     .build()?;
-/// let only = pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
-/// assert_eq!(pool.submit(1)?, 2);
-/// pool.remove(only)?;
-/// while let Ok(lucky) = pool.submit(1) { assert_eq!(lucky, 2) } // until it is gone
-/// let error = pool.submit(1).unwrap_err();
-/// assert!(error.is_no_workers());
-/// assert_eq!(error.into_payload(), Some(1));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum NoWorkers {
-    /// Jobs wait until a worker is added, and submitters block when the queue is full.
-    #[default]
-    Wait,
-    /// Whatever waits then is answered with [`Reason::NoWorkers`](crate::Reason::NoWorkers), of every
-    /// priority, also submitters that wait for room; and so is every submit until a worker is added.
-    ///
-    /// The rule comes into force when the last worker's thread has been joined and the hooks have
-    /// been told: a hook that adds a worker from [`worker_remove`](Hook::worker_remove) forestalls
-    /// it. A worker in a back-off is not gone. A pool that has not had a worker yet waits for its
-    /// first. A pool that drains or closes says "closed" instead.
-    Reject,
-}
 
 /// Builds a [`Manager`]; made by [`Manager::builder`].
 ///
@@ -334,7 +303,7 @@ impl<P, O, E> Builder<P, O, E> {
             open: Open::new(),
             crew: Default::default(),
             bell: Arc::new(crate::pool::signal::Bell::new()),
-            desk: Mutex::new(crate::dispatcher::feed::Desk::new()),
+            desk: Mutex::new(crate::pool::dispatch_state::Desk::new()),
             roster: Arc::clone(&gauge.roster),
             gauge,
             books: Books::new(self.timings),

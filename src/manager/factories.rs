@@ -3,11 +3,12 @@
 use std::fmt;
 
 use crate::error::{FactoryError, ResizeError};
+use crate::job::id::WorkerId;
 use crate::manager::Manager;
 use crate::pool::roster::Recruit;
 use crate::sync::thread_spawn::Free;
+use crate::worker::Worker;
 use crate::worker::thread as life;
-use crate::worker::{Worker, WorkerId};
 
 impl<P, O, E> Manager<P, O, E>
 where

@@ -4,11 +4,12 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::error::{AddError, BuildError};
+use crate::job::id::WorkerId;
 use crate::manager::builder::Builder;
 use crate::manager::{Manager, OnDrop};
 use crate::pool::Shared;
 use crate::sync::{Mutex, Weak, thread};
-use crate::worker::{Worker, WorkerId};
+use crate::worker::Worker;
 
 /// Calls `body` with a scope: payloads, outputs, errors and workers of the pools that are made in it
 /// may borrow whatever outlives this call.

@@ -1,14 +1,16 @@
 //! Adding and removing workers.
 
 use crate::error::{AddError, UnknownWorker};
+use crate::job::id::WorkerId;
 use crate::manager::Manager;
 use crate::pool::Command;
 use crate::pool::roster::current::{self as context, Place};
+use crate::pool::roster::record::WorkerInfo;
 use crate::pool::roster::{NotAdded, Recruit};
 use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Spawn};
+use crate::worker::Worker;
 use crate::worker::thread as life;
-use crate::worker::{Worker, WorkerId, WorkerInfo};
 
 impl<P, O, E> Manager<P, O, E>
 where

@@ -17,13 +17,30 @@ use std::time::Instant;
 
 use crate::error::Reason;
 use crate::job::Priority;
+use crate::job::id::WorkerId;
+use crate::policy::prefetch::MAX_DEPTH;
 use crate::policy::prefetch::Pace;
-use crate::pool::queue::run_queue::MAX_DEPTH;
-use crate::task::{Fate, Fated};
-use crate::worker::WorkerId;
 
 /// So many jobs go ahead of one of lower priority, and then it goes.
 pub(crate) const AGE: u32 = 32;
+
+/// Whether a job that has not begun still should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Live,
+    /// To be turned away for this reason.
+    Dead(Reason),
+    /// Its caller gave up and has its payload back: nothing is left to be answered.
+    Gone,
+}
+
+/// What the pure dispatcher core needs to know of a job.
+pub(crate) trait Fated {
+    fn priority(&self) -> Priority;
+    fn fate(&self) -> Fate;
+    /// When it is late.
+    fn deadline(&self) -> Option<Instant>;
+}
 
 /// What the dispatcher is told.
 #[derive(Debug)]

@@ -2,7 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pool::queue::run_queue::MAX_DEPTH;
+/// The most jobs that are ever released ahead of the workers.
+pub(crate) const MAX_DEPTH: usize = 4096;
+
+/// From this depth on the released jobs are many.
+pub(crate) const MANY: usize = 64;
+
+/// So many jobs do not wait long for a worker that searches and has a core.
+pub(crate) const UNATTENDED: usize = 16;
+
+/// Are so few released jobs left that more should follow? Half of a few; of many an eighth, so that
+/// the dispatcher is woken seldom and, between, the way past it is open.
+pub(crate) fn is_low(ready: usize, depth: usize) -> bool {
+    let mark = if depth < MANY { depth / 2 } else { depth / 8 };
+    ready < depth && ready <= mark
+}
 
 /// The released jobs should last the workers about this long: much longer than it takes to wake the
 /// dispatcher, much shorter than anybody notices. And so long that a submitter seldom finds neither

@@ -1,24 +1,29 @@
 //! What a pool's handles, dispatcher and workers share, and the two ways in for a job.
 
+pub(crate) mod dispatch_state;
 pub(crate) mod gauge;
 pub(crate) mod no_workers;
 pub(crate) mod queue;
 pub(crate) mod roster;
 pub(crate) mod signal;
 
-use crate::dispatcher::feed::Desk;
-use crate::dispatcher::{MANY, UNATTENDED, is_low};
+use crate::error::FactoryError;
 use crate::error::Reason;
 use crate::hook::Hooks;
+use crate::job::Priority;
 use crate::job::cancel::{CancelToken, earliest};
-use crate::job::{JobId, Priority};
-use crate::manager::builder::NoWorkers;
+use crate::job::id::JobId;
+use crate::policy::NoWorkers;
+use crate::policy::dispatch::Fated;
 use crate::policy::elastic::Elastic;
+use crate::policy::prefetch::{MANY, UNATTENDED, is_low};
 use crate::policy::restart::Restarts;
+use crate::pool::dispatch_state::Desk;
 use crate::pool::gauge::PoolGauge;
 use crate::pool::queue::run_queue::Ready;
 use crate::pool::queue::{Gate, Refusal, Way};
 use crate::pool::roster::current::{self as context, Place};
+use crate::pool::roster::record::Seat;
 use crate::pool::roster::sleep::Crew;
 use crate::pool::roster::{Blocked, Roster};
 use crate::pool::signal::Bell;
@@ -26,20 +31,21 @@ use crate::stats::counters::Books;
 use crate::sync::backoff::Spin;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::park::{Parker, Wake};
+use crate::sync::thread_spawn::Joinable;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, Ordering::SeqCst, fence};
 use crate::task::chunk::shared::Open;
 use crate::task::free_list::Blanks;
 use crate::task::oneshot::{GivenUp, Reply, Slot};
-use crate::task::{Fated, Form, Ticket, cause_of};
-use crate::worker::thread::Starter;
+use crate::task::{Form, Ticket, cause_of};
 use crate::{JobError, Rejected, SubmitError};
+use std::io;
 use std::time::Instant;
 
 /// What the dispatcher is asked to do.
 pub(crate) enum Command {
-    Added(crate::WorkerId),
-    Gone(crate::WorkerId),
+    Added(crate::job::id::WorkerId),
+    Gone(crate::job::id::WorkerId),
     /// To look at the pool's size.
     Look,
     Drain,
@@ -49,6 +55,16 @@ pub(crate) enum Command {
 
 /// A channel that lives as long as the pool.
 pub(crate) type BothEnds<T> = (Sender<T>, Receiver<T>);
+
+/// Tells whoever adds a worker by its factory what came of it.
+pub(crate) type Told<X> = Sender<Result<(), FactoryError<X>>>;
+
+/// Starts the thread of a worker that the pool's own factory makes, as often as it is called.
+pub(crate) type Starter<P, O, E> = Box<
+    dyn Fn(&Arc<Shared<P, O, E>>, &Arc<Seat>, Option<Told<String>>) -> io::Result<Joinable>
+        + Send
+        + Sync,
+>;
 
 pub(crate) struct Shared<P, O, E> {
     /// What hooks see of the pool.

@@ -19,11 +19,11 @@
 //! the dispatcher sees the job, or the submitter sees the flag and rings. If the flag is cleared by
 //! then, there is a worker, and it looks at what is released before it sleeps.
 
-use crate::manager::builder::NoWorkers;
+use crate::job::id::WorkerId;
+use crate::policy::NoWorkers;
 use crate::pool::Shared;
 use crate::pool::queue::run_queue::Taken;
 use crate::task::Ticket;
-use crate::worker::WorkerId;
 
 /// What [`Shared::abandoned`] found.
 pub(crate) struct Abandoned<P, O, E> {

@@ -1,10 +1,12 @@
 //! The books: what became of every job.
 
+use crate::job::id::WorkerId;
+use crate::stats::clock::Stamp;
+use crate::stats::run_timer::Times;
 use std::time::Instant;
 
 use crate::error::Reason;
-use crate::job::JobId;
-use crate::pool::roster::Work;
+use crate::job::id::JobId;
 use crate::stats::clock::Timings;
 use crate::stats::in_flight::{Census, Generation};
 use crate::stats::{RunningJob, Stats};
@@ -124,5 +126,46 @@ impl Books {
             worker,
             time: std::time::Duration::from_nanos(now.saturating_sub(since)),
         })
+    }
+}
+
+/// What all workers, also those that are gone, have done and do.
+pub(crate) struct Work {
+    pub(crate) runs: Runs,
+    /// Workers that run a job, and workers that have a thread.
+    pub(crate) busy: u64,
+    pub(crate) total: u64,
+    /// The job that runs for longest, and since when.
+    pub(crate) longest: Option<(JobId, WorkerId, Stamp)>,
+    pub(crate) times: Option<Box<Times>>,
+}
+
+/// What workers ran.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Runs {
+    pub(crate) started: u64,
+    /// Jobs run to their end, by outcome.
+    pub(crate) ended: [u64; 3],
+    /// Runs after which the job was to be tried again.
+    pub(crate) retried: u64,
+}
+
+impl Runs {
+    pub(crate) fn add(&mut self, more: Runs) {
+        self.started += more.started;
+        self.retried += more.retried;
+        for (sum, more) in self.ended.iter_mut().zip(more.ended) {
+            *sum += more;
+        }
+    }
+
+    /// Jobs run to their end.
+    pub(crate) fn finished(&self) -> u64 {
+        self.ended.iter().sum()
+    }
+
+    /// Does one go on?
+    pub(crate) fn busy(&self) -> bool {
+        self.started > self.finished() + self.retried
     }
 }

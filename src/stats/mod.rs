@@ -11,11 +11,11 @@ pub(crate) mod run_timer;
 use std::fmt;
 use std::time::Duration;
 
-use crate::job::JobId;
+use crate::job::id::JobId;
+use crate::job::id::WorkerId;
 #[cfg(feature = "histograms")]
 use crate::stats::histogram::Histogram;
 use crate::stats::human_duration::Humane;
-use crate::worker::WorkerId;
 
 /// What became of a pool's jobs since it was built, and what it is doing; see
 /// [`Manager::stats`](crate::Manager::stats).

@@ -1,6 +1,6 @@
 //! What one worker measures, in pools with timings.
 
-use crate::job::JobId;
+use crate::job::id::JobId;
 use crate::stats::clock::Stamp;
 use crate::sync::Mutex;
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::{Reason, SubmitError};
-use crate::job::JobId;
 use crate::job::cancel::{CancelToken, Fired};
+use crate::job::id::JobId;
 use crate::pool::Shared;
 use crate::sync::Arc;
 use crate::sync::unwind as panics;

@@ -6,8 +6,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::{DetachedError, Reason, Rejected, SubmitError};
+use crate::job::Priority;
 use crate::job::cancel::CancelToken;
-use crate::job::{JobId, Priority};
+use crate::job::id::JobId;
 use crate::policy::retry::Retry;
 use crate::pool::{Patience, Shared};
 use crate::submit::handle::JobHandle;

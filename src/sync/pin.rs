@@ -2,7 +2,7 @@
 
 use core_affinity::CoreId;
 
-use crate::worker::WorkerId;
+use crate::job::id::WorkerId;
 
 /// The cores that this process may use, if workers are to be pinned to them.
 #[derive(Default)]

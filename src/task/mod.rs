@@ -6,12 +6,14 @@ pub(crate) mod header;
 pub(crate) mod oneshot;
 pub(crate) mod retry;
 
+use crate::policy::dispatch::{Fate, Fated};
 use std::time::Instant;
 
 use crate::error::{Cause, DetachedError, JobError, Reason};
+use crate::job::Priority;
 use crate::job::cancel::{CancelToken, Fired, Watch};
-use crate::job::{JobId, Priority};
-use crate::pool::signal::Bell;
+use crate::job::id::JobId;
+use crate::job::id::Try;
 use crate::stats::clock::Stamp;
 use crate::stats::counters::Books;
 use crate::stats::in_flight::Generation;
@@ -22,7 +24,7 @@ use crate::sync::{Arc, Ordering::SeqCst};
 use crate::task::chunk::Chunk;
 use crate::task::header::Mark;
 use crate::task::oneshot::{Asked, GivenUp, Slot};
-use crate::task::retry::{Again, Try};
+use crate::task::retry::Again;
 
 /// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
 /// away; a ticket that is dropped unanswered answers "closed".
@@ -74,29 +76,17 @@ pub(crate) enum Body<P, O, E> {
     Chunk(Arc<Chunk<P, O, E>>),
 }
 
+/// The way back for the result of a job that runs.
+pub(crate) enum ReplyTo<P, O, E> {
+    Slot(Asked<P, O, E>),
+    Errors(Sender<DetachedError<E>>),
+}
+
 /// What a ticket is for.
 enum Kind<'a, P, O, E> {
     Awaited(&'a Slot<P, O, E>),
     Detached,
     Chunk(&'a Chunk<P, O, E>),
-}
-
-/// Whether a job that has not begun still should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Live,
-    /// To be turned away for this reason.
-    Dead(Reason),
-    /// Its caller gave up and has its payload back: nothing is left to be answered.
-    Gone,
-}
-
-/// What the pure dispatcher core needs to know of a job.
-pub(crate) trait Fated {
-    fn priority(&self) -> Priority;
-    fn fate(&self) -> Fate;
-    /// When it is late.
-    fn deadline(&self) -> Option<Instant>;
 }
 
 impl<P, O, E> Fated for Ticket<P, O, E> {
@@ -215,11 +205,11 @@ impl<P, O, E> Ticket<P, O, E> {
 
     /// The job has to wait: from now on the dispatcher is told if its token is cancelled. The token
     /// comes back, if it may fire by itself; see [`Shared::enqueue`](crate::pool::Shared).
-    pub(crate) fn be_watched(&mut self, bell: &Arc<Bell>) -> Option<CancelToken> {
+    pub(crate) fn be_watched(&mut self, waker: &Arc<impl Wake + 'static>) -> Option<CancelToken> {
         let token = self.token()?.clone();
         let cancellable = self.mark().is_cancellable();
         if let (true, Ticket::Rich(rich)) = (cancellable, &mut *self) {
-            rich.watch = Some(token.watch(Arc::clone(bell) as Arc<dyn Wake>));
+            rich.watch = Some(token.watch(Arc::clone(waker) as Arc<dyn Wake>));
         }
         let may_fire = cancellable || token.deadline().is_some();
         may_fire.then_some(token)

@@ -14,8 +14,9 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 
 use crate::error::{JobError, Reason, Rejected, SubmitError};
-use crate::job::JobId;
 use crate::job::cancel::CancelToken;
+use crate::job::id::JobId;
+use crate::job::id::Try;
 use crate::stats::counters::Books;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::unwind as panics;
@@ -25,7 +26,6 @@ use crate::sync::{
 };
 use crate::task::cause_of;
 use crate::task::header::Mark;
-use crate::task::retry::Try;
 
 /// What a caller gets for a job.
 pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;

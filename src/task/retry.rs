@@ -1,35 +1,17 @@
 //! What a job with retries carries with it, and what follows one of its tries.
 
-use std::num::NonZeroU32;
+use crate::job::id::Try;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use crate::job::Outcome;
 use crate::job::cancel::CancelToken;
-use crate::job::{JobId, Outcome};
+use crate::job::id::JobId;
 use crate::policy::retry::Retry;
 use crate::sync::unwind as panics;
+use crate::task::ReplyTo;
 use crate::task::header::Mark;
 use crate::task::{Body, Heading, Load, Ticket};
-use crate::worker::WorkerId;
-use crate::worker::current_job::ReplyTo;
-
-/// One run of a job: by whom, and its number, from 1 on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Try {
-    pub(crate) worker: WorkerId,
-    /// Never zero, which makes an `Option` of it no wider.
-    pub(crate) number: NonZeroU32,
-}
-
-impl Try {
-    /// The first and, without retries, the only one.
-    pub(crate) fn first(worker: WorkerId) -> Self {
-        Try {
-            worker,
-            number: NonZeroU32::MIN,
-        }
-    }
-}
 
 pub(crate) struct Again<P> {
     retry: Retry,

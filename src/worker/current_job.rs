@@ -3,12 +3,16 @@
 //! It lies outside of the frame that catches the worker's panics, so that there is one such frame for
 //! many jobs.
 
+use crate::job::id::Try;
+use crate::task::ReplyTo;
 use std::any::Any;
 use std::num::NonZeroU32;
 
 use crate::error::{Cause, DetachedError, JobError};
+use crate::job::Outcome;
 use crate::job::cancel::CancelToken;
-use crate::job::{JobId, Outcome};
+use crate::job::id::JobId;
+use crate::job::id::WorkerId;
 use crate::stats::clock::Stamp;
 use crate::stats::counters::Books;
 use crate::stats::in_flight::Generation;
@@ -16,9 +20,8 @@ use crate::sync::channel::Sender;
 use crate::sync::unwind as panics;
 use crate::task::free_list::Used;
 use crate::task::oneshot::{Asked, Ended};
-use crate::task::retry::{self as again, Again, NextTry, Try};
+use crate::task::retry::{self as again, Again, NextTry};
 use crate::task::{Body, Form, Load, Rich, Ticket, report};
-use crate::worker::WorkerId;
 
 pub(crate) struct Hand<P, O, E> {
     pub(crate) id: JobId,
@@ -35,12 +38,6 @@ pub(crate) struct Hand<P, O, E> {
     /// job can have it.
     lent: CancelToken,
     is_lent: bool,
-}
-
-/// The way back for the result of a job that runs.
-pub(crate) enum ReplyTo<P, O, E> {
-    Slot(Asked<P, O, E>),
-    Errors(Sender<DetachedError<E>>),
 }
 
 /// How a run ended, before it is answered.

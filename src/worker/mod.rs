@@ -9,29 +9,9 @@ pub(crate) mod thread;
 use std::fmt;
 
 use crate::job::Job;
+use crate::job::id::WorkerId;
 use crate::pool::roster::record::{Incarnation, Seat};
 use crate::sync::Arc;
-
-/// Names a worker; unique for the pool's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(u64);
-
-impl WorkerId {
-    /// An id with this number.
-    pub const fn new(number: u64) -> Self {
-        WorkerId(number)
-    }
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// A stateful object that runs jobs on an OS thread of its own.
 ///
@@ -155,29 +135,4 @@ impl fmt::Debug for WorkerHandle {
             .field("finishing", &self.is_finishing())
             .finish()
     }
-}
-
-/// What a worker is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WorkerState {
-    /// It waits for a job.
-    Idle,
-    /// It runs a job.
-    Busy,
-    /// It was removed or is finished, and leaves after the job in hand.
-    Leaving,
-    /// Its factory makes it, for the first time or anew, or is waited for in a back-off. Meanwhile
-    /// it does not count among the pool's workers in hooks and meters.
-    Starting,
-}
-
-/// One line of [`Manager::workers`](crate::Manager::workers).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerInfo {
-    /// The worker's id.
-    pub id: WorkerId,
-    /// What it was doing when asked.
-    pub state: WorkerState,
 }

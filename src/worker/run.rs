@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use crate::dispatcher::{MANY, UNATTENDED, is_low};
 use crate::job::cancel::CancelToken;
+use crate::job::id::JobId;
 use crate::job::tokens::Lent;
-use crate::job::{Job, JobId, Outcome};
+use crate::job::{Job, Outcome};
 use crate::policy::dispatch::AGE;
+use crate::policy::prefetch::{MANY, UNATTENDED, is_low};
 use crate::pool::Shared;
 use crate::pool::queue::run_queue::Taken;
 use crate::pool::roster::record::Seat;
@@ -65,7 +66,7 @@ where
     panics::discard("worker", worker);
 }
 
-fn contained(id: crate::WorkerId, what: &str, call: impl FnOnce()) -> bool {
+fn contained(id: crate::job::id::WorkerId, what: &str, call: impl FnOnce()) -> bool {
     let result = catch_unwind(AssertUnwindSafe(call));
     result
         .map_err(|panic| {

@@ -24,26 +24,25 @@
 //!   job. The dispatcher looks again when a worker lies down, and (rung from here) when one becomes
 //!   absent.
 
+use crate::pool::{Starter, Told};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::error::FactoryError;
+use crate::job::id::WorkerId;
 use crate::policy::restart::Restarter;
 use crate::pool::roster::current::{self as context, Place};
 use crate::pool::roster::record::Seat;
 use crate::pool::roster::{NotAdded, Recruit};
 use crate::pool::{Command, Shared};
-use crate::sync::channel::{Sender, bounded};
+use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Joinable, Spawn};
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, thread};
+use crate::worker::Worker;
 use crate::worker::run as runner;
-use crate::worker::{Worker, WorkerId};
-
-/// Tells whoever adds a worker by its factory what came of it.
-pub(crate) type Told<X> = Sender<Result<(), FactoryError<X>>>;
 
 /// Starts the thread of a worker.
 pub(crate) fn spawn<'a, P, O, E>(
@@ -70,13 +69,6 @@ where
         life(&shared, &seat);
     })
 }
-
-/// Starts the thread of a worker that the pool's own factory makes, as often as it is called.
-pub(crate) type Starter<P, O, E> = Box<
-    dyn Fn(&Arc<Shared<P, O, E>>, &Arc<Seat>, Option<Told<String>>) -> io::Result<Joinable>
-        + Send
-        + Sync,
->;
 
 pub(crate) fn starter<P, O, E, W, X>(
     factory: impl Fn(WorkerId) -> Result<W, X> + Send + Sync + 'static,

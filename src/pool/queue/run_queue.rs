@@ -1,5 +1,6 @@
 //! What the workers take from: the ready channel, the lane of urgent jobs, and jobs that came back.
 
+use crate::policy::prefetch::MAX_DEPTH;
 use std::collections::VecDeque;
 
 use crate::sync::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
@@ -7,9 +8,6 @@ use crate::sync::{
     AtomicU64, AtomicUsize, Mutex,
     Ordering::{Relaxed, SeqCst},
 };
-
-/// The most jobs that are ever released ahead of the workers.
-pub(crate) const MAX_DEPTH: usize = 4096;
 
 /// From this depth on, jobs are so short that submitters fill the channel to its bound: some
 /// milliseconds of work at most.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::worker::WorkerId;
+use crate::job::id::WorkerId;
 
 /// Where the calling thread stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

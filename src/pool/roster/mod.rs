@@ -4,19 +4,20 @@ pub(crate) mod current;
 pub(crate) mod record;
 pub(crate) mod sleep;
 
+use crate::stats::counters::Work;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
-use crate::job::JobId;
-use crate::pool::roster::record::{Runs, Seat};
-use crate::stats::clock::Stamp;
+use crate::job::id::WorkerId;
+use crate::pool::roster::record::Seat;
+use crate::pool::roster::record::WorkerInfo;
+use crate::stats::counters::Runs;
 use crate::stats::in_flight::Generation;
 use crate::stats::run_timer::Times;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, Mutex};
-use crate::worker::{WorkerId, WorkerInfo};
 
 pub(crate) struct Roster {
     /// Do the workers measure times?
@@ -45,17 +46,6 @@ struct Retired {
     settled: [u64; 2],
     /// In pools with timings.
     times: Option<Box<Times>>,
-}
-
-/// What all workers, also those that are gone, have done and do.
-pub(crate) struct Work {
-    pub(crate) runs: Runs,
-    /// Workers that run a job, and workers that have a thread.
-    pub(crate) busy: u64,
-    pub(crate) total: u64,
-    /// The job that runs for longest, and since when.
-    pub(crate) longest: Option<(JobId, WorkerId, Stamp)>,
-    pub(crate) times: Option<Box<Times>>,
 }
 
 /// A worker that blocks for its own pool: for a job's result, or for room in the queue.

@@ -18,9 +18,12 @@
 //! sleep; a wake that comes before the sleep is kept by the parker. So no dismissal is slept over,
 //! neither among the crew's sleepers nor in a back-off.
 
+use crate::stats::counters::Runs;
 use std::time::Instant;
 
-use crate::job::{JobId, Outcome};
+use crate::job::Outcome;
+use crate::job::id::JobId;
+use crate::job::id::WorkerId;
 use crate::stats::clock::Stamp;
 use crate::stats::in_flight::{Generation, PerGeneration};
 use crate::stats::run_timer::Stopwatch;
@@ -29,7 +32,31 @@ use crate::sync::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
-use crate::worker::{WorkerId, WorkerState};
+
+/// What a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It waits for a job.
+    Idle,
+    /// It runs a job.
+    Busy,
+    /// It was removed or is finished, and leaves after the job in hand.
+    Leaving,
+    /// Its factory makes it, for the first time or anew, or is waited for in a back-off. Meanwhile
+    /// it does not count among the pool's workers in hooks and meters.
+    Starting,
+}
+
+/// One line of [`Manager::workers`](crate::Manager::workers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerInfo {
+    /// The worker's id.
+    pub id: WorkerId,
+    /// What it was doing when asked.
+    pub state: WorkerState,
+}
 
 const DISMISSED: u64 = 1;
 const FINISHED: u64 = 1 << 1;
@@ -61,36 +88,6 @@ pub(crate) struct Seat {
     settled: PerGeneration,
     /// In pools with timings.
     stopwatch: Option<Box<Stopwatch>>,
-}
-
-/// What workers ran.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Runs {
-    pub(crate) started: u64,
-    /// Jobs run to their end, by outcome.
-    pub(crate) ended: [u64; 3],
-    /// Runs after which the job was to be tried again.
-    pub(crate) retried: u64,
-}
-
-impl Runs {
-    pub(crate) fn add(&mut self, more: Runs) {
-        self.started += more.started;
-        self.retried += more.retried;
-        for (sum, more) in self.ended.iter_mut().zip(more.ended) {
-            *sum += more;
-        }
-    }
-
-    /// Jobs run to their end.
-    pub(crate) fn finished(&self) -> u64 {
-        self.ended.iter().sum()
-    }
-
-    /// Does one go on?
-    pub(crate) fn busy(&self) -> bool {
-        self.started > self.finished() + self.retried
-    }
 }
 
 impl Seat {

@@ -32,11 +32,11 @@
 
 use std::time::Instant;
 
+use crate::job::id::WorkerId;
 use crate::pool::roster::record::Seat;
 use crate::sync::adaptive_spin::Outlook;
 use crate::sync::park::Wake;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
-use crate::worker::WorkerId;
 
 const SEARCHING: u64 = 1 << 32;
 const SLEEPING: u64 = 1;

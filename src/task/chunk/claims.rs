@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::worker::WorkerId;
+use crate::job::id::WorkerId;
 
 pub(super) struct Claims {
     /// Inputs that nobody has claimed, the first ones last.

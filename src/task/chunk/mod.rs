@@ -30,8 +30,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::error::{Reason, Rejected, SubmitError};
-use crate::job::JobId;
 use crate::job::cancel::CancelToken;
+use crate::job::id::JobId;
+use crate::job::id::WorkerId;
 use crate::stats::clock::Stamp;
 use crate::stats::counters::Books;
 use crate::sync::unwind as panics;
@@ -44,7 +45,6 @@ use crate::task::chunk::claims::Claims;
 use crate::task::chunk::progress::Board;
 use crate::task::chunk::taken::Taken;
 use crate::task::header::Mark;
-use crate::worker::WorkerId;
 
 /// What is kept for an input. Boxed errors: they are rare, and results shall lie close together.
 pub(crate) type Outcome<P, O, E> = Result<O, Box<SubmitError<P, E>>>;
