@@ -1,11 +1,11 @@
 //! A chunk as its iterator keeps it: which answers were taken, and those that are given in place of
 //! the workers.
 
+use crate::error::cause_of;
 use crate::error::{JobError, Reason, SubmitError};
 use crate::job::id::Try;
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
-use crate::task::cause_of;
 use crate::task::chunk::{Chunk, Load, Outcome, Reader};
 
 /// What one input came to.

@@ -89,6 +89,16 @@ pub enum Cause<E> {
     NoWorkers,
 }
 
+/// The same in the words of a job that was accepted.
+pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
+    match reason {
+        Reason::Cancelled => Cause::Cancelled,
+        Reason::DeadlinePassed => Cause::DeadlinePassed,
+        Reason::NoWorkers => Cause::NoWorkers,
+        Reason::Full | Reason::Closed | Reason::WouldDeadlock => Cause::Closed,
+    }
+}
+
 /// An accepted job ended without an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

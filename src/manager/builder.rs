@@ -336,3 +336,43 @@ impl<P, O, E> fmt::Debug for Builder<P, O, E> {
             .finish_non_exhaustive()
     }
 }
+
+impl<P, O, E> Manager<P, O, E>
+where
+    P: Send + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// A pool with the builder's defaults, and no worker yet.
+    ///
+    /// # Panics
+    /// If the dispatcher's thread cannot be started; [`Builder::build`] returns an error instead.
+    pub fn new() -> Self {
+        Builder::new()
+            .build()
+            .expect("the dispatcher's thread can be started")
+    }
+}
+
+impl<P, O, E> Manager<P, O, E>
+where
+    P: Send,
+    O: Send,
+    E: Send,
+{
+    /// A builder, for a pool with other settings than the defaults.
+    pub fn builder() -> Builder<P, O, E> {
+        Builder::new()
+    }
+}
+
+impl<P, O, E> Default for Manager<P, O, E>
+where
+    P: Send + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn default() -> Self {
+        Manager::new()
+    }
+}

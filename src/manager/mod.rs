@@ -4,10 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 
 use crate::hook::Gauge;
-use crate::manager::builder::Builder;
 use crate::manager::close::{CloseSignal, Ending};
-use crate::manager::scope::Close;
 use crate::pool::Shared;
+use crate::pool::lifecycle::Close;
 use crate::sync::channel::Receiver;
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, Weak};
@@ -93,32 +92,10 @@ impl<P, O, E> Clone for Manager<P, O, E> {
 
 impl<P, O, E> Manager<P, O, E>
 where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    /// A pool with the builder's defaults, and no worker yet.
-    ///
-    /// # Panics
-    /// If the dispatcher's thread cannot be started; [`Builder::build`] returns an error instead.
-    pub fn new() -> Self {
-        Builder::new()
-            .build()
-            .expect("the dispatcher's thread can be started")
-    }
-}
-
-impl<P, O, E> Manager<P, O, E>
-where
     P: Send,
     O: Send,
     E: Send,
 {
-    /// A builder, for a pool with other settings than the defaults.
-    pub fn builder() -> Builder<P, O, E> {
-        Builder::new()
-    }
-
     /// A handle that does not keep the pool open: for workers, hooks and payloads that submit to
     /// their own pool. If they held a [`Manager`], the last one would never be dropped.
     pub fn downgrade(&self) -> WeakManager<P, O, E> {
@@ -161,17 +138,6 @@ impl<P, O, E> Manager<P, O, E> {
                 on_drop,
             }),
         }
-    }
-}
-
-impl<P, O, E> Default for Manager<P, O, E>
-where
-    P: Send + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn default() -> Self {
-        Manager::new()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{AddError, BuildError};
 use crate::job::id::WorkerId;
 use crate::manager::builder::Builder;
 use crate::manager::{Manager, OnDrop};
-use crate::pool::Shared;
+use crate::pool::lifecycle::Close;
 use crate::sync::{Mutex, Weak, thread};
 use crate::worker::Worker;
 
@@ -158,17 +158,6 @@ impl Drop for Scope<'_, '_> {
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope").finish_non_exhaustive()
-    }
-}
-
-/// A pool of any kind, to be closed.
-pub(crate) trait Close {
-    fn ask_to_close(&self);
-}
-
-impl<P, O, E> Close for Shared<P, O, E> {
-    fn ask_to_close(&self) {
-        self.close(None);
     }
 }
 

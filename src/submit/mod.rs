@@ -1,6 +1,8 @@
 //! The ways in for a job: [`Submission`], which all forms of submit go through.
 
+pub(crate) mod admit;
 pub(crate) mod handle;
+pub(crate) mod wait;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,7 +12,8 @@ use crate::job::Priority;
 use crate::job::cancel::CancelToken;
 use crate::job::id::JobId;
 use crate::policy::retry::Retry;
-use crate::pool::{Patience, Shared};
+use crate::pool::Shared;
+use crate::submit::admit::Patience;
 use crate::submit::handle::JobHandle;
 use crate::sync::Arc;
 use crate::sync::channel::Sender;

@@ -2,8 +2,6 @@
 
 use core_affinity::CoreId;
 
-use crate::job::id::WorkerId;
-
 /// The cores that this process may use, if workers are to be pinned to them.
 #[derive(Default)]
 pub(crate) struct Pins {
@@ -24,11 +22,11 @@ impl Pins {
     }
 
     /// The calling thread is this worker's: it shall run on the core that is its turn.
-    pub(crate) fn pin(&self, worker: WorkerId) {
+    pub(crate) fn pin(&self, worker: u64) {
         if self.cores.is_empty() {
             return;
         }
-        let core = self.cores[(worker.get() - 1) as usize % self.cores.len()];
+        let core = self.cores[(worker - 1) as usize % self.cores.len()];
         if core_affinity::set_for_current(core) {
             log::debug!("worker {worker} is pinned to core {}", core.id);
         } else {

@@ -6,10 +6,11 @@ pub(crate) mod header;
 pub(crate) mod oneshot;
 pub(crate) mod retry;
 
+use crate::error::cause_of;
 use crate::policy::dispatch::{Fate, Fated};
 use std::time::Instant;
 
-use crate::error::{Cause, DetachedError, JobError, Reason};
+use crate::error::{DetachedError, JobError, Reason};
 use crate::job::Priority;
 use crate::job::cancel::{CancelToken, Fired, Watch};
 use crate::job::id::JobId;
@@ -120,16 +121,6 @@ impl From<Fired> for Reason {
             Fired::Cancel => Reason::Cancelled,
             Fired::Deadline => Reason::DeadlinePassed,
         }
-    }
-}
-
-/// The same in the words of a job that was accepted.
-pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
-    match reason {
-        Reason::Cancelled => Cause::Cancelled,
-        Reason::DeadlinePassed => Cause::DeadlinePassed,
-        Reason::NoWorkers => Cause::NoWorkers,
-        Reason::Full | Reason::Closed | Reason::WouldDeadlock => Cause::Closed,
     }
 }
 

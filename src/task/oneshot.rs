@@ -13,6 +13,7 @@
 use std::ops::Deref;
 use std::sync::OnceLock;
 
+use crate::error::cause_of;
 use crate::error::{JobError, Reason, Rejected, SubmitError};
 use crate::job::cancel::CancelToken;
 use crate::job::id::JobId;
@@ -24,7 +25,6 @@ use crate::sync::{
     Arc, AtomicBool, AtomicU64, Mutex,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::task::cause_of;
 use crate::task::header::Mark;
 
 /// What a caller gets for a job.

@@ -2,19 +2,15 @@
 
 use crate::job::id::Try;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use crate::job::Outcome;
 use crate::job::cancel::CancelToken;
-use crate::job::id::JobId;
 use crate::policy::retry::Retry;
 use crate::sync::unwind as panics;
-use crate::task::ReplyTo;
 use crate::task::header::Mark;
-use crate::task::{Body, Heading, Load, Ticket};
 
 pub(crate) struct Again<P> {
-    retry: Retry,
+    pub(crate) retry: Retry,
     /// Known where the job was submitted.
     clone: fn(&P) -> P,
     /// The try that runs, or ended last.
@@ -23,14 +19,11 @@ pub(crate) struct Again<P> {
     kept: Option<Kept<P>>,
 }
 
-struct Kept<P> {
-    payload: P,
-    mark: Mark,
-    token: Option<CancelToken>,
+pub(crate) struct Kept<P> {
+    pub(crate) payload: P,
+    pub(crate) mark: Mark,
+    pub(crate) token: Option<CancelToken>,
 }
-
-/// A further try, from that moment on.
-pub(crate) type NextTry<P, O, E> = Box<(Ticket<P, O, E>, Instant)>;
 
 impl<P> Again<P> {
     pub(crate) fn new(retry: Retry, clone: fn(&P) -> P) -> Self {
@@ -76,7 +69,7 @@ impl<P> Again<P> {
     }
 
     /// What another try needs, if there shall be one after this outcome.
-    fn wanted(&mut self, outcome: Outcome, closing: bool) -> Option<Kept<P>> {
+    pub(crate) fn wanted(&mut self, outcome: Outcome, closing: bool) -> Option<Kept<P>> {
         let kept = self.kept.take()?;
         let fired = kept.token.as_ref().and_then(CancelToken::fired_by);
         if !closing && fired.is_none() && self.retry.follows(outcome) {
@@ -86,44 +79,3 @@ impl<P> Again<P> {
         None
     }
 }
-
-/// What follows this run of a job: a further try, unless it was the last; then `reply` is left to be
-/// answered. From here on, a caller that gives up on a job to be tried again finds it between two
-/// tries.
-#[cold]
-pub(crate) fn after<P, O, E>(
-    id: JobId,
-    mut again: Box<Again<P>>,
-    reply: &mut Option<ReplyTo<P, O, E>>,
-    outcome: Outcome,
-    closing: bool,
-) -> Option<NextTry<P, O, E>> {
-    let kept = again.wanted(outcome, closing)?;
-    let body = match reply.take()? {
-        ReplyTo::Slot(slot) => match slot.queue_again(kept.payload) {
-            Ok(()) => Body::Awaited(slot),
-            Err(payload) => {
-                panics::discard("payload", payload);
-                *reply = Some(ReplyTo::Slot(slot)); // nobody waits any more
-                return None;
-            }
-        },
-        ReplyTo::Errors(errors) => Body::Detached(Load {
-            payload: kept.payload,
-            errors,
-        }),
-    };
-    let now = Instant::now();
-    let delay = again.retry.delay(again.tries());
-    // A wait too long to be told lasts a year: the job ends by its token, deadline, or the pool's end.
-    let at = now.checked_add(delay).unwrap_or(now + YEAR);
-    let heading = Heading {
-        id,
-        mark: kept.mark,
-        token: kept.token.filter(|_| matches!(body, Body::Detached(_))),
-        again: Some(again),
-    };
-    Some(Box::new((Ticket::rich(heading, body), at)))
-}
-
-const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

@@ -19,7 +19,8 @@ use crate::task::Ticket;
 use crate::task::chunk::{Chunk, Claim};
 use crate::worker::Worker;
 use crate::worker::current_job::Ran;
-use crate::worker::run::{Seeker, run_input};
+use crate::worker::find_work::Seeker;
+use crate::worker::invoke::run_input;
 
 /// A rest that is shorter is not worth to wake another worker for.
 const WORTH_A_WAKE: u64 = 50_000;

@@ -7,6 +7,7 @@ use crate::job::id::Try;
 use crate::task::ReplyTo;
 use std::any::Any;
 use std::num::NonZeroU32;
+use std::time::Instant;
 
 use crate::error::{Cause, DetachedError, JobError};
 use crate::job::Outcome;
@@ -20,8 +21,8 @@ use crate::sync::channel::Sender;
 use crate::sync::unwind as panics;
 use crate::task::free_list::Used;
 use crate::task::oneshot::{Asked, Ended};
-use crate::task::retry::{self as again, Again, NextTry};
-use crate::task::{Body, Form, Load, Rich, Ticket, report};
+use crate::task::retry::Again;
+use crate::task::{Body, Form, Heading, Load, Rich, Ticket, report};
 
 pub(crate) struct Hand<P, O, E> {
     pub(crate) id: JobId,
@@ -206,7 +207,7 @@ impl<P, O, E> Hand<P, O, E> {
         closing: impl FnOnce() -> bool,
     ) -> Option<NextTry<P, O, E>> {
         let again = self.again.take()?;
-        again::after(self.id, again, &mut self.reply, outcome, closing())
+        after(self.id, again, &mut self.reply, outcome, closing())
     }
 
     /// Answers the job in hand. Never blocks, and contains the panics of what it drops; `busy` is called
@@ -252,3 +253,47 @@ impl<P, O, E> Hand<P, O, E> {
         Box::new(JobError::new(self.id, Some(self.this), cause))
     }
 }
+
+/// A further try, from that moment on.
+pub(crate) type NextTry<P, O, E> = Box<(Ticket<P, O, E>, Instant)>;
+
+/// What follows this run of a job: a further try, unless it was the last; then `reply` is left to be
+/// answered. From here on, a caller that gives up on a job to be tried again finds it between two
+/// tries.
+#[cold]
+fn after<P, O, E>(
+    id: JobId,
+    mut again: Box<Again<P>>,
+    reply: &mut Option<ReplyTo<P, O, E>>,
+    outcome: Outcome,
+    closing: bool,
+) -> Option<NextTry<P, O, E>> {
+    let kept = again.wanted(outcome, closing)?;
+    let body = match reply.take()? {
+        ReplyTo::Slot(slot) => match slot.queue_again(kept.payload) {
+            Ok(()) => Body::Awaited(slot),
+            Err(payload) => {
+                panics::discard("payload", payload);
+                *reply = Some(ReplyTo::Slot(slot)); // nobody waits any more
+                return None;
+            }
+        },
+        ReplyTo::Errors(errors) => Body::Detached(Load {
+            payload: kept.payload,
+            errors,
+        }),
+    };
+    let now = Instant::now();
+    let delay = again.retry.delay(again.tries());
+    // A wait too long to be told lasts a year: the job ends by its token, deadline, or the pool's end.
+    let at = now.checked_add(delay).unwrap_or(now + YEAR);
+    let heading = Heading {
+        id,
+        mark: kept.mark,
+        token: kept.token.filter(|_| matches!(body, Body::Detached(_))),
+        again: Some(again),
+    };
+    Some(Box::new((Ticket::rich(heading, body), at)))
+}
+
+const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

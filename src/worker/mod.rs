@@ -2,6 +2,8 @@
 
 pub(crate) mod chunk;
 pub(crate) mod current_job;
+pub(crate) mod find_work;
+pub(crate) mod invoke;
 pub(crate) mod run;
 pub(crate) mod sender_cache;
 pub(crate) mod thread;

@@ -65,7 +65,7 @@ where
     spawn.spawn(thread, move || {
         context::enter_for_good(shared.key(), Place::Worker(seat.id()));
         #[cfg(feature = "affinity")]
-        shared.pins.pin(seat.id());
+        shared.pins.pin(seat.id().get());
         life(&shared, &seat);
     })
 }
