@@ -3,7 +3,7 @@
 //! A [`Worker`] is an object with a state of its own (a loaded model, a child process, a database
 //! handle), not a bare closure. Each has its own thread; workers are added and removed while the
 //! pool runs. A job goes in by a blocking [`submit`](Manager::submit), by
-//! [`enqueue`](Manager::enqueue) or [`try_submit`](Manager::try_submit) with a [`JobHandle`] for
+//! [`enqueue`](Manager::enqueue) or [`try_enqueue`](Manager::try_enqueue) with a [`JobHandle`] for
 //! later, or by [`detach_submit`](Manager::detach_submit), where only failures are heard of.
 //!
 //! ```
@@ -38,7 +38,7 @@
 //!            └── nothing waits: straight to the workers ───────┘                 └─▶ hooks ─▶ meter ─▶ gRPC stream
 //! ```
 //!
-//! 1. **The gate** counts the jobs that wait. Is the queue full, `submit` blocks and `try_submit`
+//! 1. **The queue** counts the jobs that wait. Is the queue full, `submit` blocks and `try_enqueue`
 //!    hands the payload back.
 //! 2. **The job channel** is a bounded crossbeam channel. (Jobs of low priority have another; those
 //!    of high priority have a lane of their own, which the workers look into first.)
@@ -48,7 +48,7 @@
 //!    few jobs left moves the next ones itself.
 //! 4. **The ready channel** is what the workers take from: about one job per worker if jobs are
 //!    long; if they are short, as many as the workers take in a millisecond.
-//! 5. **The short way**: if nothing waits and the ready channel has room, the submitter puts the job
+//! 5. **The handoff**: if nothing waits and the ready channel has room, the submitter puts the job
 //!    there itself. As it does so only if nothing waits, its jobs keep their order.
 //! 6. **The worker** calls the hooks, runs the job, calls the hooks, and *then* replies: who holds a
 //!    result sees settled counters. One idle worker looks for jobs, for a tenth of a millisecond if
@@ -70,7 +70,7 @@
 //! - `0 ≤ busy ≤ total` in every [`Snapshot`].
 //! - An idle pool uses no processor time.
 //! - No call blocks for ever by accident: a submit from inside the pool that could never be served
-//!   is an error ([`Reason::WouldDeadlock`]), and closing from inside only asks.
+//!   is an error ([`RejectReason::WouldDeadlock`]), and closing from inside only asks.
 //!
 //! # Features
 //!
@@ -97,11 +97,11 @@ mod worker;
 
 pub use batch::{Batch, BatchError, Map, MapUnordered};
 pub use error::{
-    AddError, BuildError, Cause, CloseTimeout, DetachedError, DrainTimeout, FactoryError, JobError,
-    Reason, Rejected, ResizeError, SubmitError, UnknownWorker,
+    AddError, BuildError, CloseTimeoutError, DetachedError, DrainTimeoutError, FactoryError,
+    Failure, JobError, RejectReason, RejectedError, ResizeError, SubmitError, UnknownWorkerError,
 };
 pub use hook::meter::{Meter, Snapshot, Subscription, SubscriptionError};
-pub use hook::{Gauge, Hook, PoolState};
+pub use hook::{Hook, PoolState, PoolStatus};
 pub use job::cancel::CancelToken;
 pub use job::id::{JobId, WorkerId};
 pub use job::{Job, Outcome, Priority};
@@ -117,7 +117,7 @@ pub use pool::roster::record::{WorkerInfo, WorkerState};
 #[cfg(feature = "histograms")]
 pub use stats::histogram::Histogram;
 pub use stats::{RunningJob, Stats};
-pub use submit::Submission;
+pub use submit::JobBuilder;
 pub use submit::handle::JobHandle;
 pub use worker::{Worker, WorkerHandle};
 

@@ -2,8 +2,8 @@
 //! the workers.
 
 use crate::error::cause_of;
-use crate::error::{JobError, Reason, SubmitError};
-use crate::job::id::Try;
+use crate::error::{JobError, RejectReason, SubmitError};
+use crate::job::id::Attempt;
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
 use crate::task::chunk::{Chunk, Load, Outcome, Reader};
@@ -12,7 +12,7 @@ use crate::task::chunk::{Chunk, Load, Outcome, Reader};
 pub(super) type Answer<P, O, E> = Result<O, SubmitError<P, E>>;
 
 /// A chunk that was sent off, as the iterator keeps it.
-pub(super) struct Line<P, O, E> {
+pub(super) struct ChunkCursor<P, O, E> {
     reader: Reader<P, O, E>,
     /// The index of its first input in the batch.
     first: usize,
@@ -21,14 +21,14 @@ pub(super) struct Line<P, O, E> {
     /// How many results were taken.
     taken: usize,
     /// The batch gave up, and answers in place of the workers.
-    given_up: Option<Reason>,
+    given_up: Option<RejectReason>,
     /// Inputs that were answered so.
     abandoned: Vec<usize>,
 }
 
-impl<P, O, E> Line<P, O, E> {
+impl<P, O, E> ChunkCursor<P, O, E> {
     pub(super) fn new(first: usize, reader: Reader<P, O, E>) -> Self {
-        Line {
+        ChunkCursor {
             reader,
             first,
             next: 0,
@@ -39,7 +39,7 @@ impl<P, O, E> Line<P, O, E> {
     }
 
     /// From now on, what has no result is answered so.
-    pub(super) fn give_up(&mut self, reason: Reason) {
+    pub(super) fn give_up(&mut self, reason: RejectReason) {
         self.given_up = Some(reason);
     }
 
@@ -148,7 +148,7 @@ impl<P, O, E> Line<P, O, E> {
         }
         self.abandoned.push(index);
         let chunk = self.chunk();
-        let holder = chunk.holder(index).map(Try::first);
+        let holder = chunk.holder(index).map(Attempt::first);
         let error = JobError::new(chunk.job(index), holder, cause_of(reason));
         Some(Err(SubmitError::Failed(error)))
     }

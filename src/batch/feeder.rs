@@ -5,21 +5,21 @@ use std::collections::VecDeque;
 use std::iter::Fuse;
 use std::time::{Duration, Instant};
 
-use crate::batch::cursor::Line;
-use crate::error::Reason;
+use crate::batch::cursor::ChunkCursor;
+use crate::error::RejectReason;
 use crate::job::Priority;
 use crate::job::cancel::{CancelToken, earliest};
-use crate::pool::Shared;
-use crate::pool::queue::InLine;
-use crate::pool::roster::current::Place;
-use crate::submit::admit::Patience;
-use crate::sync::backoff::Spin;
+use crate::pool::Pool;
+use crate::pool::queue::WaiterGuard;
+use crate::pool::roster::current::ThreadRole;
+use crate::submit::admit::WaitForRoom;
+use crate::sync::backoff::Backoff;
 use crate::sync::park::Wake;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
-use crate::task::Ticket;
-use crate::task::chunk::progress::{ANY, Board, END_OF_SOME};
-use crate::task::chunk::{Chunk, Label, Load};
-use crate::task::header::Mark;
+use crate::task::Task;
+use crate::task::chunk::progress::{ANY, END_OF_SOME, Progress};
+use crate::task::chunk::{Chunk, ChunkHeader, Load};
+use crate::task::header::Header;
 
 /// A chunk shall keep a worker busy for about so long: much longer than it takes to hand it over, and
 /// short beside what anybody notices.
@@ -31,8 +31,8 @@ const CRUMB: Duration = Duration::from_micros(2);
 /// An input that comes slowly is sent off without waiting for more.
 const PATIENCE: Duration = Duration::from_micros(200);
 /// How far ahead of its consumer a batch reads, unless it says otherwise.
-pub(super) const AHEAD: usize = 65_536;
-/// How long the iterator sleeps before it looks once more; see [`Board`].
+pub(super) const BUFFERED: usize = 65_536;
+/// How long the iterator sleeps before it looks once more; see [`Progress`].
 const NAP: Duration = Duration::from_millis(1);
 
 /// What a batch keeps to.
@@ -41,12 +41,12 @@ pub(super) struct Terms {
     pub(super) token: Option<CancelToken>,
     pub(super) cancellable: bool,
     pub(super) priority: Priority,
-    pub(super) ahead: usize,
+    pub(super) buffered: usize,
 }
 
 pub(super) struct Feeder<I, P, O, E> {
-    shared: Arc<Shared<P, O, E>>,
-    board: Arc<Board>,
+    pool: Arc<Pool<P, O, E>>,
+    progress: Arc<Progress>,
     terms: Terms,
     inputs: Fuse<I>,
     /// Read, and not yet sent off.
@@ -54,7 +54,7 @@ pub(super) struct Feeder<I, P, O, E> {
     /// Memory of chunks that were yielded to the end.
     spare: Vec<Load<P, O, E>>,
     /// Sent off, and not yet yielded to the end.
-    pub(super) lines: VecDeque<Line<P, O, E>>,
+    pub(super) cursors: VecDeque<ChunkCursor<P, O, E>>,
     /// Chunks sent off so far.
     sent: usize,
     /// Inputs read, and answers yielded.
@@ -81,20 +81,15 @@ impl<I, P, O, E> Feeder<I, P, O, E>
 where
     I: Iterator<Item = P>,
 {
-    pub(super) fn new(
-        shared: &Arc<Shared<P, O, E>>,
-        terms: Terms,
-        inputs: I,
-        ordered: bool,
-    ) -> Self {
+    pub(super) fn new(pool: &Arc<Pool<P, O, E>>, terms: Terms, inputs: I, ordered: bool) -> Self {
         Feeder {
-            shared: Arc::clone(shared),
-            board: Arc::new(Board::new()),
+            pool: Arc::clone(pool),
+            progress: Arc::new(Progress::new()),
             terms,
             inputs: inputs.fuse(),
             held: Load::default(),
             spare: Vec::new(),
-            lines: VecDeque::new(),
+            cursors: VecDeque::new(),
             sent: 0,
             read: 0,
             yielded: 0,
@@ -120,11 +115,12 @@ where
     /// is there, or the consumer is too far behind. Blocks for room in the queue only if there is
     /// nothing else to wait for.
     pub(super) fn feed(&mut self) {
-        let workers = self.shared.roster.count().max(1);
-        self.board.call_at(usize::MAX);
+        let workers = self.pool.roster.count().max(1);
+        self.progress.notify_at(usize::MAX);
         self.resting = false;
         // A chunk may be yielded to the end before it counts as finished.
-        while self.lines.is_empty() || self.sent - self.board.finished() < self.enough(workers) {
+        while self.cursors.is_empty() || self.sent - self.progress.finished() < self.enough(workers)
+        {
             if self.slow && self.has_answer() {
                 // It is to be found: else the two would wait for each other.
                 self.patient = false;
@@ -133,21 +129,21 @@ where
             if self.held.is_empty() {
                 self.read_on(workers);
             }
-            let finished = self.board.finished();
+            let finished = self.progress.finished();
             if self.held.is_empty() {
                 // Either there are no more, or the next one has room when others are yielded.
                 let more = self.room() == 0;
-                self.board
-                    .call_at(if more { finished + 1 } else { self.sent });
+                self.progress
+                    .notify_at(if more { finished + 1 } else { self.sent });
                 return;
             }
             if !self.send() {
-                self.board.call_at(finished + 1);
+                self.progress.notify_at(finished + 1);
                 return;
             }
         }
         let few = workers + workers / 2;
-        self.board.call_at(self.sent.saturating_sub(few));
+        self.progress.notify_at(self.sent.saturating_sub(few));
         self.resting = self.patient;
     }
 
@@ -160,7 +156,7 @@ where
 
     /// How many more inputs may be read.
     fn room(&self) -> usize {
-        self.terms.ahead.saturating_sub(self.read - self.yielded)
+        self.terms.buffered.saturating_sub(self.read - self.yielded)
     }
 
     /// Reads the inputs of the next chunk.
@@ -192,15 +188,15 @@ where
     /// Is the answer there that is to be yielded next?
     fn has_answer(&self) -> bool {
         if self.ordered {
-            self.lines.front().is_some_and(Line::has_answer)
+            self.cursors.front().is_some_and(ChunkCursor::has_answer)
         } else {
-            self.lines.iter().any(Line::has_answer)
+            self.cursors.iter().any(ChunkCursor::has_answer)
         }
     }
 
     /// How many inputs the next chunk shall have.
     fn length(&mut self, workers: usize) -> usize {
-        let (jobs, nanos) = self.board.ran_so_far();
+        let (jobs, nanos) = self.progress.ran_so_far();
         let (new_jobs, new_nanos) = (jobs - self.seen.0, nanos.saturating_sub(self.seen.1));
         if let Some(new) = new_nanos.checked_div(new_jobs) {
             self.pace = Some(self.pace.map_or(new, |old| old.midpoint(new)));
@@ -211,7 +207,7 @@ where
         let fits = |time: Duration| (time.as_nanos() as u64 / pace.max(1)) as usize;
         // To the nearest: two jobs that are a little too long are one chunk, not two.
         let nearest = fits(CHUNK + Duration::from_nanos(pace / 2));
-        let mut length = nearest.min(self.terms.ahead / (2 * workers)).min(MOST);
+        let mut length = nearest.min(self.terms.buffered / (2 * workers)).min(MOST);
         if let Some(rest) = self.inputs.size_hint().1 {
             // The last ones small, so that the workers come to the end together.
             length = length.min(fits(CRUMB).max(rest / (2 * workers)));
@@ -224,56 +220,51 @@ where
         let spare = self.spare.pop().unwrap_or_default();
         let load = std::mem::replace(&mut self.held, spare);
         let jobs = load.len() as u64;
-        let books = &self.shared.books;
-        let (number, generation) = books.census.count_in_many(jobs);
-        let label = Label {
+        let counters = &self.pool.counters;
+        let (number, epoch) = counters.in_flight.count_in_many(jobs);
+        let header = ChunkHeader {
             number,
-            mark: Mark::new(
-                number,
-                generation,
-                self.terms.cancellable,
-                self.terms.priority,
-            ),
+            header: Header::new(number, epoch, self.terms.cancellable, self.terms.priority),
             token: self.terms.token.clone(),
             place: self.sent + 1,
             pace: self.pace,
         };
-        let (chunk, reader) = Chunk::new(label, load, Arc::clone(&self.board));
-        if let Err((mut ticket, reason)) = self.admit(Ticket::chunk(chunk)) {
-            books.turned_away(generation, jobs);
-            let chunk = ticket.as_chunk().expect("it was made of one");
-            if reason == Reason::Full {
+        let (chunk, reader) = Chunk::new(header, load, Arc::clone(&self.progress));
+        if let Err((mut task, reason)) = self.admit(Task::chunk(chunk)) {
+            counters.not_accepted_now(epoch, jobs);
+            let chunk = task.as_chunk().expect("it was made of one");
+            if reason == RejectReason::Full {
                 self.held = chunk.take_payloads();
                 return false;
             }
-            chunk.refuse(reason, None);
+            chunk.reject(reason, None);
         }
         self.sent += 1;
         let first = self.read - reader.len();
-        self.lines.push_back(Line::new(first, reader));
+        self.cursors.push_back(ChunkCursor::new(first, reader));
         true
     }
 
-    fn admit(&self, ticket: Ticket<P, O, E>) -> Result<(), (Ticket<P, O, E>, Reason)> {
+    fn admit(&self, task: Task<P, O, E>) -> Result<(), (Task<P, O, E>, RejectReason)> {
         let token = self.terms.token.as_ref();
         if let Some(fired) = token.and_then(CancelToken::fired_by) {
-            return Err((ticket, fired.into()));
+            return Err((task, fired.into()));
         }
-        if self.shared.place() == Some(Place::Dispatcher) {
-            return Err((ticket, Reason::WouldDeadlock)); // it would wait for itself
+        if self.pool.place() == Some(ThreadRole::Dispatcher) {
+            return Err((task, RejectReason::WouldDeadlock)); // it would wait for itself
         }
-        let patience = if self.lines.is_empty() {
-            Patience::Until(token)
+        let patience = if self.cursors.is_empty() {
+            WaitForRoom::Until(token)
         } else {
-            Patience::None
+            WaitForRoom::None
         };
-        self.shared.admit(ticket, patience)
+        self.pool.admit(task, patience)
     }
 
     /// Takes a chunk off the list if it was yielded to the end.
     pub(super) fn remove_done(&mut self, at: usize) {
-        if self.lines.get(at).is_some_and(Line::is_done) {
-            let load = self.lines.remove(at).and_then(Line::recycle);
+        if self.cursors.get(at).is_some_and(ChunkCursor::is_done) {
+            let load = self.cursors.remove(at).and_then(ChunkCursor::recycle);
             self.spare.extend(load);
         }
     }
@@ -283,7 +274,7 @@ where
         if self.resting {
             return None;
         }
-        let mut spin = Spin::default();
+        let mut spin = Backoff::default();
         loop {
             let found = look(self);
             if found.is_some() || !spin.turn() {
@@ -294,62 +285,64 @@ where
 
     /// Blocks until `look` finds something. `None` if more is to be sent off meanwhile.
     pub(super) fn wait<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> Option<R> {
-        let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
+        let (pool, progress) = (Arc::clone(&self.pool), Arc::clone(&self.progress));
         let token = self.terms.token.clone();
         let deadline = token.as_ref().and_then(CancelToken::deadline);
-        let blocked = match shared.place() {
-            Some(Place::Worker(me)) => Some(shared.roster.block(me, board.parker(), deadline)),
+        let blocked = match pool.place() {
+            Some(ThreadRole::Worker(me)) => {
+                Some(pool.roster.block(me, progress.parker(), deadline))
+            }
             // Without the dispatcher the pool stands still: it takes what is there.
-            Some(Place::Dispatcher) => {
-                self.give_up(Reason::WouldDeadlock);
+            Some(ThreadRole::Dispatcher) => {
+                self.give_up(RejectReason::WouldDeadlock);
                 None
             }
             _ => None,
         };
         let _watch = token.as_ref().map(|token| {
-            let parker = Arc::clone(board.parker());
+            let parker = Arc::clone(progress.parker());
             token.watch(parker as Arc<dyn Wake>)
         });
         // A worker shall not be thought to wait in vain while its result lies there.
         let mut naps = u32::from(blocked.is_some());
-        let mut in_vain = false;
+        let mut deadlocked = false;
         // What found the queue full is sent off as soon as there is room.
         let full = !self.held.is_empty();
-        let line_up = || full.then(|| shared.gate.line_up(board.parker()));
-        let mut line = line_up();
+        let add_waiter = || full.then(|| pool.admission.add_waiter(progress.parker()));
+        let mut cursor = add_waiter();
         loop {
-            if line.as_ref().is_some_and(InLine::is_called) {
-                line = line_up(); // and if another was faster, it is called again
+            if cursor.as_ref().is_some_and(WaiterGuard::is_woken) {
+                cursor = add_waiter(); // and if another was faster, it is called again
             }
-            board.want(self.wanted(naps));
+            progress.await_at(self.wanted(naps));
             fence(SeqCst);
             let found = look(self);
-            let feed = board.is_low() || (full && shared.gate.has_answer());
+            let feed = progress.is_low() || (full && pool.admission.has_answer());
             if found.is_some() || feed {
-                board.want_nothing();
+                progress.await_nothing();
                 return found;
             }
             if let Some(fired) = token.as_ref().and_then(CancelToken::fired_by) {
                 self.give_up(fired.into());
                 continue;
             }
-            if std::mem::take(&mut in_vain) {
-                if self.refuse(Reason::WouldDeadlock) {
+            if std::mem::take(&mut deadlocked) {
+                if self.reject(RejectReason::WouldDeadlock) {
                     continue;
                 }
                 blocked.iter().for_each(|blocked| blocked.cannot_withdraw());
             }
             let nap = (naps < 2).then(|| Instant::now() + NAP);
-            board.set_asleep(nap.is_none());
-            if naps > 0 && !shared.open.is_empty() {
+            progress.set_asleep(nap.is_none());
+            if naps > 0 && !pool.shared_chunks.is_empty() {
                 // Its jobs are slower than they were: others may help.
-                shared.crew.wake_one();
+                pool.sleep.wake_one();
             }
             let until = earliest(nap, deadline);
-            in_vain = shared.park(board.parker(), blocked.as_ref(), until);
-            board.set_asleep(false);
+            deadlocked = pool.park(progress.parker(), blocked.as_ref(), until);
+            progress.set_asleep(false);
             // A result that it was called for may not be the one: then it looks twice again.
-            naps = if board.is_called() { 1 } else { naps + 1 };
+            naps = if progress.is_notified() { 1 } else { naps + 1 };
         }
     }
 
@@ -357,36 +350,36 @@ where
     /// few results costs more than the jobs.
     fn wanted(&mut self, naps: u32) -> usize {
         self.patient &= naps == 0;
-        match self.lines.front() {
+        match self.cursors.front() {
             _ if self.patient => END_OF_SOME,
-            Some(line) if self.ordered => line.chunk().label().place,
+            Some(cursor) if self.ordered => cursor.chunk().header().place,
             _ => ANY,
         }
     }
 
     /// The batch's token fired: what has not begun never will, and nobody waits for the rest.
-    fn give_up(&mut self, reason: Reason) {
-        self.refuse(reason);
-        for line in &mut self.lines {
-            line.give_up(reason);
+    fn give_up(&mut self, reason: RejectReason) {
+        self.reject(reason);
+        for cursor in &mut self.cursors {
+            cursor.give_up(reason);
         }
     }
 
     /// Turns away what has not begun. Was there any?
-    fn refuse(&mut self, reason: Reason) -> bool {
+    fn reject(&mut self, reason: RejectReason) -> bool {
         let mut any = false;
-        for line in &self.lines {
-            any |= refuse(&self.shared, line.chunk(), reason);
+        for cursor in &self.cursors {
+            any |= reject(&self.pool, cursor.chunk(), reason);
         }
         any
     }
 }
 
 /// Turns away what nobody has claimed of a chunk. Was there any?
-fn refuse<P, O, E>(shared: &Shared<P, O, E>, chunk: &Chunk<P, O, E>, reason: Reason) -> bool {
-    let any = chunk.refuse(reason, Some(&shared.books)) > 0;
+fn reject<P, O, E>(pool: &Pool<P, O, E>, chunk: &Chunk<P, O, E>, reason: RejectReason) -> bool {
+    let any = chunk.reject(reason, Some(&pool.counters)) > 0;
     if any {
-        shared.place_to_free();
+        pool.place_to_free();
     }
     any
 }
@@ -395,10 +388,10 @@ impl<I, P, O, E> Drop for Feeder<I, P, O, E> {
     /// Nobody wants what has not begun.
     fn drop(&mut self) {
         self.held = Load::default();
-        for line in &mut self.lines {
-            line.chunk().halt();
-            refuse(&self.shared, line.chunk(), Reason::Cancelled);
-            line.drop_results();
+        for cursor in &mut self.cursors {
+            cursor.chunk().halt();
+            reject(&self.pool, cursor.chunk(), RejectReason::Cancelled);
+            cursor.drop_results();
         }
     }
 }

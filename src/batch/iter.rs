@@ -3,7 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use crate::batch::cursor::{Answer, Line};
+use crate::batch::cursor::{Answer, ChunkCursor};
 use crate::batch::feeder::Feeder;
 use crate::task::chunk::Outcome;
 
@@ -35,7 +35,7 @@ where
     /// deadline passes; then the rest is answered so, one error for each input.
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        match self.ready() {
+        match self.run_queue() {
             Some(Ok(output)) => Some(Ok(output)),
             Some(Err(error)) => Some(Err(*error)),
             None => self.next_slowly(),
@@ -52,9 +52,9 @@ where
     I: Iterator<Item = P>,
 {
     #[inline(always)]
-    fn ready(&mut self) -> Option<Outcome<P, O, E>> {
+    fn run_queue(&mut self) -> Option<Outcome<P, O, E>> {
         let feeder = &mut self.feeder;
-        let result = feeder.lines.front_mut()?.take_ready(feeder.patient)?;
+        let result = feeder.cursors.front_mut()?.take_ready(feeder.patient)?;
         feeder.yielded += 1;
         Some(result)
     }
@@ -64,7 +64,7 @@ where
         loop {
             self.feeder.remove_done(0);
             self.feeder.feed();
-            if self.feeder.lines.is_empty() {
+            if self.feeder.cursors.is_empty() {
                 return None;
             }
             let soon = self.feeder.spin(look_at_first);
@@ -80,7 +80,7 @@ fn look_at_first<I, P, O, E>(feeder: &mut Feeder<I, P, O, E>) -> Option<Answer<P
 where
     I: Iterator<Item = P>,
 {
-    let answer = feeder.lines.front_mut()?.take_next(feeder.patient)?;
+    let answer = feeder.cursors.front_mut()?.take_next(feeder.patient)?;
     feeder.yielded += 1;
     Some(answer)
 }
@@ -95,7 +95,7 @@ where
     /// [`Map`] does.
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        match self.ready() {
+        match self.run_queue() {
             Some((index, Ok(output))) => Some((index, Ok(output))),
             Some((index, Err(error))) => Some((index, Err(*error))),
             None => self.next_slowly(),
@@ -113,11 +113,11 @@ where
 {
     /// The next result where the last one was found.
     #[inline(always)]
-    fn ready(&mut self) -> Option<(usize, Outcome<P, O, E>)> {
+    fn run_queue(&mut self) -> Option<(usize, Outcome<P, O, E>)> {
         let feeder = &mut self.feeder;
-        let line = feeder.lines.get_mut(self.at)?;
-        let index = line.index();
-        let result = line.take_ready(feeder.patient)?;
+        let cursor = feeder.cursors.get_mut(self.at)?;
+        let index = cursor.index();
+        let result = cursor.take_ready(feeder.patient)?;
         feeder.yielded += 1;
         Some((index, result))
     }
@@ -128,20 +128,21 @@ where
         loop {
             self.feeder.remove_done(*at);
             self.feeder.feed();
-            if self.feeder.lines.is_empty() {
+            if self.feeder.cursors.is_empty() {
                 return None;
             }
             let mut anywhere =
-                |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
+                |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, ChunkCursor::take_any);
             if let Some(found) = anywhere(&mut self.feeder) {
                 return Some(found);
             }
-            let here = |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_here);
+            let here =
+                |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, ChunkCursor::take_here);
             if let Some(found) = self.feeder.spin(here) {
                 return Some(found);
             }
             let anywhere =
-                |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, Line::take_any);
+                |feeder: &mut Feeder<I, P, O, E>| look_around(feeder, at, ChunkCursor::take_any);
             let found = self.feeder.wait(anywhere);
             if found.is_some() {
                 return found;
@@ -155,21 +156,21 @@ where
 fn look_around<I, P, O, E>(
     feeder: &mut Feeder<I, P, O, E>,
     at: &mut usize,
-    take: impl Fn(&mut Line<P, O, E>, bool) -> Option<(usize, Answer<P, O, E>)>,
+    take: impl Fn(&mut ChunkCursor<P, O, E>, bool) -> Option<(usize, Answer<P, O, E>)>,
 ) -> Option<(usize, Answer<P, O, E>)>
 where
     I: Iterator<Item = P>,
 {
-    for _ in 0..feeder.lines.len() {
-        if *at >= feeder.lines.len() {
+    for _ in 0..feeder.cursors.len() {
+        if *at >= feeder.cursors.len() {
             *at = 0;
         }
-        let line = &mut feeder.lines[*at];
-        if let Some(found) = take(line, feeder.patient) {
+        let cursor = &mut feeder.cursors[*at];
+        if let Some(found) = take(cursor, feeder.patient) {
             feeder.yielded += 1;
             return Some(found);
         }
-        if line.is_done() {
+        if cursor.is_done() {
             return None;
         }
         *at += 1;

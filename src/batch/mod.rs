@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::SubmitError;
 use crate::job::Priority;
 use crate::job::cancel::CancelToken;
-use crate::pool::Shared;
+use crate::pool::Pool;
 use crate::sync::Arc;
 
 mod cursor;
@@ -51,21 +51,21 @@ use feeder::{Feeder, Terms};
 /// ```
 #[must_use = "nothing is run until one of the verbs is called"]
 pub struct Batch<'a, P, O, E> {
-    shared: &'a Arc<Shared<P, O, E>>,
+    pool: &'a Arc<Pool<P, O, E>>,
     token: Option<CancelToken>,
     deadline: Option<Instant>,
     priority: Priority,
-    ahead: usize,
+    buffered: usize,
 }
 
 impl<'a, P, O, E> Batch<'a, P, O, E> {
-    pub(crate) fn new(shared: &'a Arc<Shared<P, O, E>>) -> Self {
+    pub(crate) fn new(pool: &'a Arc<Pool<P, O, E>>) -> Self {
         Batch {
-            shared,
+            pool,
             token: None,
             deadline: None,
             priority: Priority::Normal,
-            ahead: feeder::AHEAD,
+            buffered: feeder::BUFFERED,
         }
     }
 
@@ -90,16 +90,16 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
         self
     }
 
-    /// How important its jobs are; see [`Submission::priority`](crate::Submission::priority).
+    /// How important its jobs are; see [`JobBuilder::priority`](crate::JobBuilder::priority).
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
     }
 
-    /// How many inputs are read ahead of the results that were yielded, at most; 65,536 unless given,
+    /// How many inputs are read buffered of the results that were yielded, at most; 65,536 unless given,
     /// at least 1. Less than two per worker leaves workers idle.
-    pub fn ahead(mut self, inputs: usize) -> Self {
-        self.ahead = inputs.max(1);
+    pub fn buffered(mut self, inputs: usize) -> Self {
+        self.buffered = inputs.max(1);
         self
     }
 
@@ -173,9 +173,9 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
                 (Some(token), Some(at)) => Some(token.child_with_deadline(at)),
             },
             priority: self.priority,
-            ahead: self.ahead,
+            buffered: self.buffered,
         };
-        Feeder::new(self.shared, terms, inputs, ordered)
+        Feeder::new(self.pool, terms, inputs, ordered)
     }
 }
 
@@ -184,7 +184,7 @@ impl<P, O, E> fmt::Debug for Batch<'_, P, O, E> {
         f.debug_struct("Batch")
             .field("deadline", &self.deadline)
             .field("priority", &self.priority)
-            .field("ahead", &self.ahead)
+            .field("buffered", &self.buffered)
             .finish_non_exhaustive()
     }
 }

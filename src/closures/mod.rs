@@ -19,7 +19,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::error::{AddError, DetachedError, Rejected};
+use crate::error::{AddError, DetachedError, RejectedError};
 use crate::job::Job;
 use crate::job::id::WorkerId;
 use crate::manager::Manager;
@@ -29,10 +29,10 @@ use crate::sync::unwind as panics;
 use crate::sync::{Arc, AtomicUsize, Ordering::SeqCst};
 
 mod builder;
-mod task;
+mod join_handle;
 
 pub use builder::ThreadPoolBuilder;
-pub use task::{Task, TaskError};
+pub use join_handle::{JoinError, JoinHandle};
 
 pub mod moving_over {
     #![doc = include_str!("moving_over.md")]
@@ -141,7 +141,7 @@ impl ThreadPool {
     /// # Errors
     /// The closure, if the pool is draining or closed; or, from inside the pool, if waiting for room
     /// would deadlock. It can still be called: `(rejected.payload)()`.
-    pub fn execute<F>(&self, closure: F) -> Result<(), Rejected<Closure>>
+    pub fn execute<F>(&self, closure: F) -> Result<(), RejectedError<Closure>>
     where
         F: FnOnce() + Send + 'static,
     {
@@ -154,7 +154,7 @@ impl ThreadPool {
     /// # Errors
     /// It panicked, or the pool closed before it began, or waiting would deadlock, because it is
     /// called from inside the pool and no thread is left to run it.
-    pub fn run<T, F>(&self, closure: F) -> Result<T, TaskError>
+    pub fn run<T, F>(&self, closure: F) -> Result<T, JoinError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -166,12 +166,12 @@ impl ThreadPool {
     ///
     /// # Errors
     /// It was not accepted: the pool is draining or closed, or waiting for room would deadlock.
-    pub fn spawn<T, F>(&self, closure: F) -> Result<Task<T>, TaskError>
+    pub fn spawn<T, F>(&self, closure: F) -> Result<JoinHandle<T>, JoinError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        Task::spawn(&self.inner.manager, closure)
+        JoinHandle::spawn(&self.inner.manager, closure)
     }
 
     /// Blocks until nothing is left to be done: every closure accepted so far has ended, and those

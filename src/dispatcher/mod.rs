@@ -1,4 +1,4 @@
-//! The dispatcher's thread: a thin shell that tells the [`Policy`](crate::policy::dispatch::Policy) what happens.
+//! The dispatcher's thread: a thin shell that tells the [`Dispatch`](crate::policy::dispatch::Dispatch) what happens.
 //! What that decides is done at the [desk](crate::dispatcher::feed).
 
 pub(crate) mod autoscale;
@@ -7,25 +7,25 @@ pub(crate) mod feed;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use crate::dispatcher::autoscale::Stretch;
-use crate::error::Reason;
+use crate::dispatcher::autoscale::Autoscaler;
+use crate::error::RejectReason;
 use crate::hook::PoolState;
 use crate::job::cancel::earliest;
 use crate::policy::dispatch::Event;
-use crate::policy::dispatch::{Fate, Fated};
-use crate::pool::dispatch_state::Desk;
-use crate::pool::roster::current::{self as context, Place};
-use crate::pool::{Command, Shared};
+use crate::policy::dispatch::{Schedulable, Status};
+use crate::pool::dispatch_state::DispatchState;
+use crate::pool::roster::current::{self as context, ThreadRole};
+use crate::pool::{Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
 
 pub(crate) struct Dispatcher<P, O, E> {
-    shared: Arc<Shared<P, O, E>>,
+    pool: Arc<Pool<P, O, E>>,
     commands: Receiver<Command>,
     /// They want to know how many jobs were turned away.
     closers: Vec<Sender<usize>>,
-    stretch: Stretch,
+    autoscaler: Autoscaler,
 }
 
 /// Dropped by the dispatcher's thread as its very last act: those who wait for the pool's end see
@@ -33,216 +33,215 @@ pub(crate) struct Dispatcher<P, O, E> {
 pub(crate) type End = Sender<std::convert::Infallible>;
 
 /// The dispatcher's thread.
-pub(crate) fn run<P, O, E>(shared: Arc<Shared<P, O, E>>, commands: Receiver<Command>, end: End) {
-    context::enter_for_good(shared.key(), Place::Dispatcher);
+pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>, end: End) {
+    context::enter_for_good(pool.key(), ThreadRole::Dispatcher);
     let work = AssertUnwindSafe(|| {
         let dispatcher = Dispatcher {
-            shared: Arc::clone(&shared),
+            pool: Arc::clone(&pool),
             commands,
             closers: Vec::new(),
-            stretch: Stretch::new(&shared),
+            autoscaler: Autoscaler::new(&pool),
         };
         dispatcher.run();
     });
     if let Err(panic) = catch_unwind(work) {
         // A bug in the pool itself. Whoever waits shall not wait for ever.
         log::error!("the dispatcher panicked: {}", panics::message(panic));
-        shared.roster.close();
-        shared.ready.shut();
-        shared.gate.stop();
-        shared.closing.cancel();
-        shared.roster.dismiss_all();
-        for ticket in shared.jobs.1.try_iter().chain(shared.low_jobs.1.try_iter()) {
-            ticket.refuse(Reason::Closed, &shared.books);
+        pool.roster.close();
+        pool.run_queue.shut();
+        pool.admission.stop();
+        pool.closing.cancel();
+        pool.roster.stop_all();
+        for task in pool.jobs.1.try_iter().chain(pool.low_jobs.1.try_iter()) {
+            task.reject(RejectReason::Closed, &pool.counters);
         }
-        for (ticket, _) in shared.retries.1.try_iter() {
-            ticket.end_back_off(Some(Reason::Closed), &shared.books);
+        for (task, _) in pool.retries.1.try_iter() {
+            task.end_back_off(Some(RejectReason::Closed), &pool.counters);
         }
-        shared.refuse_released();
-        *shared.desk.lock() = Desk::new(); // a job that was in hand is answered as it is dropped
+        pool.reject_released();
+        *pool.state.lock() = DispatchState::new(); // a job that was in hand is answered as it is dropped
     }
-    log::debug!("pool {:?} is closed", shared.name());
-    shared
-        .hooks
+    log::debug!("pool {:?} is closed", pool.name());
+    pool.hooks
         .each("pool_state", |hook| hook.pool_state(PoolState::Closed));
-    drop(shared);
+    drop(pool);
     drop(end);
 }
 
 impl<P, O, E> Dispatcher<P, O, E> {
     fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
+        let pool = Arc::clone(&self.pool);
         loop {
-            // Nobody else takes the desk for long.
-            let mut desk = shared.desk.lock();
-            shared.bell.wake_up();
-            while !desk.is_over(&shared) && self.turn(&mut desk) {}
-            if desk.is_over(&shared) {
+            // Nobody else takes the dispatch state for long.
+            let mut state = pool.state.lock();
+            pool.signal.wake_up();
+            while !state.is_over(&pool) && self.turn(&mut state) {}
+            if state.is_over(&pool) {
                 break;
             }
-            self.sleep(desk);
+            self.sleep(state);
         }
         // From here on, a submitter that slipped in looks after its job itself.
-        shared.gate.stop();
+        pool.admission.stop();
         fence(SeqCst);
-        shared.refuse_released();
+        pool.reject_released();
     }
 
     /// Does what there is to do. Was there anything?
-    fn turn(&mut self, desk: &mut Desk<P, O, E>) -> bool {
-        let mut busy = self.obey(desk);
-        self.stretch.turn(&self.shared, busy);
-        if self.shared.bell.take_sweep() {
-            self.sweep(desk);
+    fn turn(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
+        let mut busy = self.obey(state);
+        self.autoscaler.turn(&self.pool, busy);
+        if self.pool.signal.take_sweep() {
+            self.sweep(state);
             busy = true;
         }
-        busy |= self.turn_away_abandoned(desk);
-        busy |= self.take_retries(desk);
-        busy |= desk.feed(&self.shared);
-        busy || self.settle(desk)
+        busy |= self.turn_away_abandoned(state);
+        busy |= self.take_retries(state);
+        busy |= state.feed(&self.pool);
+        busy || self.settle(state)
     }
 
     /// Takes the commands that have come. Were there any?
-    fn obey(&mut self, desk: &mut Desk<P, O, E>) -> bool {
+    fn obey(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
         let mut any = false;
         while let Ok(command) = self.commands.try_recv() {
             any = true;
             let now = Instant::now();
             match command {
-                Command::Added(id) => desk.step(Event::Added(id), now),
-                Command::Gone(id) => desk.step(Event::Gone(id), now),
+                Command::Added(id) => state.step(Event::Added(id), now),
+                Command::Gone(id) => state.step(Event::Gone(id), now),
                 Command::Look => {}
-                Command::Drain => desk.step(Event::Drain, now),
+                Command::Drain => state.step(Event::Drain, now),
                 Command::Close(told) => {
-                    desk.step(Event::Close, now);
-                    desk.take_all(&self.shared, now);
-                    desk.step(Event::Dealt, now);
+                    state.step(Event::Close, now);
+                    state.take_all(&self.pool, now);
+                    state.step(Event::Release, now);
                     self.closers.extend(told);
                 }
             }
-            desk.act_at_once(&self.shared);
+            state.act_at_once(&self.pool);
         }
         for told in self.closers.drain(..) {
-            let _ = told.send(desk.refused);
+            let _ = told.send(state.rejected);
         }
         any
     }
 
     /// Takes the jobs that failed and are to be tried again, and lets those wait whose time has
     /// come. Were there any?
-    fn take_retries(&self, desk: &mut Desk<P, O, E>) -> bool {
-        if self.shared.retries.1.is_empty() && desk.policy.next_try().is_none() {
+    fn take_retries(&self, state: &mut DispatchState<P, O, E>) -> bool {
+        if self.pool.retries.1.is_empty() && state.dispatch.next_try().is_none() {
             return false;
         }
         let now = Instant::now();
-        let failed = desk.take_failed(&self.shared, now);
-        let due = desk.policy.next_try().is_some_and(|at| at <= now);
+        let failed = state.take_failed(&self.pool, now);
+        let due = state.dispatch.next_try().is_some_and(|at| at <= now);
         if due {
             // All that came before them: they go to the end.
-            desk.take_all(&self.shared, now);
-            desk.step(Event::Tick, now);
+            state.take_all(&self.pool, now);
+            state.step(Event::Tick, now);
         }
-        desk.act_at_once(&self.shared);
+        state.act_at_once(&self.pool);
         failed || due
     }
 
     /// Takes all waiting jobs in hand and drops the dead among them.
-    fn sweep(&self, desk: &mut Desk<P, O, E>) {
+    fn sweep(&self, state: &mut DispatchState<P, O, E>) {
         let now = Instant::now();
-        desk.take_all(&self.shared, now);
-        desk.step(Event::Sweep, now);
-        desk.act_at_once(&self.shared);
+        state.take_all(&self.pool, now);
+        state.step(Event::Sweep, now);
+        state.act_at_once(&self.pool);
         let urgent = self.sweep_urgent();
-        if let Some(at) = earliest(desk.policy.earliest_deadline(), urgent) {
-            self.shared.bell.set_alarm(at);
+        if let Some(at) = earliest(state.dispatch.earliest_deadline(), urgent) {
+            self.pool.signal.set_timer(at);
         }
     }
 
     /// The same for the urgent ones, which wait where the workers are. When is the next one late?
     fn sweep_urgent(&self) -> Option<Instant> {
-        let shared = &self.shared;
+        let pool = &self.pool;
         let mut next = None;
-        let dead = shared.ready.sweep_urgent(|ticket| {
-            let is_dead = ticket.fate() != Fate::Live;
+        let dead = pool.run_queue.sweep_urgent(|task| {
+            let is_dead = task.status() != Status::Ready;
             if !is_dead {
-                next = earliest(next, ticket.deadline());
+                next = earliest(next, task.deadline());
             }
             is_dead
         });
-        for ticket in dead {
+        for task in dead {
             // First, so that who hears of its end finds its place free.
-            shared.gate.leave(1);
-            match ticket.fate() {
-                Fate::Dead(reason) => {
-                    ticket.refuse(reason, &shared.books);
+            pool.admission.release(1);
+            match task.status() {
+                Status::Expired(reason) => {
+                    task.reject(reason, &pool.counters);
                 }
-                Fate::Gone | Fate::Live => ticket.forget(&shared.books),
+                Status::Withdrawn | Status::Ready => task.discard(&pool.counters),
             }
         }
         next
     }
 
     /// If the last worker is gone, and the pool shall not keep what nobody runs: answers what waits,
-    /// also what comes late from submitters that found the gate open. Was there anything?
-    fn turn_away_abandoned(&self, desk: &mut Desk<P, O, E>) -> bool {
-        let shared = &self.shared;
-        let waits = || shared.gate.count() > 0 || shared.ready.len() > 0;
-        if !(shared.gate.is_deserted() && waits()) {
+    /// also what comes late from submitters that found the queue open. Was there anything?
+    fn turn_away_abandoned(&self, state: &mut DispatchState<P, O, E>) -> bool {
+        let pool = &self.pool;
+        let waits = || pool.admission.count() > 0 || pool.run_queue.len() > 0;
+        if !(pool.admission.is_deserted() && waits()) {
             return false;
         }
-        let abandoned = shared.abandoned();
+        let abandoned = pool.abandoned();
         if !abandoned.is_deserted {
             return false;
         }
-        let any = abandoned.waiting.len() + abandoned.released.len() + desk.policy.in_hand() > 0;
+        let any = abandoned.waiting.len() + abandoned.released.len() + state.dispatch.in_hand() > 0;
         let now = Instant::now();
-        for ticket in abandoned.waiting {
-            desk.step(Event::Arrived(ticket), now);
+        for task in abandoned.waiting {
+            state.step(Event::Arrived(task), now);
         }
-        desk.step(Event::Deserted, now);
-        desk.act_at_once(&self.shared);
+        state.step(Event::Deserted, now);
+        state.act_at_once(&self.pool);
         for taken in abandoned.released {
-            taken.job.refuse(Reason::NoWorkers, &shared.books);
+            taken.job.reject(RejectReason::NoWorkers, &pool.counters);
             if taken.waited {
-                shared.gate.leave(1);
+                pool.admission.release(1);
             }
         }
         any
     }
 
     /// While draining: is everything at rest, so that the workers can be sent home?
-    fn settle(&self, desk: &mut Desk<P, O, E>) -> bool {
-        let shared = &self.shared;
-        let settled = desk.policy.is_draining()
-            && shared.gate.count() == 0
-            && shared.ready.len() == 0
-            && shared
+    fn settle(&self, state: &mut DispatchState<P, O, E>) -> bool {
+        let pool = &self.pool;
+        let settled = state.dispatch.is_draining()
+            && pool.admission.count() == 0
+            && pool.run_queue.len() == 0
+            && pool
                 .roster
                 .all_serving()
-                .is_some_and(|all| shared.crew.sleeping_quietly() == Some(all))
-            && shared.ready.len() == 0
+                .is_some_and(|all| pool.sleep.sleeping_quietly() == Some(all))
+            && pool.run_queue.len() == 0
             // A worker whose job is to be tried again says so before it lies down.
-            && shared.retries.1.is_empty()
-            && desk.policy.next_try().is_none();
+            && pool.retries.1.is_empty()
+            && state.dispatch.next_try().is_none();
         if settled {
             // Workers take nothing any more, so what slips in late is turned away, not lost.
-            desk.step(Event::Settled, Instant::now());
-            desk.act_at_once(&self.shared);
+            state.step(Event::Settled, Instant::now());
+            state.act_at_once(&self.pool);
         }
         settled
     }
 
-    /// Leaves the desk, and sleeps if there is nothing to do.
-    fn sleep(&self, desk: MutexGuard<'_, Desk<P, O, E>>) {
-        let shared = &self.shared;
-        if !self.stretch.can_grow() {
-            shared.roster.judge(); // else another worker may come
+    /// Leaves the dispatch state, and sleeps if there is nothing to do.
+    fn sleep(&self, state: MutexGuard<'_, DispatchState<P, O, E>>) {
+        let pool = &self.pool;
+        if !self.autoscaler.can_grow() {
+            pool.roster.find_deadlock(); // else another worker may come
         }
-        let at = earliest(desk.policy.next_try(), self.stretch.next_look());
-        let nothing = desk.leave(shared);
-        drop(desk);
+        let at = earliest(state.dispatch.next_try(), self.autoscaler.next_look());
+        let nothing = state.leave(pool);
+        drop(state);
         if nothing {
-            shared.bell.sleep(at);
+            pool.signal.sleep(at);
         }
     }
 }

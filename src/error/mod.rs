@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::job::id::Attempt;
 use crate::job::id::JobId;
-use crate::job::id::Try;
 use crate::job::id::WorkerId;
 
 mod factory;
@@ -13,7 +13,7 @@ pub use factory::{FactoryError, ResizeError};
 /// Why a job was turned away before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum RejectReason {
     /// The queue is full; only from calls that do not wait for room.
     Full,
     /// The pool is draining or closed.
@@ -29,15 +29,15 @@ pub enum Reason {
     WouldDeadlock,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::Full => "the queue is full",
-            Reason::Closed => "the pool is closed",
-            Reason::NoWorkers => "the pool has no workers any more",
-            Reason::Cancelled => "it was cancelled",
-            Reason::DeadlinePassed => "its deadline passed",
-            Reason::WouldDeadlock => {
+            RejectReason::Full => "the queue is full",
+            RejectReason::Closed => "the pool is closed",
+            RejectReason::NoWorkers => "the pool has no workers any more",
+            RejectReason::Cancelled => "it was cancelled",
+            RejectReason::DeadlinePassed => "its deadline passed",
+            RejectReason::WouldDeadlock => {
                 "waiting for it would deadlock: every worker of the pool is itself waiting for the pool"
             }
         })
@@ -46,33 +46,33 @@ impl fmt::Display for Reason {
 
 /// The job did not begin and never will; here is its payload back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Rejected<P> {
+pub struct RejectedError<P> {
     /// What was to be submitted.
     pub payload: P,
     /// Why it was turned away.
-    pub reason: Reason,
+    pub reason: RejectReason,
 }
 
-impl<P> fmt::Debug for Rejected<P> {
+impl<P> fmt::Debug for RejectedError<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejected")
+        f.debug_struct("RejectedError")
             .field("reason", &self.reason)
             .finish_non_exhaustive()
     }
 }
 
-impl<P> fmt::Display for Rejected<P> {
+impl<P> fmt::Display for RejectedError<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the job was not run: {}", self.reason)
     }
 }
 
-impl<P> std::error::Error for Rejected<P> {}
+impl<P> std::error::Error for RejectedError<P> {}
 
 /// Why an accepted job has no output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Cause<E> {
+pub enum Failure<E> {
     /// The worker returned this error.
     Worker(E),
     /// The worker panicked, with this message. It is gone, or made anew by its factory; the pool and
@@ -90,12 +90,12 @@ pub enum Cause<E> {
 }
 
 /// The same in the words of a job that was accepted.
-pub(crate) fn cause_of<E>(reason: Reason) -> Cause<E> {
+pub(crate) fn cause_of<E>(reason: RejectReason) -> Failure<E> {
     match reason {
-        Reason::Cancelled => Cause::Cancelled,
-        Reason::DeadlinePassed => Cause::DeadlinePassed,
-        Reason::NoWorkers => Cause::NoWorkers,
-        Reason::Full | Reason::Closed | Reason::WouldDeadlock => Cause::Closed,
+        RejectReason::Cancelled => Failure::Cancelled,
+        RejectReason::DeadlinePassed => Failure::DeadlinePassed,
+        RejectReason::NoWorkers => Failure::NoWorkers,
+        RejectReason::Full | RejectReason::Closed | RejectReason::WouldDeadlock => Failure::Closed,
     }
 }
 
@@ -108,26 +108,26 @@ pub struct JobError<E> {
     /// The worker that ran it, last; `None` when it never began.
     pub worker: Option<WorkerId>,
     /// What happened.
-    pub cause: Cause<E>,
+    pub cause: Failure<E>,
     /// How many times a worker began it: more than 1 only with [`Retry`](crate::Retry).
-    pub tries: u32,
+    pub attempts: u32,
 }
 
 impl<E> JobError<E> {
     /// `last` is its last try, if any.
-    pub(crate) fn new(job: JobId, last: Option<Try>, cause: Cause<E>) -> Self {
+    pub(crate) fn new(job: JobId, last: Option<Attempt>, cause: Failure<E>) -> Self {
         JobError {
             job,
             worker: last.map(|last| last.worker),
             cause,
-            tries: last.map_or(0, |last| last.number.get()),
+            attempts: last.map_or(0, |last| last.number.get()),
         }
     }
 
     /// The worker's own error, if that is what happened.
     pub fn into_worker_error(self) -> Option<E> {
         match self.cause {
-            Cause::Worker(error) => Some(error),
+            Failure::Worker(error) => Some(error),
             _ => None,
         }
     }
@@ -139,19 +139,19 @@ impl<E: fmt::Display> fmt::Display for JobError<E> {
         if let Some(worker) = self.worker {
             write!(f, " on worker {worker}")?;
         }
-        if self.tries > 1 {
-            write!(f, " in try {}", self.tries)?;
+        if self.attempts > 1 {
+            write!(f, " in try {}", self.attempts)?;
         }
         match &self.cause {
-            Cause::Worker(error) => write!(f, " failed: {error}"),
-            Cause::Panicked(message) => write!(f, " panicked: {message}"),
-            Cause::Cancelled => f.write_str(" was cancelled"),
-            Cause::DeadlinePassed => f.write_str(" missed its deadline"),
-            Cause::Closed if self.tries > 0 => {
+            Failure::Worker(error) => write!(f, " failed: {error}"),
+            Failure::Panicked(message) => write!(f, " panicked: {message}"),
+            Failure::Cancelled => f.write_str(" was cancelled"),
+            Failure::DeadlinePassed => f.write_str(" missed its deadline"),
+            Failure::Closed if self.attempts > 0 => {
                 f.write_str(" is not tried again: the pool is closed")
             }
-            Cause::Closed => f.write_str(" was not run: the pool is closed"),
-            Cause::NoWorkers => f.write_str(" was not run: the pool has no workers any more"),
+            Failure::Closed => f.write_str(" was not run: the pool is closed"),
+            Failure::NoWorkers => f.write_str(" was not run: the pool has no workers any more"),
         }
     }
 }
@@ -162,7 +162,7 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for JobError<E> {}
 #[derive(Clone, PartialEq, Eq)]
 pub enum SubmitError<P, E> {
     /// The job did not begin and never will; the payload comes back.
-    Rejected(Rejected<P>),
+    Rejected(RejectedError<P>),
     /// The job began, and ended without an output; or it still runs and the caller gave up on it.
     Failed(JobError<E>),
 }
@@ -188,7 +188,7 @@ impl<P, E> SubmitError<P, E> {
     pub fn panic_message(&self) -> Option<&str> {
         match self {
             SubmitError::Failed(JobError {
-                cause: Cause::Panicked(message),
+                cause: Failure::Panicked(message),
                 ..
             }) => Some(message),
             _ => None,
@@ -197,32 +197,38 @@ impl<P, E> SubmitError<P, E> {
 
     /// Was the pool closed before the job began?
     pub fn is_closed(&self) -> bool {
-        self.is(Reason::Closed, |cause| matches!(cause, Cause::Closed))
+        self.is(RejectReason::Closed, |cause| {
+            matches!(cause, Failure::Closed)
+        })
     }
 
     /// Was the pool's last worker gone for good before the job began?
     pub fn is_no_workers(&self) -> bool {
-        self.is(Reason::NoWorkers, |cause| matches!(cause, Cause::NoWorkers))
+        self.is(RejectReason::NoWorkers, |cause| {
+            matches!(cause, Failure::NoWorkers)
+        })
     }
 
     /// Was the job cancelled, before it began or while it ran?
     pub fn is_cancelled(&self) -> bool {
-        self.is(Reason::Cancelled, |cause| matches!(cause, Cause::Cancelled))
+        self.is(RejectReason::Cancelled, |cause| {
+            matches!(cause, Failure::Cancelled)
+        })
     }
 
     /// Did the job's deadline pass, before it began or while it ran?
     pub fn is_deadline_passed(&self) -> bool {
-        self.is(Reason::DeadlinePassed, |cause| {
-            matches!(cause, Cause::DeadlinePassed)
+        self.is(RejectReason::DeadlinePassed, |cause| {
+            matches!(cause, Failure::DeadlinePassed)
         })
     }
 
-    /// Would waiting have blocked for ever? See [`Reason::WouldDeadlock`].
+    /// Would waiting have blocked for ever? See [`RejectReason::WouldDeadlock`].
     pub fn is_would_deadlock(&self) -> bool {
-        self.is(Reason::WouldDeadlock, |_| false)
+        self.is(RejectReason::WouldDeadlock, |_| false)
     }
 
-    fn is(&self, reason: Reason, cause: impl Fn(&Cause<E>) -> bool) -> bool {
+    fn is(&self, reason: RejectReason, cause: impl Fn(&Failure<E>) -> bool) -> bool {
         match self {
             SubmitError::Rejected(rejected) => rejected.reason == reason,
             SubmitError::Failed(error) => cause(&error.cause),
@@ -230,8 +236,8 @@ impl<P, E> SubmitError<P, E> {
     }
 }
 
-impl<P, E> From<Rejected<P>> for SubmitError<P, E> {
-    fn from(rejected: Rejected<P>) -> Self {
+impl<P, E> From<RejectedError<P>> for SubmitError<P, E> {
+    fn from(rejected: RejectedError<P>) -> Self {
         SubmitError::Rejected(rejected)
     }
 }
@@ -366,26 +372,26 @@ impl<W> std::error::Error for AddError<W> {}
 
 /// No worker of the pool has this id (any more).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownWorker(pub WorkerId);
+pub struct UnknownWorkerError(pub WorkerId);
 
-impl fmt::Display for UnknownWorker {
+impl fmt::Display for UnknownWorkerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the pool has no worker {}", self.0)
     }
 }
 
-impl std::error::Error for UnknownWorker {}
+impl std::error::Error for UnknownWorkerError {}
 
 /// The pool is closing, but was not closed in the given time. It goes on closing by itself as its
 /// workers return; a thread cannot be killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CloseTimeout {
+pub struct CloseTimeoutError {
     /// The workers whose threads still run.
     pub running: Vec<WorkerId>,
 }
 
-impl fmt::Display for CloseTimeout {
+impl fmt::Display for CloseTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -397,19 +403,19 @@ impl fmt::Display for CloseTimeout {
     }
 }
 
-impl std::error::Error for CloseTimeout {}
+impl std::error::Error for CloseTimeoutError {}
 
 /// The pool was not drained in the given time, and was closed instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct DrainTimeout {
+pub struct DrainTimeoutError {
     /// How many accepted jobs never began, or waited for another try, and were answered "closed".
     pub abandoned: usize,
     /// The workers that still run a job; its token has fired.
     pub running: Vec<WorkerId>,
 }
 
-impl fmt::Display for DrainTimeout {
+impl fmt::Display for DrainTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -420,4 +426,4 @@ impl fmt::Display for DrainTimeout {
     }
 }
 
-impl std::error::Error for DrainTimeout {}
+impl std::error::Error for DrainTimeoutError {}

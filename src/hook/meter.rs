@@ -17,7 +17,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::hook::{Gauge, Hook, PoolState};
+use crate::hook::{Hook, PoolState, PoolStatus};
 use crate::job::Outcome;
 use crate::job::id::JobId;
 use crate::job::id::WorkerId;
@@ -94,15 +94,15 @@ pub struct Meter {
     owner: Arc<Owner>,
 }
 
-/// Shared by the clones of a meter, not by its subscriptions: the last one to go ends the stream.
+/// Pool by the clones of a meter, not by its subscriptions: the last one to go ends the stream.
 struct Owner {
-    board: Arc<Board>,
+    subscribers: Arc<Subscribers>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.board.orphaned.store(true, SeqCst);
-        self.board.tell();
+        self.subscribers.orphaned.store(true, SeqCst);
+        self.subscribers.tell();
     }
 }
 
@@ -114,7 +114,7 @@ const WORDS: usize = 16;
 #[repr(align(128))]
 struct Word(AtomicU64);
 
-struct Board {
+struct Subscribers {
     /// Each worker counts in one of them.
     words: [Word; WORDS],
     /// Held while a worker comes or goes, and while the words are added up; counts nothing.
@@ -125,7 +125,7 @@ struct Board {
     armed: AtomicBool,
     /// Every `Meter` is gone.
     orphaned: AtomicBool,
-    pools: Mutex<Vec<Weak<dyn Gauge>>>,
+    pools: Mutex<Vec<Weak<dyn PoolStatus>>>,
     /// Guards the way from `armed` to the wait; counts nothing.
     subscribers: Mutex<()>,
     change: Condvar,
@@ -146,7 +146,7 @@ impl fmt::Debug for Meter {
 impl Meter {
     /// A meter that is not yet hooked into a pool: no workers, state `Running`.
     pub fn new() -> Self {
-        let board = Arc::new(Board {
+        let subscribers = Arc::new(Subscribers {
             words: Default::default(),
             staff: Mutex::new(()),
             state: AtomicU8::new(PoolState::Running as u8),
@@ -157,26 +157,26 @@ impl Meter {
             change: Condvar::new(),
         });
         Meter {
-            owner: Arc::new(Owner { board }),
+            owner: Arc::new(Owner { subscribers }),
         }
     }
 
     /// The counters now.
     pub fn snapshot(&self) -> Snapshot {
-        self.owner.board.snapshot()
+        self.owner.subscribers.snapshot()
     }
 
     /// A stream of snapshots that yields the present one first and then the newest after each
     /// change of busy, total or state (not of waiting jobs). A subscriber that reads slowly misses intermediate values, never the last one.
     pub fn subscribe(&self) -> Subscription {
         Subscription {
-            board: Arc::clone(&self.owner.board),
+            subscribers: Arc::clone(&self.owner.subscribers),
             seen: None,
         }
     }
 }
 
-impl Board {
+impl Subscribers {
     fn word_of(&self, worker: WorkerId) -> &AtomicU64 {
         &self.words[worker.get() as usize % WORDS].0
     }
@@ -219,7 +219,7 @@ impl Board {
 
     /// The pools that live. Not used under the lock: whoever holds the last owner of a pool runs its
     /// destructors.
-    fn pools(&self) -> Vec<Arc<dyn Gauge>> {
+    fn pools(&self) -> Vec<Arc<dyn PoolStatus>> {
         self.pools.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
@@ -261,46 +261,46 @@ impl Board {
 }
 
 impl Hook for Meter {
-    fn pool_start(&self, pool: Weak<dyn Gauge>) {
-        let mut pools = self.owner.board.pools.lock();
+    fn pool_start(&self, pool: Weak<dyn PoolStatus>) {
+        let mut pools = self.owner.subscribers.pools.lock();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(pool);
         self.owner
-            .board
+            .subscribers
             .state
             .store(PoolState::Running as u8, SeqCst);
     }
     fn pool_state(&self, state: PoolState) {
-        let board = &self.owner.board;
-        let states = board.pools().into_iter().map(|pool| pool.state());
+        let subscribers = &self.owner.subscribers;
+        let states = subscribers.pools().into_iter().map(|pool| pool.state());
         let least = states.min().unwrap_or(state);
-        board.state.store(least as u8, SeqCst);
+        subscribers.state.store(least as u8, SeqCst);
         log::debug!("meter: a pool is {state}, all are at least {least}");
-        board.tell_if_armed();
+        subscribers.tell_if_armed();
     }
     fn job_start(&self, _: JobId, worker: WorkerId) {
-        self.owner.board.add(BUSY, worker);
-        self.owner.board.tell_if_armed();
+        self.owner.subscribers.add(BUSY, worker);
+        self.owner.subscribers.tell_if_armed();
     }
     fn job_finish(&self, _: JobId, worker: WorkerId, _: Outcome) {
-        self.owner.board.sub(BUSY, worker);
-        self.owner.board.tell_if_armed();
+        self.owner.subscribers.sub(BUSY, worker);
+        self.owner.subscribers.tell_if_armed();
     }
     fn worker_add(&self, worker: WorkerId) {
-        let board = &self.owner.board;
+        let subscribers = &self.owner.subscribers;
         {
-            let _staff = board.staff.lock();
-            board.add(TOTAL, worker);
+            let _staff = subscribers.staff.lock();
+            subscribers.add(TOTAL, worker);
         }
-        board.tell_if_armed();
+        subscribers.tell_if_armed();
     }
     fn worker_remove(&self, worker: WorkerId) {
-        let board = &self.owner.board;
+        let subscribers = &self.owner.subscribers;
         {
-            let _staff = board.staff.lock();
-            board.sub(TOTAL, worker);
+            let _staff = subscribers.staff.lock();
+            subscribers.sub(TOTAL, worker);
         }
-        board.tell_if_armed();
+        subscribers.tell_if_armed();
     }
 }
 
@@ -308,7 +308,7 @@ impl Hook for Meter {
 ///
 /// It ends (`None`) after the snapshot that says `Closed`, or when the last [`Meter`] is dropped.
 pub struct Subscription {
-    board: Arc<Board>,
+    subscribers: Arc<Subscribers>,
     seen: Option<(u64, PoolState)>,
 }
 
@@ -361,14 +361,14 @@ impl Subscription {
 
     /// Notes the counters; were they different before?
     fn news(&mut self) -> bool {
-        let now = Some(self.board.key());
+        let now = Some(self.subscribers.key());
         std::mem::replace(&mut self.seen, now) != now
     }
 
     /// The snapshot noted last. Asks the pools, so it is called without the subscribers' lock.
     fn show(&self) -> Snapshot {
-        let (word, state) = self.seen.unwrap_or_else(|| self.board.key());
-        self.board.fill(word, state)
+        let (word, state) = self.seen.unwrap_or_else(|| self.subscribers.key());
+        self.subscribers.fill(word, state)
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Snapshot, SubscriptionError> {
@@ -379,21 +379,21 @@ impl Subscription {
     }
 
     fn wait_for_news(&mut self, deadline: Option<Instant>) -> Result<(), SubscriptionError> {
-        let board = Arc::clone(&self.board);
-        let mut guard = board.subscribers.lock();
+        let subscribers = Arc::clone(&self.subscribers);
+        let mut guard = subscribers.subscribers.lock();
         loop {
-            board.armed.store(true, SeqCst);
+            subscribers.armed.store(true, SeqCst);
             if self.news() {
                 return Ok(());
             }
             let over = matches!(self.seen, Some((_, PoolState::Closed)));
-            if over || board.orphaned.load(SeqCst) {
+            if over || subscribers.orphaned.load(SeqCst) {
                 return Err(SubscriptionError::Ended);
             }
             match deadline {
-                None => board.change.wait(&mut guard),
+                None => subscribers.change.wait(&mut guard),
                 Some(at) => {
-                    if board.change.wait_until(&mut guard, at).timed_out() {
+                    if subscribers.change.wait_until(&mut guard, at).timed_out() {
                         return self.news().then_some(()).ok_or(SubscriptionError::Timeout);
                     }
                 }
@@ -422,6 +422,6 @@ mod tests {
         meter.job_start(JobId::new(1), WorkerId::new(1));
         let seen = meter.snapshot();
         assert_eq!((seen.busy, seen.total), (1, 3));
-        assert_eq!(meter.owner.board.word(), TOTAL * 3 + BUSY);
+        assert_eq!(meter.owner.subscribers.word(), TOTAL * 3 + BUSY);
     }
 }

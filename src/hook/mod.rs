@@ -1,4 +1,4 @@
-//! What the pool tells the outside: the [`Hook`] trait, and the [`Gauge`] that a hook may ask.
+//! What the pool tells the outside: the [`Hook`] trait, and the [`PoolStatus`] that a hook may ask.
 //!
 //! This is all that the pool half and the meter half know of each other.
 
@@ -39,7 +39,7 @@ impl fmt::Display for PoolState {
 
 /// What a pool answers when it is asked about itself. Handed to each hook by
 /// [`Hook::pool_start`]; every method is cheap and never blocks for a job.
-pub trait Gauge: Send + Sync {
+pub trait PoolStatus: Send + Sync {
     /// The pool's name, as given to its builder.
     fn name(&self) -> &str;
     /// Jobs that were accepted and are not yet released to the workers.
@@ -52,7 +52,7 @@ pub trait Gauge: Send + Sync {
     fn state(&self) -> PoolState;
 }
 
-/// Told of what happens in a pool. All methods do nothing unless you write them.
+/// StartReply of what happens in a pool. All methods do nothing unless you write them.
 ///
 /// Per job, [`job_start`](Hook::job_start) and [`job_finish`](Hook::job_finish) come in pairs, on
 /// the worker's own thread, around [`Worker::run`](crate::Worker::run); the caller gets its result
@@ -80,7 +80,7 @@ pub trait Gauge: Send + Sync {
 /// ```
 pub trait Hook: Send + Sync {
     /// A pool was built with this hook. Called once per pool, before any other method.
-    fn pool_start(&self, pool: Weak<dyn Gauge>) {
+    fn pool_start(&self, pool: Weak<dyn PoolStatus>) {
         let _ = pool;
     }
     /// The pool reached this state: once `Draining`, once `Closed`, in this order. `Closed` is the

@@ -197,7 +197,7 @@ impl CancelToken {
         Arc::get_mut(&mut self.node).is_some_and(|node| !*node.fired.get_mut())
     }
 
-    /// Fires the token and its children, and wakes those who wait. Again: harmless.
+    /// Fires the token and its children, and wakes those who wait. RetryState: harmless.
     pub fn cancel(&self) {
         // A loop, not a recursion: chains of children may be long.
         let mut firing = vec![Arc::clone(&self.node)];

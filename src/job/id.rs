@@ -48,16 +48,16 @@ impl fmt::Display for WorkerId {
 
 /// One run of a job: by whom, and its number, from 1 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Try {
+pub(crate) struct Attempt {
     pub(crate) worker: WorkerId,
     /// Never zero, which makes an `Option` of it no wider.
     pub(crate) number: NonZeroU32,
 }
 
-impl Try {
+impl Attempt {
     /// The first and, without retries, the only one.
     pub(crate) fn first(worker: WorkerId) -> Self {
-        Try {
+        Attempt {
             worker,
             number: NonZeroU32::MIN,
         }

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use crate::job::cancel::CancelToken;
 use crate::job::id::JobId;
-use crate::job::tokens::{Lent, Tokens};
+use crate::job::tokens::{JobTokens, Tokens};
 
-/// How important a job is, among those that wait; see [`Submission::priority`](crate::Submission::priority).
+/// How important a job is, among those that wait; see [`JobBuilder::priority`](crate::JobBuilder::priority).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {
-    /// After the others, but never left out: see [`Submission::priority`](crate::Submission::priority).
+    /// After the others, but never left out: see [`JobBuilder::priority`](crate::JobBuilder::priority).
     Low,
     /// What a job has unless it says otherwise.
     #[default]
@@ -40,11 +40,11 @@ pub struct Job<P> {
     id: JobId,
     attempt: u32,
     payload: P,
-    tokens: Lent,
+    tokens: JobTokens,
 }
 
 impl<P> Job<P> {
-    pub(crate) fn new(id: JobId, attempt: u32, payload: P, tokens: Lent) -> Self {
+    pub(crate) fn new(id: JobId, attempt: u32, payload: P, tokens: JobTokens) -> Self {
         Job {
             id,
             attempt,

@@ -23,9 +23,9 @@ thread_local! {
 }
 
 /// Tokens that go back to the thread that lent them.
-pub(crate) struct Lent(Option<Tokens>);
+pub(crate) struct JobTokens(Option<Tokens>);
 
-impl Lent {
+impl JobTokens {
     /// From now on the calling thread lends tokens with this one in them.
     pub(crate) fn serve(pool: &CancelToken) {
         HOME.set(pool.address());
@@ -36,7 +36,7 @@ impl Lent {
     #[inline]
     pub(crate) fn new(own: Option<CancelToken>, pool: &CancelToken) -> Self {
         let pool = BACK.take().unwrap_or_else(|| pool.clone());
-        Lent(Some(Tokens { own, pool }))
+        JobTokens(Some(Tokens { own, pool }))
     }
 
     pub(crate) fn get(&self) -> &Tokens {
@@ -44,7 +44,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for JobTokens {
     #[inline]
     fn drop(&mut self) {
         let Some(tokens) = self.0.take() else { return };

@@ -1,6 +1,6 @@
 //! What a pool tells about itself.
 
-use crate::hook::{Gauge, PoolState};
+use crate::hook::{PoolState, PoolStatus};
 use crate::manager::Manager;
 use crate::stats::Stats;
 
@@ -11,43 +11,43 @@ where
     E: Send,
 {
     #[cfg(test)]
-    pub(crate) fn shared(&self) -> &crate::pool::Shared<P, O, E> {
-        &self.owner.shared
+    pub(crate) fn pool(&self) -> &crate::pool::Pool<P, O, E> {
+        &self.owner.pool
     }
 
     /// The pool's name.
     pub fn name(&self) -> &str {
-        self.owner.shared.name()
+        self.owner.pool.name()
     }
 
     /// Where the pool is in its life.
     pub fn state(&self) -> PoolState {
-        self.owner.shared.gauge.state()
+        self.owner.pool.gauge.state()
     }
 
     /// Jobs that are accepted and not yet released to the workers. A chunk of a batch counts as one.
     pub fn waiting(&self) -> usize {
-        self.owner.shared.gate.count()
+        self.owner.pool.admission.count()
     }
 
     /// The most jobs that may wait.
     pub fn queue_capacity(&self) -> usize {
-        self.owner.shared.gate.capacity()
+        self.owner.pool.admission.capacity()
     }
 
     /// Failures of detached jobs that found no listener.
     pub fn lost_errors(&self) -> u64 {
-        self.owner.shared.books.lost_errors()
+        self.owner.pool.counters.lost_errors()
     }
 
     /// Workers that run a job, also those that leave after it.
     pub(crate) fn busy(&self) -> usize {
-        self.owner.shared.roster.busy()
+        self.owner.pool.roster.busy()
     }
 
     /// How many jobs there were so far, accepted or not.
     pub(crate) fn submissions(&self) -> u64 {
-        self.owner.shared.books.census.counted()
+        self.owner.pool.counters.in_flight.counted()
     }
 
     /// What became of the jobs so far, and what the pool is doing. Asks each worker, so it is made
@@ -67,11 +67,10 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        let shared = &self.owner.shared;
+        let pool = &self.owner.pool;
         // What has ended first: it is never more than what was accepted.
-        let work = shared.roster.work();
-        shared
-            .books
-            .read(work, shared.gate.count(), shared.gate.undecided())
+        let work = pool.roster.work();
+        pool.counters
+            .read(work, pool.admission.count(), pool.admission.undecided())
     }
 }

@@ -12,13 +12,13 @@ where
 {
     /// A batch with a deadline, a cancel token, a priority; see [`Batch`].
     pub fn batch(&self) -> Batch<'_, P, O, E> {
-        Batch::new(&self.owner.shared)
+        Batch::new(&self.owner.pool)
     }
 
     /// Runs a job for each input and yields the results in the order of the inputs, one for each.
     ///
     /// Lazy, with backpressure: inputs are read on the thread that asks for results, and only a
-    /// bounded number of them ahead of it (see [`Batch::ahead`]). Tiny jobs travel in chunks, and cost
+    /// bounded number of them ahead of it (see [`Batch::buffered`]). Tiny jobs travel in chunks, and cost
     /// some nanoseconds each. The iterator does not keep the pool open. Dropping it cancels what has
     /// not begun, and does not wait for what runs.
     ///

@@ -4,25 +4,25 @@ use std::fmt;
 
 use crate::dispatcher;
 use crate::error::BuildError;
-use crate::hook::{Gauge, Hook, Hooks};
+use crate::hook::{Hook, Hooks, PoolStatus};
 use crate::job::cancel::CancelToken;
 use crate::job::id::WorkerId;
 use crate::manager::{Manager, OnDrop};
 use crate::policy::NoWorkers;
 use crate::policy::elastic::Elastic;
 use crate::policy::restart::Restarts;
-use crate::pool::Shared;
-use crate::pool::Starter;
+use crate::pool::Pool;
+use crate::pool::WorkerFactory;
 use crate::pool::gauge::PoolGauge;
-use crate::pool::queue::Gate;
-use crate::pool::queue::run_queue::Ready;
+use crate::pool::queue::Admission;
+use crate::pool::queue::run_queue::RunQueue;
 use crate::pool::roster::Roster;
-use crate::stats::counters::Books;
+use crate::stats::counters::Counters;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::thread_spawn::{Free, Spawn};
 use crate::sync::{Arc, Mutex, Weak, thread};
-use crate::task::chunk::shared::Open;
-use crate::task::free_list::Blanks;
+use crate::task::chunk::shared::SharedChunks;
+use crate::task::free_list::FreeList;
 use crate::worker::Worker;
 use crate::worker::thread as life;
 
@@ -54,7 +54,7 @@ pub struct Builder<P, O, E> {
     stack_size: Option<usize>,
     #[cfg(feature = "affinity")]
     pin_to_cores: bool,
-    factory: Option<Starter<P, O, E>>,
+    factory: Option<WorkerFactory<P, O, E>>,
     workers: usize,
     elastic: Option<Elastic>,
     restarts: Restarts,
@@ -135,7 +135,7 @@ impl<P, O, E> Builder<P, O, E> {
     ///
     /// let pool = Manager::<u32>::builder().timings(true).build()?;
     /// assert_eq!(pool.stats().oldest_waiting, None);
-    /// pool.try_submit(1)?; // no worker is there to take it
+    /// pool.try_enqueue(1)?; // no worker is there to take it
     /// assert!(pool.stats().oldest_waiting.is_some());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -192,7 +192,7 @@ impl<P, O, E> Builder<P, O, E> {
         W: Worker<P, O, E> + 'static,
         X: fmt::Display + 'static,
     {
-        self.factory = Some(life::starter(factory));
+        self.factory = Some(life::worker_factory(factory));
         self
     }
 
@@ -279,11 +279,11 @@ impl<P, O, E> Builder<P, O, E> {
         let (end, ended) = bounded(0);
         let gauge = Arc::new(PoolGauge {
             name: self.name,
-            gate: Arc::new(Gate::new(self.capacity)),
+            admission: Arc::new(Admission::new(self.capacity)),
             roster: Arc::new(Roster::new(self.timings)),
         });
-        let seen: Weak<dyn Gauge> = Arc::downgrade(&gauge) as Weak<dyn Gauge>;
-        let shared = Arc::new(Shared {
+        let seen: Weak<dyn PoolStatus> = Arc::downgrade(&gauge) as Weak<dyn PoolStatus>;
+        let pool = Arc::new(Pool {
             thread_prefix,
             stack_size: self.stack_size,
             #[cfg(feature = "affinity")]
@@ -297,31 +297,30 @@ impl<P, O, E> Builder<P, O, E> {
             low_jobs: unbounded(),
             retries: unbounded(),
             control,
-            gate: Arc::clone(&gauge.gate),
-            ready: Ready::new(),
-            blanks: Blanks::new(),
-            open: Open::new(),
-            crew: Default::default(),
-            bell: Arc::new(crate::pool::signal::Bell::new()),
-            desk: Mutex::new(crate::pool::dispatch_state::Desk::new()),
+            admission: Arc::clone(&gauge.admission),
+            run_queue: RunQueue::new(),
+            free_list: FreeList::new(),
+            shared_chunks: SharedChunks::new(),
+            sleep: Default::default(),
+            signal: Arc::new(crate::pool::signal::DispatcherSignal::new()),
+            state: Mutex::new(crate::pool::dispatch_state::DispatchState::new()),
             roster: Arc::clone(&gauge.roster),
             gauge,
-            books: Books::new(self.timings),
+            counters: Counters::new(self.timings),
             closing: CancelToken::new(),
         });
-        let settings = thread::Builder::new().name(format!("{}-0", shared.thread_prefix));
+        let settings = thread::Builder::new().name(format!("{}-0", pool.thread_prefix));
         let dispatcher = spawn.spawn(settings, {
-            let shared = Arc::clone(&shared);
-            move || dispatcher::run(shared, commands, end)
+            let pool = Arc::clone(&pool);
+            move || dispatcher::run(pool, commands, end)
         });
         let dispatcher = dispatcher.map_err(BuildError::Spawn)?;
-        shared
-            .hooks
+        pool.hooks
             .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
         // From here on, an error drops it, which ends the pool.
-        let manager = Manager::new_with(Arc::clone(&shared), dispatcher, ended, self.on_drop);
-        if let Some(factory) = &shared.factory {
-            let (_, filled) = life::fill_up(&shared, factory, workers);
+        let manager = Manager::new_with(Arc::clone(&pool), dispatcher, ended, self.on_drop);
+        if let Some(factory) = &pool.factory {
+            let (_, filled) = life::fill_up(&pool, factory, workers);
             filled.map_err(BuildError::Worker)?;
         }
         Ok(manager)

@@ -8,7 +8,7 @@ use crate::sync::channel::{Receiver, RecvTimeoutError};
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst};
 
-/// Told when a pool has closed: every job has its outcome, every worker's thread is gone. Cheap to
+/// StartReply when a pool has closed: every job has its outcome, every worker's thread is gone. Cheap to
 /// clone; any number may wait, and those who come late are told at once.
 ///
 /// ```

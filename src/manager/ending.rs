@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{CloseTimeout, DrainTimeout};
+use crate::error::{CloseTimeoutError, DrainTimeoutError};
 use crate::manager::Manager;
 use crate::sync::channel::bounded;
 
@@ -28,23 +28,23 @@ where
     /// pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
     /// pool.pause();
     /// let mut held = pool.enqueue(1)?;
-    /// assert!(held.poll().is_none());
+    /// assert!(held.try_wait().is_none());
     /// pool.resume();
     /// assert_eq!(held.wait()?, 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn pause(&self) {
-        self.owner.shared.pause();
+        self.owner.pool.pause();
     }
 
     /// Ends a [`pause`](Self::pause): what waits begins, without any further submit.
     pub fn resume(&self) {
-        self.owner.shared.resume();
+        self.owner.pool.resume();
     }
 
     /// Is the pool paused?
     pub fn is_paused(&self) -> bool {
-        self.owner.shared.ready.is_paused()
+        self.owner.pool.run_queue.is_paused()
     }
 
     /// Blocks until every job accepted before this call has ended and been answered, however many
@@ -75,19 +75,19 @@ where
     }
 
     fn wait_idle_until(&self, deadline: Option<Instant>) -> bool {
-        let shared = &self.owner.shared;
-        let settled = |generation| shared.roster.settled(generation);
-        !self.is_inside() && shared.books.census.wait(deadline, settled)
+        let pool = &self.owner.pool;
+        let settled = |epoch| pool.roster.settled(epoch);
+        !self.is_inside() && pool.counters.in_flight.wait(deadline, settled)
     }
 
     /// Closes the pool: takes no more jobs or workers, answers "closed" to the jobs that have not
     /// begun, tells the running ones through their cancel tokens, and blocks until they have ended,
-    /// each worker has closed, and every thread is joined. Again, or from several threads: harmless.
+    /// each worker has closed, and every thread is joined. RetryState, or from several threads: harmless.
     ///
     /// From inside the pool (a worker, or a hook) it asks for all this and returns at once: a thread
     /// cannot wait for its own end.
     pub fn close(&self) {
-        self.owner.shared.close(None);
+        self.owner.pool.close(None);
         self.owner.ending.wait(self.is_inside(), None);
     }
 
@@ -96,13 +96,13 @@ where
     /// # Errors
     /// The workers whose threads still run. A thread cannot be killed: the pool goes on closing as
     /// they return. Dropping the pool does not wait for them again.
-    pub fn close_timeout(&self, timeout: Duration) -> Result<(), CloseTimeout> {
-        self.owner.shared.close(None);
+    pub fn close_timeout(&self, timeout: Duration) -> Result<(), CloseTimeoutError> {
+        self.owner.pool.close(None);
         if self.owner.ending.wait(self.is_inside(), Some(timeout)) {
             return Ok(());
         }
-        Err(CloseTimeout {
-            running: self.owner.shared.roster.ids(),
+        Err(CloseTimeoutError {
+            running: self.owner.pool.roster.ids(),
         })
     }
 
@@ -111,7 +111,7 @@ where
     ///
     /// From inside the pool it asks for all this and returns at once.
     pub fn drain(&self) {
-        self.owner.shared.drain();
+        self.owner.pool.drain();
         self.owner.ending.wait(self.is_inside(), None);
     }
 
@@ -123,24 +123,24 @@ where
     ///
     /// # Errors
     /// How many jobs were abandoned, and which workers' threads still run.
-    pub fn drain_timeout(&self, timeout: Duration) -> Result<(), DrainTimeout> {
-        let shared = &self.owner.shared;
+    pub fn drain_timeout(&self, timeout: Duration) -> Result<(), DrainTimeoutError> {
+        let pool = &self.owner.pool;
         let inside = self.is_inside();
-        shared.drain();
+        pool.drain();
         if self.owner.ending.wait(inside, Some(timeout)) {
             return Ok(());
         }
         let mut abandoned = 0;
         if !inside {
-            let (told, refused) = bounded(1);
-            shared.close(Some(told));
+            let (told, rejected) = bounded(1);
+            pool.close(Some(told));
             // Idle workers and the dispatcher need a moment; one that hangs does not get more.
-            abandoned = refused.recv_timeout(GRACE).unwrap_or(0);
+            abandoned = rejected.recv_timeout(GRACE).unwrap_or(0);
             if self.owner.ending.wait(false, Some(GRACE)) && abandoned == 0 {
                 return Ok(()); // it had just been done
             }
         }
-        let running = shared.roster.ids();
-        Err(DrainTimeout { abandoned, running })
+        let running = pool.roster.ids();
+        Err(DrainTimeoutError { abandoned, running })
     }
 }

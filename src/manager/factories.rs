@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::{FactoryError, ResizeError};
 use crate::job::id::WorkerId;
 use crate::manager::Manager;
-use crate::pool::roster::Recruit;
+use crate::pool::roster::AddKind;
 use crate::sync::thread_spawn::Free;
 use crate::worker::Worker;
 use crate::worker::thread as life;
@@ -60,10 +60,10 @@ where
         W: Worker<P, O, E> + 'static,
         X: fmt::Display + Send + 'static,
     {
-        let shared = &self.owner.shared;
-        let added = life::add(shared, Recruit::ToBeMade, |seat, told| {
-            life::spawn(&Free, shared, seat, move |shared, seat| {
-                life::renewed(shared, seat, factory, Some(told));
+        let pool = &self.owner.pool;
+        let added = life::add(pool, AddKind::ToBeMade, |record, told| {
+            life::spawn(&Free, pool, record, move |pool, record| {
+                life::supervise(pool, record, factory, Some(told));
             })
         });
         added.and_then(|id| id.ok_or(FactoryError::Closed))
@@ -95,10 +95,10 @@ where
     /// The pool has no factory; or a worker could not be made, or the pool is draining or closed.
     /// Workers that were made before stay; the error names them.
     pub fn resize(&self, workers: usize) -> Result<(), ResizeError> {
-        let shared = &self.owner.shared;
-        let factory = shared.factory.as_ref().ok_or(ResizeError::NoFactory)?;
-        let (made, filled) = match shared.roster.shrink(workers) {
-            true => life::fill_up(shared, factory, workers),
+        let pool = &self.owner.pool;
+        let factory = pool.factory.as_ref().ok_or(ResizeError::NoFactory)?;
+        let (made, filled) = match pool.roster.shrink(workers) {
+            true => life::fill_up(pool, factory, workers),
             false => (Vec::new(), Err(FactoryError::Closed)),
         };
         filled.map_err(|error| ResizeError::Incomplete { made, error })

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use crate::hook::Gauge;
+use crate::hook::PoolStatus;
 use crate::manager::close::{CloseSignal, Ending};
-use crate::pool::Shared;
+use crate::pool::Pool;
 use crate::pool::lifecycle::Close;
 use crate::sync::channel::Receiver;
 use crate::sync::thread_spawn::Joinable;
@@ -51,10 +51,10 @@ pub struct Manager<P, O = (), E = Infallible> {
     owner: Arc<Owner<P, O, E>>,
 }
 
-/// Shared by the clones of a manager, not by the pool's own threads: when the last is dropped, the
+/// Pool by the clones of a manager, not by the pool's own threads: when the last is dropped, the
 /// pool closes.
 struct Owner<P, O, E> {
-    shared: Arc<Shared<P, O, E>>,
+    pool: Arc<Pool<P, O, E>>,
     ending: Ending,
     on_drop: OnDrop,
 }
@@ -73,11 +73,11 @@ pub(crate) enum OnDrop {
 impl<P, O, E> Drop for Owner<P, O, E> {
     fn drop(&mut self) {
         match self.on_drop {
-            OnDrop::Close | OnDrop::AskToClose => self.shared.close(None),
-            OnDrop::Drain => self.shared.drain(),
+            OnDrop::Close | OnDrop::AskToClose => self.pool.close(None),
+            OnDrop::Drain => self.pool.drain(),
         }
         if self.on_drop != OnDrop::AskToClose {
-            self.ending.wait_on_drop(self.shared.place().is_some());
+            self.ending.wait_on_drop(self.pool.place().is_some());
         }
     }
 }
@@ -116,24 +116,24 @@ where
         O: 'a,
         E: 'a,
     {
-        Arc::downgrade(&self.owner.shared) as _
+        Arc::downgrade(&self.owner.pool) as _
     }
 
     fn is_inside(&self) -> bool {
-        self.owner.shared.place().is_some()
+        self.owner.pool.place().is_some()
     }
 }
 
 impl<P, O, E> Manager<P, O, E> {
     pub(crate) fn new_with(
-        shared: Arc<Shared<P, O, E>>,
+        pool: Arc<Pool<P, O, E>>,
         dispatcher: Joinable,
         ended: Receiver<Infallible>,
         on_drop: OnDrop,
     ) -> Self {
         Manager {
             owner: Arc::new(Owner {
-                shared,
+                pool,
                 ending: Ending::new(dispatcher, ended),
                 on_drop,
             }),
@@ -148,12 +148,12 @@ where
     E: Send,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = &self.owner.shared;
+        let pool = &self.owner.pool;
         f.debug_struct("Manager")
-            .field("name", &shared.name())
-            .field("state", &shared.gauge.state())
-            .field("workers", &shared.roster.ids().len())
-            .field("waiting", &shared.gate.count())
+            .field("name", &pool.name())
+            .field("state", &pool.gauge.state())
+            .field("workers", &pool.roster.ids().len())
+            .field("waiting", &pool.admission.count())
             .finish_non_exhaustive()
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::error::{DetachedError, Rejected, SubmitError};
+use crate::error::{DetachedError, RejectedError, SubmitError};
 use crate::manager::Manager;
-use crate::submit::Submission;
+use crate::submit::JobBuilder;
 use crate::submit::handle::JobHandle;
 use crate::sync::channel::Sender;
 
@@ -14,15 +14,15 @@ where
     O: Send,
     E: Send,
 {
-    /// A job to be submitted with a deadline or a cancel token; see [`Submission`].
-    pub fn job(&self, payload: P) -> Submission<'_, P, O, E> {
-        Submission::new(&self.owner.shared, payload)
+    /// A job to be submitted with a deadline or a cancel token; see [`JobBuilder`].
+    pub fn job(&self, payload: P) -> JobBuilder<'_, P, O, E> {
+        JobBuilder::new(&self.owner.pool, payload)
     }
 
     /// Submits a job and blocks until its result is there, first for room in the queue if it is full.
     ///
     /// # Errors
-    /// [`Rejected`](SubmitError::Rejected), with the payload, if the job did not begin: the pool
+    /// [`RejectedError`](SubmitError::Rejected), with the payload, if the job did not begin: the pool
     /// closed first, or waiting would deadlock, because it is called from inside the pool's own
     /// workers and none is left to run it. [`Failed`](SubmitError::Failed) if it ran: the worker's
     /// own error, or its panic.
@@ -43,15 +43,15 @@ where
     ///
     /// # Errors
     /// The payload, if the queue is full or the pool closed.
-    pub fn try_submit(&self, payload: P) -> Result<JobHandle<P, O, E>, Rejected<P>> {
-        self.job(payload).try_submit()
+    pub fn try_enqueue(&self, payload: P) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
+        self.job(payload).try_enqueue()
     }
 
     /// Submits a job, blocking only while the queue is full; the handle leads to its result.
     ///
     /// # Errors
     /// The payload, if the pool is closed, or waiting for room would deadlock.
-    pub fn enqueue(&self, payload: P) -> Result<JobHandle<P, O, E>, Rejected<P>> {
+    pub fn enqueue(&self, payload: P) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
         self.job(payload).enqueue()
     }
 
@@ -86,7 +86,7 @@ where
         payload: P,
         id: u64,
         errors: &Sender<DetachedError<E>>,
-    ) -> Result<(), Rejected<P>> {
+    ) -> Result<(), RejectedError<P>> {
         self.job(payload).detach(id, errors)
     }
 }

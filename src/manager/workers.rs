@@ -1,12 +1,12 @@
 //! Adding and removing workers.
 
-use crate::error::{AddError, UnknownWorker};
+use crate::error::{AddError, UnknownWorkerError};
 use crate::job::id::WorkerId;
 use crate::manager::Manager;
 use crate::pool::Command;
-use crate::pool::roster::current::{self as context, Place};
+use crate::pool::roster::current::{self as context, ThreadRole};
 use crate::pool::roster::record::WorkerInfo;
-use crate::pool::roster::{NotAdded, Recruit};
+use crate::pool::roster::{AddKind, NotAdded};
 use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Spawn};
 use crate::worker::Worker;
@@ -45,22 +45,22 @@ where
         E: 'a,
         W: Worker<P, O, E> + Send + 'a,
     {
-        let shared = &self.owner.shared;
+        let pool = &self.owner.pool;
         // The worker follows its thread, so that it is still here if there is none.
         let (hand_over, receive) = bounded::<W>(1);
-        let start = |seat: &_| {
-            life::spawn(spawn, shared, seat, move |shared, seat| {
+        let start = |record: &_| {
+            life::spawn(spawn, pool, record, move |pool, record| {
                 if let Ok(worker) = receive.recv() {
-                    life::single(shared, seat, worker);
+                    life::run_once(pool, record, worker);
                 }
             })
         };
         let told = |id| {
-            shared.gate.populate();
-            shared.command(Command::Added(id));
+            pool.admission.populate();
+            pool.command(Command::Added(id));
         };
-        let seat = match shared.roster.add(Recruit::Made, start, told) {
-            Ok(seat) => seat,
+        let record = match pool.roster.add(AddKind::Made, start, told) {
+            Ok(record) => record,
             Err(NotAdded::Spawn(error)) => {
                 let spawn = Some(error);
                 return Err(AddError { worker, spawn });
@@ -70,11 +70,11 @@ where
                 return Err(AddError { worker, spawn });
             }
         };
-        let id = seat.id();
+        let id = record.id();
         {
             // A hook that closes the pool must not wait for the worker that waits for the hook.
-            let _inside = context::enter(shared.key(), Place::Adder);
-            shared.hooks.each("worker_add", |hook| hook.worker_add(id));
+            let _inside = context::enter(pool.key(), ThreadRole::Adder);
+            pool.hooks.each("worker_add", |hook| hook.worker_add(id));
         }
         let handed_over = hand_over.send(worker);
         debug_assert!(handed_over.is_ok(), "the thread waits for its worker");
@@ -86,16 +86,16 @@ where
     ///
     /// # Errors
     /// If the pool has no such worker (any more).
-    pub fn remove(&self, worker: WorkerId) -> Result<(), UnknownWorker> {
-        if self.owner.shared.roster.dismiss(worker) {
+    pub fn remove(&self, worker: WorkerId) -> Result<(), UnknownWorkerError> {
+        if self.owner.pool.roster.stop(worker) {
             Ok(())
         } else {
-            Err(UnknownWorker(worker))
+            Err(UnknownWorkerError(worker))
         }
     }
 
     /// The workers that have a thread, in the order in which they were added.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        self.owner.shared.roster.workers()
+        self.owner.pool.roster.workers()
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!          Drain                 Settled, or no worker is left
-//!  Open ──────────▶ Draining ─────────────────────────────────▶ Closing
+//!  SharedChunks ──────────▶ Draining ─────────────────────────────────▶ Closing
 //!    └───────────────────────── Close ────────────────────────────▶
 //! ```
 //!
@@ -15,29 +15,29 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use crate::error::Reason;
+use crate::error::RejectReason;
 use crate::job::Priority;
 use crate::job::id::WorkerId;
-use crate::policy::prefetch::MAX_DEPTH;
-use crate::policy::prefetch::Pace;
+use crate::policy::prefetch::MAX_LIMIT;
+use crate::policy::prefetch::Prefetch;
 
 /// So many jobs go ahead of one of lower priority, and then it goes.
 pub(crate) const AGE: u32 = 32;
 
 /// Whether a job that has not begun still should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Live,
+pub(crate) enum Status {
+    Ready,
     /// To be turned away for this reason.
-    Dead(Reason),
+    Expired(RejectReason),
     /// Its caller gave up and has its payload back: nothing is left to be answered.
-    Gone,
+    Withdrawn,
 }
 
 /// What the pure dispatcher core needs to know of a job.
-pub(crate) trait Fated {
+pub(crate) trait Schedulable {
     fn priority(&self) -> Priority;
-    fn fate(&self) -> Fate;
+    fn status(&self) -> Status;
     /// When it is late.
     fn deadline(&self) -> Option<Instant>;
 }
@@ -48,13 +48,13 @@ pub(crate) enum Event<J> {
     /// A job came out of its job channel.
     Arrived(J),
     /// A look at the workers' side: so many jobs are released and not taken.
-    Looked { ready: usize },
+    Observed { ready: usize },
     /// The jobs that it wanted have arrived, if there are any: now it releases.
-    Dealt,
+    Release,
     /// A job that was to be released found no place: it goes first the next time.
     NoPlace(J),
     /// All that was released is where the workers take from, and so many jobs still wait.
-    Fed { waiting: usize },
+    Released { waiting: usize },
     /// A worker's try failed, and the job is to be tried again from that moment on.
     Failed(J, Instant),
     /// It may be time for some of those.
@@ -81,19 +81,19 @@ pub(crate) enum Action<J> {
     /// Put the job where the workers take from.
     Release(J),
     /// Turn the job away.
-    Refuse(J, Reason),
+    Reject(J, RejectReason),
     /// The job's caller has taken it back: drop what is left.
-    Forget(J),
+    Discard(J),
     /// It is time for the job's next try: it waits again, at the end of its queue.
     WaitAgain(J),
     /// The job waited for its next try, and gets none: turn it away, or, without a reason, forget it.
-    GiveUp(J, Option<Reason>),
+    GiveUp(J, Option<RejectReason>),
     /// Join the worker's thread and tell the hooks.
     Reap(WorkerId),
     /// Ask all workers to leave.
-    DismissAll,
+    StopAll,
     /// Turn away the jobs that were released and not taken.
-    RefuseReleased,
+    RejectReleased,
     /// Tell the hooks that the pool is draining.
     AnnounceDraining,
 }
@@ -103,20 +103,20 @@ impl<J> Action<J> {
     pub(crate) fn moves_a_job(&self) -> bool {
         matches!(
             self,
-            Action::Release(_) | Action::Refuse(..) | Action::Forget(_)
+            Action::Release(_) | Action::Reject(..) | Action::Discard(_)
         )
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
-    Open,
+    SharedChunks,
     Draining,
     Closing,
 }
 
 #[derive(Debug)]
-pub(crate) struct Policy<J> {
+pub(crate) struct Dispatch<J> {
     phase: Phase,
     /// Jobs taken from the job channels and not yet released, in order.
     normal: VecDeque<J>,
@@ -129,22 +129,22 @@ pub(crate) struct Policy<J> {
     /// Normal jobs released since the oldest low one waits.
     ahead_of_low: u32,
     workers: BTreeSet<WorkerId>,
-    pace: Pace,
+    prefetch: Prefetch,
     /// How many are released and not taken, as far as is known.
     ready: usize,
 }
 
-impl<J: Fated> Policy<J> {
+impl<J: Schedulable> Dispatch<J> {
     pub(crate) fn new() -> Self {
-        Policy {
-            phase: Phase::Open,
+        Dispatch {
+            phase: Phase::SharedChunks,
             normal: VecDeque::new(),
             low: VecDeque::new(),
             backing_off: BTreeMap::new(),
             failures: 0,
             ahead_of_low: 0,
             workers: BTreeSet::new(),
-            pace: Pace::new(),
+            prefetch: Prefetch::new(),
             ready: 0,
         }
     }
@@ -152,8 +152,8 @@ impl<J: Fated> Policy<J> {
     pub(crate) fn step(&mut self, event: Event<J>, now: Instant, actions: &mut Vec<Action<J>>) {
         match event {
             Event::Arrived(job) => self.arrived(job),
-            Event::Looked { ready } => {
-                self.pace.look(ready, now);
+            Event::Observed { ready } => {
+                self.prefetch.look(ready, now);
                 self.ready = ready;
             }
             Event::NoPlace(job) => {
@@ -163,8 +163,8 @@ impl<J: Fated> Policy<J> {
                     Priority::Normal | Priority::High => self.normal.push_front(job),
                 }
             }
-            Event::Dealt => self.move_on(actions),
-            Event::Fed { waiting } => self.pace.fed(self.ready, waiting),
+            Event::Release => self.move_on(actions),
+            Event::Released { waiting } => self.prefetch.fed(self.ready, waiting),
             Event::Failed(job, at) => {
                 self.failures += 1;
                 self.backing_off.insert((at, self.failures), job);
@@ -176,20 +176,20 @@ impl<J: Fated> Policy<J> {
             Event::Sweep => self.sweep(actions),
             Event::Added(worker) => {
                 self.workers.insert(worker);
-                self.pace.set_workers(self.workers.len());
+                self.prefetch.set_workers(self.workers.len());
             }
             Event::Gone(worker) => {
                 if self.workers.remove(&worker) {
-                    self.pace.set_workers(self.workers.len());
+                    self.prefetch.set_workers(self.workers.len());
                     actions.push(Action::Reap(worker));
                 }
                 if self.phase == Phase::Closing {
                     // What it had taken and not begun came back; nobody else will take it.
-                    actions.push(Action::RefuseReleased);
+                    actions.push(Action::RejectReleased);
                 }
                 self.close_if_nobody_is_left(actions);
             }
-            Event::Deserted => self.turn_away(Reason::NoWorkers, actions),
+            Event::Deserted => self.turn_away(RejectReason::NoWorkers, actions),
             Event::Drain => {
                 self.drain(actions);
                 self.close_if_nobody_is_left(actions);
@@ -226,20 +226,20 @@ impl<J: Fated> Policy<J> {
 
     /// How many more jobs the workers' side takes.
     fn room(&self) -> usize {
-        self.pace.depth().saturating_sub(self.ready)
+        self.prefetch.limit().saturating_sub(self.ready)
     }
 
     /// How many more low jobs it takes: one per worker.
     fn low_room(&self) -> usize {
-        self.workers.len().min(MAX_DEPTH).saturating_sub(self.ready)
+        self.workers.len().min(MAX_LIMIT).saturating_sub(self.ready)
     }
 
     /// The depth that the ready channel shall have.
-    pub(crate) fn depth(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         if self.normal.is_empty() && !self.low.is_empty() {
-            self.workers.len().min(MAX_DEPTH)
+            self.workers.len().min(MAX_LIMIT)
         } else {
-            self.pace.depth()
+            self.prefetch.limit()
         }
     }
 
@@ -258,7 +258,7 @@ impl<J: Fated> Policy<J> {
     pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
         let hand = self.normal.iter().chain(&self.low);
         let all = hand.chain(self.backing_off.values());
-        all.filter_map(Fated::deadline).min()
+        all.filter_map(Schedulable::deadline).min()
     }
 
     /// Does it wait for the workers to come to rest?
@@ -279,13 +279,13 @@ impl<J: Fated> Policy<J> {
     /// Releases what there is room for; while closing, turns everything away.
     fn move_on(&mut self, actions: &mut Vec<Action<J>>) {
         if self.phase == Phase::Closing {
-            return self.turn_away(Reason::Closed, actions);
+            return self.turn_away(RejectReason::Closed, actions);
         }
         while let Some(job) = self.pick() {
-            actions.push(match job.fate() {
-                Fate::Gone => Action::Forget(job),
-                Fate::Dead(reason) => Action::Refuse(job, reason),
-                Fate::Live => {
+            actions.push(match job.status() {
+                Status::Withdrawn => Action::Discard(job),
+                Status::Expired(reason) => Action::Reject(job, reason),
+                Status::Ready => {
                     self.ready += 1;
                     if job.priority() == Priority::Low {
                         self.ahead_of_low = 0;
@@ -297,12 +297,12 @@ impl<J: Fated> Policy<J> {
     }
 
     /// Turns away all that is in hand.
-    fn turn_away(&mut self, reason: Reason, actions: &mut Vec<Action<J>>) {
+    fn turn_away(&mut self, reason: RejectReason, actions: &mut Vec<Action<J>>) {
         for job in self.normal.drain(..).chain(self.low.drain(..)) {
-            actions.push(match job.fate() {
-                Fate::Gone => Action::Forget(job),
-                Fate::Dead(its_own) => Action::Refuse(job, its_own),
-                Fate::Live => Action::Refuse(job, reason),
+            actions.push(match job.status() {
+                Status::Withdrawn => Action::Discard(job),
+                Status::Expired(its_own) => Action::Reject(job, its_own),
+                Status::Ready => Action::Reject(job, reason),
             });
         }
         self.ahead_of_low = 0;
@@ -332,10 +332,10 @@ impl<J: Fated> Policy<J> {
             && first.key().0 <= now
         {
             let job = first.remove();
-            actions.push(match job.fate() {
-                Fate::Live => Action::WaitAgain(job),
-                Fate::Dead(reason) => Action::GiveUp(job, Some(reason)),
-                Fate::Gone => Action::GiveUp(job, None),
+            actions.push(match job.status() {
+                Status::Ready => Action::WaitAgain(job),
+                Status::Expired(reason) => Action::GiveUp(job, Some(reason)),
+                Status::Withdrawn => Action::GiveUp(job, None),
             });
         }
     }
@@ -343,10 +343,10 @@ impl<J: Fated> Policy<J> {
     /// There are no further tries.
     fn give_up_retries(&mut self, actions: &mut Vec<Action<J>>) {
         for job in std::mem::take(&mut self.backing_off).into_values() {
-            let reason = match job.fate() {
-                Fate::Live => Some(Reason::Closed),
-                Fate::Dead(reason) => Some(reason),
-                Fate::Gone => None,
+            let reason = match job.status() {
+                Status::Ready => Some(RejectReason::Closed),
+                Status::Expired(reason) => Some(reason),
+                Status::Withdrawn => None,
             };
             actions.push(Action::GiveUp(job, reason));
         }
@@ -355,24 +355,24 @@ impl<J: Fated> Policy<J> {
     fn sweep(&mut self, actions: &mut Vec<Action<J>>) {
         for hand in [&mut self.normal, &mut self.low] {
             for job in std::mem::take(hand) {
-                match job.fate() {
-                    Fate::Live => hand.push_back(job),
-                    Fate::Gone => actions.push(Action::Forget(job)),
-                    Fate::Dead(reason) => actions.push(Action::Refuse(job, reason)),
+                match job.status() {
+                    Status::Ready => hand.push_back(job),
+                    Status::Withdrawn => actions.push(Action::Discard(job)),
+                    Status::Expired(reason) => actions.push(Action::Reject(job, reason)),
                 }
             }
         }
         for (turn, job) in std::mem::take(&mut self.backing_off) {
-            match job.fate() {
-                Fate::Live => drop(self.backing_off.insert(turn, job)),
-                Fate::Gone => actions.push(Action::GiveUp(job, None)),
-                Fate::Dead(reason) => actions.push(Action::GiveUp(job, Some(reason))),
+            match job.status() {
+                Status::Ready => drop(self.backing_off.insert(turn, job)),
+                Status::Withdrawn => actions.push(Action::GiveUp(job, None)),
+                Status::Expired(reason) => actions.push(Action::GiveUp(job, Some(reason))),
             }
         }
     }
 
     fn drain(&mut self, actions: &mut Vec<Action<J>>) {
-        if self.phase == Phase::Open {
+        if self.phase == Phase::SharedChunks {
             self.phase = Phase::Draining;
             actions.push(Action::AnnounceDraining);
         }
@@ -393,8 +393,8 @@ impl<J: Fated> Policy<J> {
         self.phase = Phase::Closing;
         self.move_on(actions);
         self.give_up_retries(actions);
-        actions.push(Action::RefuseReleased);
-        actions.push(Action::DismissAll);
+        actions.push(Action::RejectReleased);
+        actions.push(Action::StopAll);
     }
 }
 

@@ -77,7 +77,7 @@ impl Elastic {
 
 /// A look at the pool.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct Sample {
     pub(crate) now: Instant,
     /// Jobs that have not begun; counted before `accepted`.
     pub(crate) waiting: u64,
@@ -87,7 +87,7 @@ pub(crate) struct Look {
     pub(crate) workers: usize,
     /// One of them is made for the first time.
     pub(crate) making: bool,
-    /// So many workers slept all the time since the last [`Sizing::window`] began.
+    /// So many workers slept all the time since the last [`Scaler::window`] began.
     pub(crate) slept: usize,
     /// No job begins for now.
     pub(crate) paused: bool,
@@ -101,15 +101,15 @@ pub(crate) enum Decision {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+struct Baseline {
     accepted: u64,
     due: Instant,
 }
 
 #[derive(Debug)]
-pub(crate) struct Sizing {
+pub(crate) struct Scaler {
     rules: Elastic,
-    mark: Option<Mark>,
+    mark: Option<Baseline>,
     /// When it ends: did a worker sleep all through it?
     window: Option<Instant>,
     /// Jobs accepted by the last look.
@@ -120,9 +120,9 @@ pub(crate) struct Sizing {
     held: bool,
 }
 
-impl Sizing {
+impl Scaler {
     pub(crate) fn new(rules: Elastic) -> Self {
-        Sizing {
+        Scaler {
             rules,
             mark: None,
             window: None,
@@ -132,7 +132,7 @@ impl Sizing {
         }
     }
 
-    pub(crate) fn look(&mut self, look: Look) -> Decision {
+    pub(crate) fn look(&mut self, look: Sample) -> Decision {
         let allowed = look.workers < self.rules.most && !look.paused;
         self.can_grow = allowed;
         let decision = if self.waited_too_long(&look) && allowed && !look.making {
@@ -151,20 +151,20 @@ impl Sizing {
         if self.mark.is_none() && news {
             let due = look.now.checked_add(self.rules.grow_after);
             let accepted = look.accepted;
-            self.mark = due.map(|due| Mark { accepted, due });
+            self.mark = due.map(|due| Baseline { accepted, due });
         }
         self.seen = look.accepted;
         decision
     }
 
     /// At the end of a mark: does a job from before it still wait?
-    fn waited_too_long(&mut self, look: &Look) -> bool {
+    fn waited_too_long(&mut self, look: &Sample) -> bool {
         let due = self.mark.take_if(|mark| look.now >= mark.due);
         due.is_some_and(|mark| look.waiting > look.accepted.saturating_sub(mark.accepted))
     }
 
     /// At the end of a window: did a worker sleep all through it?
-    fn slept_too_long(&mut self, look: &Look) -> bool {
+    fn slept_too_long(&mut self, look: &Sample) -> bool {
         if look.workers <= self.rules.least || look.paused {
             self.window = None;
             return false;

@@ -25,7 +25,7 @@ enum Toy {
 
 /// Stands for the pool around the decisions, knows when each job came, and checks each decision.
 struct World {
-    sizing: Sizing,
+    scaler: Scaler,
     now: Instant,
     dice: Dice,
     /// When each of the jobs came that wait.
@@ -52,7 +52,7 @@ impl World {
         let now = Instant::now();
         let rules = Elastic::between(LEAST, MOST);
         World {
-            sizing: Sizing::new(rules.grow_after(GROW).shrink_after(SHRINK)),
+            scaler: Scaler::new(rules.grow_after(GROW).shrink_after(SHRINK)),
             now,
             dice: Dice(seed * 0x9E37_79B9 + 1),
             queue: VecDeque::new(),
@@ -79,8 +79,8 @@ impl World {
             _ => false,
         };
         let slept = self.workers.iter().filter(asleep_since_window).count();
-        let window = self.sizing.window();
-        let decision = self.sizing.look(Look {
+        let window = self.scaler.window();
+        let decision = self.scaler.look(Sample {
             now: self.now,
             waiting: self.queue.len() as u64,
             accepted: self.accepted,
@@ -89,7 +89,7 @@ impl World {
             slept,
             paused: self.paused,
         });
-        if self.sizing.window() != window {
+        if self.scaler.window() != window {
             self.window_began = self.now;
         }
         match decision {
@@ -101,7 +101,7 @@ impl World {
                 let at = self.now + MILLI * self.dice.roll(30) as u32;
                 self.workers.push(Toy::Made { at });
                 self.grown += 1;
-                assert!(!self.sizing.is_calm());
+                assert!(!self.scaler.is_calm());
                 self.look();
             }
             Decision::Shrink => {
@@ -156,7 +156,7 @@ impl World {
         self.accepted += 1;
         self.queue.push_back(self.now);
         self.work();
-        if self.sizing.is_calm() {
+        if self.scaler.is_calm() {
             self.look();
         }
     }
@@ -165,10 +165,10 @@ impl World {
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            let next = self.sizing.next_look().unwrap_or(end);
+            let next = self.scaler.next_look().unwrap_or(end);
             self.now = (self.now + MILLI).min(next).max(self.now).min(end);
             self.work();
-            if self.sizing.next_look().is_some_and(|at| at <= self.now) {
+            if self.scaler.next_look().is_some_and(|at| at <= self.now) {
                 self.look();
             }
             self.check();
@@ -235,16 +235,16 @@ fn grows_for_jobs_that_wait_and_shrinks_when_workers_idle_and_for_nothing_else()
         world.pass(10 * Duration::from_secs(1) + 2 * shrinks * SHRINK);
         assert!(world.queue.is_empty());
         assert_eq!(world.workers.len(), LEAST);
-        assert_eq!(world.sizing.next_look(), None, "an idle pool ticks");
-        assert!(world.sizing.is_calm());
+        assert_eq!(world.scaler.next_look(), None, "an idle pool ticks");
+        assert!(world.scaler.is_calm());
         grown += world.grown;
         shrunk += world.shrunk;
     }
     assert!(grown > 200 && grown == shrunk, "{grown} and {shrunk}");
 }
 
-fn look(now: Instant, waiting: u64, accepted: u64, workers: usize) -> Look {
-    Look {
+fn look(now: Instant, waiting: u64, accepted: u64, workers: usize) -> Sample {
+    Sample {
         now,
         waiting,
         accepted,
@@ -257,46 +257,46 @@ fn look(now: Instant, waiting: u64, accepted: u64, workers: usize) -> Look {
 
 #[test]
 fn a_job_that_waits_is_seen_though_others_come_and_go() {
-    let mut sizing = Sizing::new(Elastic::between(1, 2).grow_after(GROW));
+    let mut scaler = Scaler::new(Elastic::between(1, 2).grow_after(GROW));
     let now = Instant::now();
-    assert_eq!(sizing.look(look(now, 3, 10, 1)), Decision::Stay);
-    assert_eq!(sizing.next_look(), Some(now + GROW));
+    assert_eq!(scaler.look(look(now, 3, 10, 1)), Decision::Stay);
+    assert_eq!(scaler.next_look(), Some(now + GROW));
     // Four more came. If only four wait, they may be those.
     let due = now + GROW;
-    assert_eq!(sizing.look(look(due, 4, 14, 1)), Decision::Stay);
+    assert_eq!(scaler.look(look(due, 4, 14, 1)), Decision::Stay);
     // Five more came, and six wait.
-    assert_eq!(sizing.look(look(due + GROW, 6, 19, 1)), Decision::Grow);
+    assert_eq!(scaler.look(look(due + GROW, 6, 19, 1)), Decision::Grow);
 }
 
 #[test]
 fn not_above_the_most_nor_while_one_is_made() {
     let now = Instant::now();
-    let mut sizing = Sizing::new(Elastic::between(0, 2).grow_after(GROW));
-    assert_eq!(sizing.look(look(now, 9, 9, 2)), Decision::Stay);
+    let mut scaler = Scaler::new(Elastic::between(0, 2).grow_after(GROW));
+    assert_eq!(scaler.look(look(now, 9, 9, 2)), Decision::Stay);
     assert_eq!(
-        sizing.next_look().is_some(),
-        sizing.window().is_some(),
+        scaler.next_look().is_some(),
+        scaler.window().is_some(),
         "no mark"
     );
-    assert!(!sizing.can_grow() && !sizing.is_calm());
-    let making = |now| Look {
+    assert!(!scaler.can_grow() && !scaler.is_calm());
+    let making = |now| Sample {
         making: true,
         ..look(now, 9, 9, 1)
     };
     for n in 0..5 {
-        assert_eq!(sizing.look(making(now + n * GROW)), Decision::Stay);
+        assert_eq!(scaler.look(making(now + n * GROW)), Decision::Stay);
     }
     assert!(
-        sizing.can_grow() && sizing.mark.is_none(),
+        scaler.can_grow() && scaler.mark.is_none(),
         "it waits for that one"
     );
-    assert!(!sizing.is_calm(), "no job changes that");
+    assert!(!scaler.is_calm(), "no job changes that");
     // Nor while one is made for another reason.
-    let mut sizing = Sizing::new(Elastic::between(0, 2).grow_after(GROW));
-    assert_eq!(sizing.look(look(now, 1, 1, 1)), Decision::Stay);
-    let one_comes = Look {
+    let mut scaler = Scaler::new(Elastic::between(0, 2).grow_after(GROW));
+    assert_eq!(scaler.look(look(now, 1, 1, 1)), Decision::Stay);
+    let one_comes = Sample {
         making: true,
         ..look(now + GROW, 1, 1, 1)
     };
-    assert_eq!(sizing.look(one_comes), Decision::Stay);
+    assert_eq!(scaler.look(one_comes), Decision::Stay);
 }

@@ -30,7 +30,7 @@ pub enum NoWorkers {
     /// Jobs wait until a worker is added, and submitters block when the queue is full.
     #[default]
     Wait,
-    /// Whatever waits then is answered with [`Reason::NoWorkers`](crate::Reason::NoWorkers), of every
+    /// Whatever waits then is answered with [`RejectReason::NoWorkers`](crate::RejectReason::NoWorkers), of every
     /// priority, also submitters that wait for room; and so is every submit until a worker is added.
     ///
     /// The rule comes into force when the last worker's thread has been joined and the hooks have

@@ -12,10 +12,10 @@ struct Toy {
     /// When it last came to the end of its queue, among all that did.
     turn: u64,
     priority: Priority,
-    fate: Rc<RefCell<Fate>>,
+    status: Rc<RefCell<Status>>,
 }
 
-impl Fated for Toy {
+impl Schedulable for Toy {
     fn priority(&self) -> Priority {
         self.priority
     }
@@ -23,8 +23,8 @@ impl Fated for Toy {
     fn deadline(&self) -> Option<Instant> {
         None
     }
-    fn fate(&self) -> Fate {
-        *self.fate.borrow()
+    fn status(&self) -> Status {
+        *self.status.borrow()
     }
 }
 
@@ -42,7 +42,7 @@ impl Dice {
 
 /// Stands for the shell and everything around it, and checks each decision.
 struct World {
-    policy: Policy<Toy>,
+    policy: Dispatch<Toy>,
     now: Instant,
     dice: Dice,
     /// In the job channels of low and normal priority.
@@ -64,14 +64,14 @@ struct World {
     /// What is turned away is turned away for want of workers.
     deserted: bool,
     announced: u32,
-    fates: Vec<Rc<RefCell<Fate>>>,
+    fates: Vec<Rc<RefCell<Status>>>,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
         World {
-            policy: Policy::new(),
+            policy: Dispatch::new(),
             now,
             dice: Dice(seed * 0x9E37_79B9 + 1),
             channels: Default::default(),
@@ -103,50 +103,54 @@ impl World {
             match action {
                 Action::Release(job) => {
                     assert!(!self.closed, "released while closing");
-                    assert_eq!(job.fate(), Fate::Live, "released a dead job");
+                    assert_eq!(job.status(), Status::Ready, "released a dead job");
                     let last = &mut self.last_released[job.priority as usize];
                     assert!(job.turn > *last, "released out of order");
                     *last = job.turn;
                     self.ready.push_back(job);
                     assert!(
-                        self.ready.len() <= self.policy.pace.depth(),
+                        self.ready.len() <= self.policy.prefetch.limit(),
                         "too many released"
                     );
                 }
-                Action::Refuse(job, reason) => {
-                    match job.fate() {
-                        Fate::Live if self.deserted => assert_eq!(reason, Reason::NoWorkers),
-                        Fate::Live => assert!(self.closed && reason == Reason::Closed),
-                        fate => assert_eq!(fate, Fate::Dead(reason)),
+                Action::Reject(job, reason) => {
+                    match job.status() {
+                        Status::Ready if self.deserted => {
+                            assert_eq!(reason, RejectReason::NoWorkers)
+                        }
+                        Status::Ready => assert!(self.closed && reason == RejectReason::Closed),
+                        status => assert_eq!(status, Status::Expired(reason)),
                     }
                     self.settle(job.number);
                 }
-                Action::Forget(job) => {
-                    assert_eq!(job.fate(), Fate::Gone);
+                Action::Discard(job) => {
+                    assert_eq!(job.status(), Status::Withdrawn);
                     self.settle(job.number);
                 }
                 Action::WaitAgain(job) => {
                     assert!(!self.closed, "a try while closing");
-                    assert_eq!(job.fate(), Fate::Live, "a try of a dead job");
+                    assert_eq!(job.status(), Status::Ready, "a try of a dead job");
                     let at = self.backing_off.remove(&job.number).expect("it failed");
                     assert!(at <= self.now, "too early");
                     again.push((at, job));
                 }
                 Action::GiveUp(job, reason) => {
-                    match job.fate() {
-                        Fate::Live => assert!(self.closed && reason == Some(Reason::Closed)),
-                        Fate::Dead(right) => assert_eq!(reason, Some(right)),
-                        Fate::Gone => assert_eq!(reason, None),
+                    match job.status() {
+                        Status::Ready => {
+                            assert!(self.closed && reason == Some(RejectReason::Closed))
+                        }
+                        Status::Expired(right) => assert_eq!(reason, Some(right)),
+                        Status::Withdrawn => assert_eq!(reason, None),
                     }
                     assert!(self.backing_off.remove(&job.number).is_some());
                     self.settle(job.number);
                 }
                 Action::Reap(worker) => assert!(self.workers.remove(&worker), "reaped twice"),
-                Action::DismissAll => {
+                Action::StopAll => {
                     assert!(self.closed, "dismissed while jobs may come");
                     self.dismissed = true;
                 }
-                Action::RefuseReleased => {
+                Action::RejectReleased => {
                     assert!(self.closed);
                     for job in std::mem::take(&mut self.ready) {
                         self.settle(job.number);
@@ -187,7 +191,7 @@ impl World {
 
     fn look(&mut self) {
         let ready = self.ready.len();
-        self.step(Event::Looked { ready });
+        self.step(Event::Observed { ready });
         for priority in [Priority::Low, Priority::Normal] {
             let wanted = self.policy.wants(priority);
             let channel = &mut self.channels[priority as usize];
@@ -196,10 +200,10 @@ impl World {
                 self.step(Event::Arrived(job));
             }
         }
-        self.step(Event::Dealt);
+        self.step(Event::Release);
         let waiting =
             self.policy.in_hand() + self.channels.iter().map(VecDeque::len).sum::<usize>();
-        self.step(Event::Fed { waiting });
+        self.step(Event::Released { waiting });
         let waits = self.policy.in_hand() > 0 && !self.closed;
         let room = self.ready.len() < self.workers.len();
         assert!(!(waits && room), "a job waits though there is room for any");
@@ -207,15 +211,15 @@ impl World {
 
     fn arrive(&mut self, priority: Priority) {
         self.arrived += 1;
-        let fate = Rc::new(RefCell::new(Fate::Live));
-        self.fates.push(Rc::clone(&fate));
+        let status = Rc::new(RefCell::new(Status::Ready));
+        self.fates.push(Rc::clone(&status));
         let number = self.arrived;
         let turn = self.next_turn();
         self.channels[priority as usize].push_back(Toy {
             number,
             turn,
             priority,
-            fate,
+            status,
         });
     }
 
@@ -255,11 +259,11 @@ impl World {
             }
             80..85 => {
                 // A caller cancels, is late, or takes its job back.
-                if let Some(fate) = self.fates.pop() {
-                    *fate.borrow_mut() = match self.dice.roll(3) {
-                        0 => Fate::Dead(Reason::Cancelled),
-                        1 => Fate::Dead(Reason::DeadlinePassed),
-                        _ => Fate::Gone,
+                if let Some(status) = self.fates.pop() {
+                    *status.borrow_mut() = match self.dice.roll(3) {
+                        0 => Status::Expired(RejectReason::Cancelled),
+                        1 => Status::Expired(RejectReason::DeadlinePassed),
+                        _ => Status::Withdrawn,
                     };
                 }
             }
@@ -271,7 +275,7 @@ impl World {
                 let hand = self.policy.normal.iter().chain(&self.policy.low);
                 let mut all = hand.chain(self.policy.backing_off.values());
                 assert!(
-                    all.all(|job| job.fate() == Fate::Live),
+                    all.all(|job| job.status() == Status::Ready),
                     "a sweep leaves no dead job"
                 );
             }
@@ -486,13 +490,13 @@ fn a_dead_job_waits_for_no_try() {
     let mut world = World::new(1);
     world.workers.insert(WorkerId::new(1));
     world.step(Event::Added(WorkerId::new(1)));
-    let fates = [Fate::Dead(Reason::Cancelled), Fate::Gone];
+    let fates = [Status::Expired(RejectReason::Cancelled), Status::Withdrawn];
     for event in [Event::Sweep, Event::Tick] {
-        for fate in fates {
+        for status in fates {
             world.arrive(Priority::Normal);
             world.look();
             let job = world.ready.pop_front().expect("there is room");
-            *job.fate.borrow_mut() = fate;
+            *job.status.borrow_mut() = status;
             world.fail(job, Duration::ZERO);
         }
         world.step(event);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// The most jobs that are ever released ahead of the workers.
-pub(crate) const MAX_DEPTH: usize = 4096;
+pub(crate) const MAX_LIMIT: usize = 4096;
 
 /// From this depth on the released jobs are many.
 pub(crate) const MANY: usize = 64;
@@ -13,9 +13,9 @@ pub(crate) const UNATTENDED: usize = 16;
 
 /// Are so few released jobs left that more should follow? Half of a few; of many an eighth, so that
 /// the dispatcher is woken seldom and, between, the way past it is open.
-pub(crate) fn is_low(ready: usize, depth: usize) -> bool {
-    let mark = if depth < MANY { depth / 2 } else { depth / 8 };
-    ready < depth && ready <= mark
+pub(crate) fn is_low(ready: usize, limit: usize) -> bool {
+    let mark = if limit < MANY { limit / 2 } else { limit / 8 };
+    ready < limit && ready <= mark
 }
 
 /// The released jobs should last the workers about this long: much longer than it takes to wake the
@@ -33,9 +33,9 @@ const GROWTH: usize = 4;
 /// Finds the depth of the ready channel: about one job per worker for long jobs, and as many as the
 /// workers take in [`HORIZON`] for short ones.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Prefetch {
     workers: usize,
-    depth: usize,
+    limit: usize,
     /// So many were released, if jobs still waited then: only workers change that.
     fed: Option<usize>,
     /// So many were taken since then, as far as is known, and was there once nothing left?
@@ -44,11 +44,11 @@ pub(crate) struct Pace {
     starved: bool,
 }
 
-impl Pace {
+impl Prefetch {
     pub(crate) fn new() -> Self {
-        Pace {
+        Prefetch {
             workers: 0,
-            depth: 0,
+            limit: 0,
             fed: None,
             taken: 0,
             since: None,
@@ -56,13 +56,13 @@ impl Pace {
         }
     }
 
-    pub(crate) fn depth(&self) -> usize {
-        self.depth
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     pub(crate) fn set_workers(&mut self, workers: usize) {
         self.workers = workers;
-        self.set(self.depth);
+        self.set(self.limit);
     }
 
     /// So many jobs are released now, and so many still wait.
@@ -83,17 +83,17 @@ impl Pace {
             return;
         }
         let fits = self.taken as f64 * HORIZON.as_secs_f64() / elapsed.as_secs_f64();
-        let mut depth = fits.min(MAX_DEPTH as f64) as usize;
-        if self.starved && depth > self.workers {
+        let mut limit = fits.min(MAX_LIMIT as f64) as usize;
+        if self.starved && limit > self.workers {
             // They could have taken more.
-            depth = depth.max(self.depth * 2);
+            limit = limit.max(self.limit * 2);
         }
-        self.set(depth.min(self.depth * GROWTH));
+        self.set(limit.min(self.limit * GROWTH));
         (self.taken, self.since, self.starved) = (0, Some(now), false);
     }
 
-    fn set(&mut self, depth: usize) {
-        self.depth = depth.max(self.workers).min(MAX_DEPTH);
+    fn set(&mut self, limit: usize) {
+        self.limit = limit.max(self.workers).min(MAX_LIMIT);
     }
 }
 
@@ -102,92 +102,92 @@ mod tests {
     use super::*;
 
     /// Feeds the workers to the full depth, and looks when they have taken so many.
-    fn round(pace: &mut Pace, now: &mut Instant, taken: usize, elapsed: Duration) {
-        let depth = pace.depth();
-        pace.fed(depth, 1);
+    fn round(prefetch: &mut Prefetch, now: &mut Instant, taken: usize, elapsed: Duration) {
+        let limit = prefetch.limit();
+        prefetch.fed(limit, 1);
         *now += elapsed;
-        pace.look(depth - taken.min(depth), *now);
+        prefetch.look(limit - taken.min(limit), *now);
     }
 
-    fn pace(workers: usize) -> (Pace, Instant) {
-        let mut pace = Pace::new();
-        pace.set_workers(workers);
+    fn prefetch(workers: usize) -> (Prefetch, Instant) {
+        let mut prefetch = Prefetch::new();
+        prefetch.set_workers(workers);
         let now = Instant::now();
-        pace.look(0, now);
-        (pace, now)
+        prefetch.look(0, now);
+        (prefetch, now)
     }
 
     #[test]
     fn long_jobs_are_released_one_per_worker() {
-        let (mut pace, mut now) = pace(4);
+        let (mut prefetch, mut now) = prefetch(4);
         for _ in 0..100 {
-            round(&mut pace, &mut now, 4, Duration::from_millis(10));
-            assert_eq!(pace.depth(), 4);
+            round(&mut prefetch, &mut now, 4, Duration::from_millis(10));
+            assert_eq!(prefetch.limit(), 4);
         }
     }
 
     #[test]
     fn long_jobs_that_end_together_are_no_short_jobs() {
-        let (mut pace, mut now) = pace(8);
+        let (mut prefetch, mut now) = prefetch(8);
         for _ in 0..100 {
-            round(&mut pace, &mut now, 4, Duration::from_micros(5));
-            round(&mut pace, &mut now, 4, Duration::from_micros(5));
-            round(&mut pace, &mut now, 0, Duration::from_millis(30));
-            assert_eq!(pace.depth(), 8);
+            round(&mut prefetch, &mut now, 4, Duration::from_micros(5));
+            round(&mut prefetch, &mut now, 4, Duration::from_micros(5));
+            round(&mut prefetch, &mut now, 0, Duration::from_millis(30));
+            assert_eq!(prefetch.limit(), 8);
         }
     }
 
     #[test]
     fn short_jobs_are_released_for_the_horizon() {
-        let (mut pace, mut now) = pace(2);
+        let (mut prefetch, mut now) = prefetch(2);
         for _ in 0..1000 {
             // 1 µs each, and some are left
-            let taken = (pace.depth() - 1).max(1);
+            let taken = (prefetch.limit() - 1).max(1);
             round(
-                &mut pace,
+                &mut prefetch,
                 &mut now,
                 taken,
                 Duration::from_micros(taken as u64),
             );
         }
-        let depth = pace.depth();
-        assert!((999..=1000).contains(&depth), "{depth}");
+        let limit = prefetch.limit();
+        assert!((999..=1000).contains(&limit), "{limit}");
     }
 
     #[test]
     fn starved_workers_get_more_until_the_jobs_are_long() {
-        let (mut pace, mut now) = pace(2);
+        let (mut prefetch, mut now) = prefetch(2);
         for _ in 0..1000 {
-            let all = pace.depth();
-            round(&mut pace, &mut now, all, Duration::from_micros(10));
+            let all = prefetch.limit();
+            round(&mut prefetch, &mut now, all, Duration::from_micros(10));
         }
-        assert_eq!(pace.depth(), MAX_DEPTH);
-        round(&mut pace, &mut now, 1000, Duration::from_secs(1));
-        assert_eq!(pace.depth(), 2);
+        assert_eq!(prefetch.limit(), MAX_LIMIT);
+        round(&mut prefetch, &mut now, 1000, Duration::from_secs(1));
+        assert_eq!(prefetch.limit(), 2);
     }
 
     #[test]
     fn one_look_is_not_trusted_too_far() {
-        let (mut pace, mut now) = pace(100);
-        round(&mut pace, &mut now, 0, Duration::from_micros(1));
+        let (mut prefetch, mut now) = prefetch(100);
+        round(&mut prefetch, &mut now, 0, Duration::from_micros(1));
         for _ in 0..100 {
-            round(&mut pace, &mut now, 99, Duration::from_micros(2));
+            round(&mut prefetch, &mut now, 99, Duration::from_micros(2));
         }
-        assert!(pace.depth() > 100 && pace.depth() <= 100 * GROWTH);
+        assert!(prefetch.limit() > 100 && prefetch.limit() <= 100 * GROWTH);
     }
 
     #[test]
     fn nothing_is_learnt_while_submitters_go_past() {
-        let (mut pace, now) = pace(1);
-        pace.fed(1, 0);
-        pace.look(0, now + TERM);
-        assert_eq!(pace.depth(), 1);
+        let (mut prefetch, now) = prefetch(1);
+        prefetch.fed(1, 0);
+        prefetch.look(0, now + TERM);
+        assert_eq!(prefetch.limit(), 1);
     }
 
     #[test]
     fn without_workers_nothing_is_released() {
-        let (mut pace, mut now) = pace(0);
-        round(&mut pace, &mut now, 0, Duration::from_secs(1));
-        assert_eq!(pace.depth(), 0);
+        let (mut prefetch, mut now) = prefetch(0);
+        round(&mut prefetch, &mut now, 0, Duration::from_secs(1));
+        assert_eq!(prefetch.limit(), 0);
     }
 }

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use crate::job::Outcome;
 
-/// Whether a job that failed gets another try; for [`Submission::retry`](crate::Submission::retry).
+/// Whether a job that failed gets another try; for [`JobBuilder::retry`](crate::JobBuilder::retry).
 ///
 /// ```
 /// use std::time::Duration;
 /// use worker_pool::Retry;
 ///
 /// // At most four tries: at once, and after 100 ms, 200 ms and 300 ms.
-/// let retry = Retry::times(3).backoff(Duration::from_millis(100), Duration::from_millis(300));
+/// let retry = Retry::max_retries(3).backoff(Duration::from_millis(100), Duration::from_millis(300));
 /// # let _ = retry;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "it is to be given to a submission"]
 pub struct Retry {
-    times: u32,
+    max_retries: u32,
     first: Duration,
     most: Duration,
     jitter: bool,
@@ -27,9 +27,9 @@ pub struct Retry {
 
 impl Retry {
     /// Up to so many further tries after the first, each as soon as the one before has failed.
-    pub fn times(times: u32) -> Self {
+    pub fn max_retries(max_retries: u32) -> Self {
         Retry {
-            times,
+            max_retries,
             first: Duration::ZERO,
             most: Duration::ZERO,
             jitter: false,
@@ -59,7 +59,7 @@ impl Retry {
 
     /// May another try follow after so many?
     pub(crate) fn more_after(&self, tries: u32) -> bool {
-        tries <= self.times
+        tries <= self.max_retries
     }
 
     /// Is this an end after which it is tried again?
@@ -100,18 +100,18 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_most() {
-        let retry = Retry::times(9).backoff(MS, 5 * MS);
+        let retry = Retry::max_retries(9).backoff(MS, 5 * MS);
         let waits: Vec<_> = (1..=5).map(|tries| retry.delay(tries)).collect();
         assert_eq!(waits, [MS, 2 * MS, 4 * MS, 5 * MS, 5 * MS]);
         assert_eq!(retry.delay(u32::MAX), 5 * MS);
-        let forever = Retry::times(9).backoff(Duration::MAX, Duration::MAX);
+        let forever = Retry::max_retries(9).backoff(Duration::MAX, Duration::MAX);
         assert_eq!(forever.delay(9), Duration::MAX);
-        assert_eq!(Retry::times(9).delay(3), Duration::ZERO);
+        assert_eq!(Retry::max_retries(9).delay(3), Duration::ZERO);
     }
 
     #[test]
     fn jitter_takes_at_most_a_half() {
-        let retry = Retry::times(9).backoff(1000 * MS, 1000 * MS).jitter();
+        let retry = Retry::max_retries(9).backoff(1000 * MS, 1000 * MS).jitter();
         let waits: Vec<_> = (0..100).map(|_| retry.delay(1)).collect();
         assert!(
             waits
@@ -119,15 +119,15 @@ mod tests {
                 .all(|&wait| wait >= 500 * MS && wait <= 1000 * MS)
         );
         assert!(waits.iter().any(|wait| wait != &waits[0]));
-        let zero = Retry::times(1).jitter();
+        let zero = Retry::max_retries(1).jitter();
         assert_eq!(zero.delay(1), Duration::ZERO);
     }
 
     #[test]
     fn so_many_tries_follow_the_first() {
-        let retry = Retry::times(2);
+        let retry = Retry::max_retries(2);
         assert!(retry.more_after(1) && retry.more_after(2) && !retry.more_after(3));
-        assert!(!Retry::times(0).more_after(1));
+        assert!(!Retry::max_retries(0).more_after(1));
         assert!(retry.follows(Outcome::Failed) && !retry.follows(Outcome::Panicked));
         assert!(retry.also_panics().follows(Outcome::Panicked));
         assert!(!retry.also_panics().follows(Outcome::Completed));

@@ -1,6 +1,6 @@
 //! Pausing, draining, closing.
 
-use crate::pool::{Command, Shared};
+use crate::pool::{Command, Pool};
 use crate::sync::channel::Sender;
 use crate::sync::{Ordering::SeqCst, fence};
 
@@ -9,28 +9,28 @@ pub(crate) trait Close {
     fn ask_to_close(&self);
 }
 
-impl<P, O, E> Close for Shared<P, O, E> {
+impl<P, O, E> Close for Pool<P, O, E> {
     fn ask_to_close(&self) {
         self.close(None);
     }
 }
 
-impl<P, O, E> Shared<P, O, E> {
+impl<P, O, E> Pool<P, O, E> {
     /// Running jobs go on, none begins. A pool on its way out is not held up.
     pub(crate) fn pause(&self) {
-        self.gate.pause();
-        self.ready.pause();
-        if self.gate.is_shut() {
+        self.admission.pause();
+        self.run_queue.pause();
+        if self.admission.is_shut() {
             self.resume();
         }
     }
 
     pub(crate) fn resume(&self) {
-        self.ready.resume();
-        self.gate.resume();
+        self.run_queue.resume();
+        self.admission.resume();
         fence(SeqCst);
         if self.has_work() {
-            self.crew.wake_one();
+            self.sleep.wake_one();
         }
         self.look_at_size();
     }
@@ -38,7 +38,7 @@ impl<P, O, E> Shared<P, O, E> {
     /// No new jobs and no new workers, from this call on.
     pub(crate) fn drain(&self) {
         self.roster.close();
-        let first = self.gate.drain();
+        let first = self.admission.drain();
         self.resume();
         if first {
             self.command(Command::Drain);
@@ -48,8 +48,8 @@ impl<P, O, E> Shared<P, O, E> {
     /// As [`drain`](Self::drain); and no job begins any more, and the running ones are told.
     pub(crate) fn close(&self, told: Option<Sender<usize>>) {
         self.roster.close();
-        self.ready.shut();
-        let first = self.gate.close();
+        self.run_queue.shut();
+        let first = self.admission.close();
         if first || told.is_some() {
             self.command(Command::Close(told));
         }

@@ -9,30 +9,30 @@ pub(crate) mod roster;
 pub(crate) mod signal;
 
 use crate::error::FactoryError;
-use crate::error::Reason;
+use crate::error::RejectReason;
 use crate::hook::Hooks;
 use crate::job::cancel::CancelToken;
 use crate::policy::NoWorkers;
-use crate::policy::dispatch::Fated;
+use crate::policy::dispatch::Schedulable;
 use crate::policy::elastic::Elastic;
 use crate::policy::restart::Restarts;
-use crate::pool::dispatch_state::Desk;
+use crate::pool::dispatch_state::DispatchState;
 use crate::pool::gauge::PoolGauge;
-use crate::pool::queue::Gate;
-use crate::pool::queue::run_queue::Ready;
+use crate::pool::queue::Admission;
+use crate::pool::queue::run_queue::RunQueue;
 use crate::pool::roster::Roster;
-use crate::pool::roster::current::{self as context, Place};
-use crate::pool::roster::record::Seat;
-use crate::pool::roster::sleep::Crew;
-use crate::pool::signal::Bell;
-use crate::stats::counters::Books;
+use crate::pool::roster::current::{self as context, ThreadRole};
+use crate::pool::roster::record::WorkerRecord;
+use crate::pool::roster::sleep::Sleep;
+use crate::pool::signal::DispatcherSignal;
+use crate::stats::counters::Counters;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, Ordering::SeqCst};
-use crate::task::chunk::shared::Open;
-use crate::task::free_list::Blanks;
-use crate::task::{Form, Ticket};
+use crate::task::chunk::shared::SharedChunks;
+use crate::task::free_list::FreeList;
+use crate::task::{DetachedTask, Task};
 use std::io;
 use std::time::Instant;
 
@@ -51,16 +51,20 @@ pub(crate) enum Command {
 pub(crate) type BothEnds<T> = (Sender<T>, Receiver<T>);
 
 /// Tells whoever adds a worker by its factory what came of it.
-pub(crate) type Told<X> = Sender<Result<(), FactoryError<X>>>;
+pub(crate) type StartReply<X> = Sender<Result<(), FactoryError<X>>>;
 
 /// Starts the thread of a worker that the pool's own factory makes, as often as it is called.
-pub(crate) type Starter<P, O, E> = Box<
-    dyn Fn(&Arc<Shared<P, O, E>>, &Arc<Seat>, Option<Told<String>>) -> io::Result<Joinable>
+pub(crate) type WorkerFactory<P, O, E> = Box<
+    dyn Fn(
+            &Arc<Pool<P, O, E>>,
+            &Arc<WorkerRecord>,
+            Option<StartReply<String>>,
+        ) -> io::Result<Joinable>
         + Send
         + Sync,
 >;
 
-pub(crate) struct Shared<P, O, E> {
+pub(crate) struct Pool<P, O, E> {
     /// What hooks see of the pool.
     pub(crate) gauge: Arc<PoolGauge>,
     pub(crate) thread_prefix: String,
@@ -69,33 +73,33 @@ pub(crate) struct Shared<P, O, E> {
     pub(crate) pins: crate::sync::pin::Pins,
     pub(crate) hooks: Hooks,
     /// The pool's own, if it has one.
-    pub(crate) factory: Option<Starter<P, O, E>>,
+    pub(crate) factory: Option<WorkerFactory<P, O, E>>,
     pub(crate) elastic: Option<Elastic>,
     pub(crate) restarts: Restarts,
     pub(crate) no_workers: NoWorkers,
     /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.
-    pub(crate) jobs: BothEnds<Ticket<P, O, E>>,
-    /// The same for low ones. The gate bounds both together.
-    pub(crate) low_jobs: BothEnds<Ticket<P, O, E>>,
+    pub(crate) jobs: BothEnds<Task<P, O, E>>,
+    /// The same for low ones. The queue bounds both together.
+    pub(crate) low_jobs: BothEnds<Task<P, O, E>>,
     /// Jobs to be tried again, and when.
-    pub(crate) retries: BothEnds<(Ticket<P, O, E>, Instant)>,
+    pub(crate) retries: BothEnds<(Task<P, O, E>, Instant)>,
     pub(crate) control: Sender<Command>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) ready: Ready<Ticket<P, O, E>>,
-    /// What tickets are written on.
-    pub(crate) blanks: Blanks<Form<P, E>>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) run_queue: RunQueue<Task<P, O, E>>,
+    /// What tasks are written on.
+    pub(crate) free_list: FreeList<DetachedTask<P, E>>,
     /// Chunks of batches that idle workers may join in.
-    pub(crate) open: Open<P, O, E>,
-    pub(crate) crew: Crew,
-    pub(crate) bell: Arc<Bell>,
-    pub(crate) desk: Mutex<Desk<P, O, E>>,
+    pub(crate) shared_chunks: SharedChunks<P, O, E>,
+    pub(crate) sleep: Sleep,
+    pub(crate) signal: Arc<DispatcherSignal>,
+    pub(crate) state: Mutex<DispatchState<P, O, E>>,
     pub(crate) roster: Arc<Roster>,
-    pub(crate) books: Books,
+    pub(crate) counters: Counters,
     /// Fires when the pool closes; the running jobs see it.
     pub(crate) closing: CancelToken,
 }
 
-impl<P, O, E> Shared<P, O, E> {
+impl<P, O, E> Pool<P, O, E> {
     pub(crate) fn name(&self) -> &str {
         &self.gauge.name
     }
@@ -106,7 +110,7 @@ impl<P, O, E> Shared<P, O, E> {
     }
 
     /// Where in this pool the calling thread stands, if inside.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<ThreadRole> {
         context::inside(self.key())
     }
 
@@ -114,20 +118,20 @@ impl<P, O, E> Shared<P, O, E> {
     pub(crate) fn mind(&self, token: Option<CancelToken>) {
         let Some(token) = token else { return };
         if let Some(at) = token.deadline() {
-            self.bell.set_alarm(at);
+            self.signal.set_timer(at);
         }
         if token.is_cancelled() {
-            self.bell.ask_sweep();
+            self.signal.ask_sweep();
         }
     }
 
-    /// The job was accepted before: the gate does not count it until it is time.
-    pub(crate) fn try_again(&self, mut ticket: Ticket<P, O, E>, at: Instant) {
-        let token = ticket.be_watched(&self.bell);
-        self.books.backing_off.fetch_add(1, SeqCst);
-        let sent = self.retries.0.send((ticket, at));
+    /// The job was accepted before: the queue does not count it until it is time.
+    pub(crate) fn retry_later(&self, mut task: Task<P, O, E>, at: Instant) {
+        let token = task.be_watched(&self.signal);
+        self.counters.backing_off.fetch_add(1, SeqCst);
+        let sent = self.retries.0.send((task, at));
         debug_assert!(sent.is_ok(), "the pool holds both ends");
-        self.bell.ring();
+        self.signal.notify();
         self.mind(token);
     }
 
@@ -135,7 +139,7 @@ impl<P, O, E> Shared<P, O, E> {
     #[inline]
     pub(crate) fn watch_size(&self) {
         if self.elastic.is_some() {
-            self.bell.job_accepted();
+            self.signal.job_accepted();
         }
     }
 
@@ -148,37 +152,37 @@ impl<P, O, E> Shared<P, O, E> {
 
     /// Is there something that a worker may do?
     pub(crate) fn has_work(&self) -> bool {
-        self.ready.has_work() || !(self.open.is_empty() || self.ready.is_held())
+        self.run_queue.has_work() || !(self.shared_chunks.is_empty() || self.run_queue.is_held())
     }
 
     /// Turns away the jobs that were released and that no worker took, also those of chunks that
     /// workers are at. How many? Workers that begin a chunk after this see that the pool is shut.
-    pub(crate) fn refuse_released(&self) -> usize {
-        let mut refused = 0;
-        while let Some(taken) = self.ready.drain_one() {
-            refused += taken.job.refuse(Reason::Closed, &self.books);
+    pub(crate) fn reject_released(&self) -> usize {
+        let mut rejected = 0;
+        while let Some(taken) = self.run_queue.drain_one() {
+            rejected += taken.job.reject(RejectReason::Closed, &self.counters);
             if taken.waited {
-                self.gate.leave(1);
+                self.admission.release(1);
             }
         }
-        for chunk in self.open.take_all() {
-            refused += chunk.refuse(Reason::Closed, Some(&self.books));
+        for chunk in self.shared_chunks.take_all() {
+            rejected += chunk.reject(RejectReason::Closed, Some(&self.counters));
             panics::discard("chunk", chunk);
         }
-        refused
+        rejected
     }
 
     pub(crate) fn command(&self, command: Command) {
         // The dispatcher is gone only when nothing is left to be done.
         let _ = self.control.send(command);
-        self.bell.ring();
+        self.signal.notify();
     }
 }
 
-impl<P, O, E> std::fmt::Debug for Ticket<P, O, E> {
+impl<P, O, E> std::fmt::Debug for Task<P, O, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ticket")
-            .field("fate", &self.fate())
+        f.debug_struct("Task")
+            .field("fate", &self.status())
             .finish()
     }
 }

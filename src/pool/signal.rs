@@ -4,15 +4,15 @@
 //!
 //! | mode | meaning | called by |
 //! |---|---|---|
-//! | `AWAKE` | somebody is at the [desk](crate::dispatcher::feed), or was called | nobody needs to |
-//! | `HUNGRY` | no job waits | a job that enters the job channel |
-//! | `SATED` | jobs wait, and enough are released | a worker that took one and finds few left |
+//! | `RUNNING` | somebody is at the [desk](crate::dispatcher::feed), or was called | nobody needs to |
+//! | `AWAITING_JOB` | no job waits | a job that enters the job channel |
+//! | `AWAITING_LOW_WATER` | jobs wait, and enough are released | a worker that took one and finds few left |
 //!
-//! Whoever leaves the desk sets the mode and *then* looks once more at what would call somebody; the
+//! Whoever leaves the dispatch state sets the mode and *then* looks once more at what would call somebody; the
 //! others do their part and *then* read the mode (sequentially consistent, with fences). So either the
-//! one sees it, or the mode is seen; and one of those who see it changes it to `AWAKE`. That one calls
-//! the dispatcher or, if it is a worker, takes its place at the desk. A job that enters the job channel
-//! while enough are released needs nobody: its submitter changes `HUNGRY` to `SATED`, and *then* looks
+//! one sees it, or the mode is seen; and one of those who see it changes it to `RUNNING`. That one calls
+//! the dispatcher or, if it is a worker, takes its place at the dispatch state. A job that enters the job channel
+//! while enough are released needs nobody: its submitter changes `AWAITING_JOB` to `AWAITING_LOW_WATER`, and *then* looks
 //! whether there are still enough.
 //!
 //! Commands ring whatever the mode. A ring that comes before the dispatcher parks is kept by the
@@ -28,29 +28,29 @@ use crate::sync::{
     fence,
 };
 
-const AWAKE: u8 = 0;
-const HUNGRY: u8 = 1;
-const SATED: u8 = 2;
+const RUNNING: u8 = 0;
+const AWAITING_JOB: u8 = 1;
+const AWAITING_LOW_WATER: u8 = 2;
 
 /// What the dispatcher waits for when it has nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Until {
-    Job = HUNGRY,
-    LowWater = SATED,
+    Job = AWAITING_JOB,
+    LowWater = AWAITING_LOW_WATER,
 }
 
 #[repr(align(128))]
-pub(crate) struct Bell {
+pub(crate) struct DispatcherSignal {
     mode: AtomicU8,
     /// Jobs that wait are to be looked through, because some were given up.
     sweep: AtomicBool,
     /// So many were given up since the last time.
     given_up: AtomicUsize,
     /// When the next job that waits is late, in nanoseconds after `start`.
-    alarm: AtomicU64,
+    timer: AtomicU64,
     /// The dispatcher needs not be told of a job that was accepted; see
-    /// [`Stretch`](crate::dispatcher::autoscale::Stretch).
+    /// [`Autoscaler`](crate::dispatcher::autoscale::Autoscaler).
     watching: AtomicBool,
     start: Instant,
     parker: Parker,
@@ -59,13 +59,13 @@ pub(crate) struct Bell {
 /// No job that waits has a deadline.
 const NEVER: u64 = u64::MAX;
 
-impl Bell {
+impl DispatcherSignal {
     pub(crate) fn new() -> Self {
-        Bell {
-            mode: AtomicU8::new(AWAKE),
+        DispatcherSignal {
+            mode: AtomicU8::new(RUNNING),
             sweep: AtomicBool::new(false),
             given_up: AtomicUsize::new(0),
-            alarm: AtomicU64::new(NEVER),
+            timer: AtomicU64::new(NEVER),
             watching: AtomicBool::new(true),
             start: Instant::now(),
             parker: Parker::new(),
@@ -73,7 +73,7 @@ impl Bell {
     }
 
     /// A command was sent.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn notify(&self) {
         self.parker.wake();
     }
 
@@ -93,21 +93,21 @@ impl Bell {
 
     pub(crate) fn ask_sweep(&self) {
         if !self.sweep.swap(true, SeqCst) {
-            self.ring();
+            self.notify();
         }
     }
 
     /// A job that may have to wait is late from then on.
-    pub(crate) fn set_alarm(&self, at: Instant) {
+    pub(crate) fn set_timer(&self, at: Instant) {
         let nanos = at.saturating_duration_since(self.start).as_nanos();
         let nanos = u64::try_from(nanos).unwrap_or(NEVER);
-        if self.alarm.fetch_min(nanos, SeqCst) > nanos {
-            self.ring(); // to sleep anew, for less long
+        if self.timer.fetch_min(nanos, SeqCst) > nanos {
+            self.notify(); // to sleep anew, for less long
         }
     }
 
-    fn alarm(&self) -> Option<Instant> {
-        match self.alarm.load(SeqCst) {
+    fn timer(&self) -> Option<Instant> {
+        match self.timer.load(SeqCst) {
             NEVER => None,
             nanos => self.start.checked_add(Duration::from_nanos(nanos)),
         }
@@ -116,9 +116,9 @@ impl Bell {
     /// Is it time to look through the waiting jobs? The one who asks does it, and then sets the
     /// alarm for those that are left.
     pub(crate) fn take_sweep(&self) -> bool {
-        let late = self.alarm().is_some_and(|at| Instant::now() >= at);
+        let late = self.timer().is_some_and(|at| Instant::now() >= at);
         if late {
-            self.alarm.store(NEVER, SeqCst);
+            self.timer.store(NEVER, SeqCst);
         }
         let asked = self.sweep.load(Relaxed) && self.sweep.swap(false, SeqCst);
         if asked {
@@ -131,16 +131,16 @@ impl Bell {
     #[inline]
     pub(crate) fn job_arrived(&self, needed: impl Fn() -> bool) {
         fence(SeqCst);
-        if self.mode.load(SeqCst) != HUNGRY {
+        if self.mode.load(SeqCst) != AWAITING_JOB {
             return;
         }
-        let called = if !needed() && self.change(HUNGRY, SATED) {
-            needed() && self.change(SATED, AWAKE)
+        let called = if !needed() && self.change(AWAITING_JOB, AWAITING_LOW_WATER) {
+            needed() && self.change(AWAITING_LOW_WATER, RUNNING)
         } else {
-            self.change(HUNGRY, AWAKE)
+            self.change(AWAITING_JOB, RUNNING)
         };
         if called {
-            self.ring();
+            self.notify();
         }
     }
 
@@ -148,7 +148,7 @@ impl Bell {
     /// call.
     pub(crate) fn job_accepted(&self) {
         if !self.watching.load(SeqCst) && !self.watching.swap(true, SeqCst) {
-            self.ring();
+            self.notify();
         }
     }
 
@@ -165,35 +165,37 @@ impl Bell {
     #[inline]
     pub(crate) fn job_taken(&self, low: impl FnOnce() -> bool) -> bool {
         fence(SeqCst);
-        self.mode.load(SeqCst) == SATED && low() && self.change(SATED, AWAKE)
+        self.mode.load(SeqCst) == AWAITING_LOW_WATER
+            && low()
+            && self.change(AWAITING_LOW_WATER, RUNNING)
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
         self.mode.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 
-    /// The caller leaves the desk. `false`: `stay` finds something to do after all, and nobody else was
+    /// The caller leaves the dispatch state. `false`: `stay` finds something to do after all, and nobody else was
     /// called for it.
     pub(crate) fn leave(&self, until: Until, stay: impl FnOnce() -> bool) -> bool {
         let mode = until as u8;
         self.mode.store(mode, SeqCst);
         fence(SeqCst);
-        !(stay() && self.change(mode, AWAKE))
+        !(stay() && self.change(mode, RUNNING))
     }
 
-    /// The dispatcher is at the desk.
+    /// The dispatcher is at the dispatch state.
     pub(crate) fn wake_up(&self) {
-        self.mode.store(AWAKE, SeqCst);
+        self.mode.store(RUNNING, SeqCst);
     }
 
-    /// The dispatcher has left the desk and sleeps, not beyond `at_most`.
+    /// The dispatcher has left the dispatch state and sleeps, not beyond `at_most`.
     pub(crate) fn sleep(&self, at_most: Option<Instant>) {
-        self.parker.park(earliest(self.alarm(), at_most));
+        self.parker.park(earliest(self.timer(), at_most));
     }
 }
 
 /// A token of a job that waits was cancelled.
-impl Wake for Bell {
+impl Wake for DispatcherSignal {
     fn wake(&self) {
         self.ask_sweep();
     }

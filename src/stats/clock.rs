@@ -18,7 +18,7 @@ use crate::sync::{
 /// Nanoseconds since the pool was built.
 pub(crate) type Stamp = u64;
 
-/// What is written on the ticket of a job that waits: the low bits of its stamp, and its place.
+/// What is written on the task of a job that waits: the low bits of its stamp, and its place.
 pub(crate) type Noted = u64;
 
 const PLACE_BITS: u32 = 13;
@@ -26,20 +26,20 @@ const PLACE_BITS: u32 = 13;
 const PLACES: usize = 1 << PLACE_BITS;
 /// In place of a place: the job is in the list.
 const LISTED: usize = PLACES - 1;
-/// A ticket has room for 39 hours. In older pools, stamps are looked up.
+/// A task has room for 39 hours. In older pools, stamps are looked up.
 const LOW: Stamp = (1 << (60 - PLACE_BITS)) - 1;
 
 /// One for those who are no workers, and some for the workers to share.
 const LANES: usize = 16;
 const WORDS: usize = PLACES / 64;
 
-pub(crate) struct Timings {
+pub(crate) struct WaitClock {
     start: Instant,
     /// Zero where no job is.
     stamps: Box<[AtomicU64]>,
     lanes: Box<[Lane]>,
     rest: Mutex<Rest>,
-    /// There are stamps that a ticket has no room for.
+    /// There are stamps that a task has no room for.
     old: AtomicBool,
 }
 
@@ -54,10 +54,10 @@ struct Rest {
     listed: BTreeMap<(u64, Stamp), usize>,
 }
 
-impl Timings {
+impl WaitClock {
     pub(crate) fn new(start: Instant) -> Self {
         let lane = || Lane(std::array::from_fn(|_| AtomicU64::new(0)));
-        Timings {
+        WaitClock {
             start,
             stamps: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
             lanes: (0..LANES).map(|_| lane()).collect(),
@@ -200,81 +200,81 @@ impl Rest {
 mod tests {
     use super::*;
 
-    fn timings() -> Timings {
-        Timings::new(Instant::now())
+    fn wait_clock() -> WaitClock {
+        WaitClock::new(Instant::now())
     }
 
     #[test]
     fn the_oldest_that_waits_is_found() {
-        let timings = timings();
+        let wait_clock = wait_clock();
         let stamps = [10, 30, 20, 20, 40];
         let noted: Vec<_> = (1..)
             .zip(stamps)
-            .map(|(n, at)| timings.enter(n, at))
+            .map(|(n, at)| wait_clock.enter(n, at))
             .collect();
         let mut left = Vec::new();
         for job in [2, 0, 4, 3, 1] {
-            left.push(timings.oldest_stamp());
-            assert_eq!(timings.end_wait(noted[job], job as u64), stamps[job]);
+            left.push(wait_clock.oldest_stamp());
+            assert_eq!(wait_clock.end_wait(noted[job], job as u64), stamps[job]);
         }
         assert_eq!(left, [Some(10), Some(10), Some(20), Some(20), Some(30)]);
-        assert_eq!(timings.oldest_stamp(), None);
+        assert_eq!(wait_clock.oldest_stamp(), None);
     }
 
     /// Laps of the places, by whichever lane, and with one that waits for ever.
     #[test]
     fn places_are_taken_again() {
-        let timings = timings();
-        let first = timings.enter(5, 1);
+        let wait_clock = wait_clock();
+        let first = wait_clock.enter(5, 1);
         for number in 6..4 * PLACES as u64 {
-            let noted = timings.enter(number, number);
+            let noted = wait_clock.enter(number, number);
             let late = number as usize % PLACES == 5 || number as usize % PLACES == LISTED;
             assert_eq!(noted as usize % PLACES == LISTED, late, "job {number}");
             if number % 500 == 0 {
-                assert_eq!(timings.oldest_stamp(), Some(1));
+                assert_eq!(wait_clock.oldest_stamp(), Some(1));
             }
-            assert_eq!(timings.end_wait(noted, number % 20), number);
+            assert_eq!(wait_clock.end_wait(noted, number % 20), number);
         }
-        assert_eq!(timings.end_wait(first, 3), 1);
-        assert_eq!(timings.oldest_stamp(), None);
+        assert_eq!(wait_clock.end_wait(first, 3), 1);
+        assert_eq!(wait_clock.oldest_stamp(), None);
     }
 
     #[test]
     fn more_may_wait_than_there_are_places() {
-        let timings = timings();
+        let wait_clock = wait_clock();
         let all = 3 * PLACES as u64;
         let noted: Vec<_> = (1..=all)
-            .map(|number| timings.enter(number, number / 2))
+            .map(|number| wait_clock.enter(number, number / 2))
             .collect();
         for (number, noted) in (1..).zip(noted) {
             if number % 500 == 0 {
-                assert_eq!(timings.oldest_stamp(), Some(number / 2));
+                assert_eq!(wait_clock.oldest_stamp(), Some(number / 2));
             }
-            assert_eq!(timings.end_wait(noted, 1), (number / 2).max(1));
+            assert_eq!(wait_clock.end_wait(noted, 1), (number / 2).max(1));
         }
-        assert_eq!(timings.oldest_stamp(), None);
-        assert!(timings.rest.lock().listed.is_empty());
+        assert_eq!(wait_clock.oldest_stamp(), None);
+        assert!(wait_clock.rest.lock().listed.is_empty());
     }
 
     #[test]
     fn the_oldest_in_the_list_is_found_across_a_lap_of_the_low_bits() {
-        let timings = timings();
+        let wait_clock = wait_clock();
         for stamp in [LOW + 5, LOW - 3, LOW + 9] {
-            timings.enter(LISTED as u64, stamp);
+            wait_clock.enter(LISTED as u64, stamp);
         }
-        let rest = timings.rest.lock();
+        let rest = wait_clock.rest.lock();
         assert_eq!(rest.oldest_listed(LOW + 10), Some(LOW - 3));
     }
 
     #[test]
     fn a_wait_may_last_longer_than_a_ticket_has_room_for() {
-        let timings = timings();
-        let (young, listed) = (timings.enter(1, 7), timings.enter(LISTED as u64, 8));
-        let old = timings.enter(2, 3 * LOW);
-        assert_eq!(timings.oldest_stamp(), Some(7));
-        assert_eq!(timings.end_wait(young, 1), 7);
-        assert_eq!(timings.end_wait(listed, 1), 8);
-        assert_eq!(timings.end_wait(old, 1), 3 * LOW);
-        assert_eq!(timings.oldest_stamp(), None);
+        let wait_clock = wait_clock();
+        let (young, listed) = (wait_clock.enter(1, 7), wait_clock.enter(LISTED as u64, 8));
+        let old = wait_clock.enter(2, 3 * LOW);
+        assert_eq!(wait_clock.oldest_stamp(), Some(7));
+        assert_eq!(wait_clock.end_wait(young, 1), 7);
+        assert_eq!(wait_clock.end_wait(listed, 1), 8);
+        assert_eq!(wait_clock.end_wait(old, 1), 3 * LOW);
+        assert_eq!(wait_clock.oldest_stamp(), None);
     }
 }

@@ -5,34 +5,34 @@ use crate::stats::clock::Stamp;
 use crate::stats::run_timer::Times;
 use std::time::Instant;
 
-use crate::error::Reason;
+use crate::error::RejectReason;
 use crate::job::id::JobId;
-use crate::stats::clock::Timings;
-use crate::stats::in_flight::{Census, Generation};
+use crate::stats::clock::WaitClock;
+use crate::stats::in_flight::{Epoch, InFlight};
 use crate::stats::{RunningJob, Stats};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of rare events; plain counters, read at rest.
-pub(crate) struct Books {
-    pub(crate) census: Census,
+pub(crate) struct Counters {
+    pub(crate) in_flight: InFlight,
     cancelled: AtomicU64,
     expired: AtomicU64,
     closed: AtomicU64,
     lost_errors: AtomicU64,
-    /// Numbered, and then turned away at the gate.
+    /// Numbered, and then turned away at the queue.
     not_accepted: AtomicU64,
     /// Jobs that wait for the time of their next try.
     pub(crate) backing_off: AtomicU64,
     start: Instant,
     /// `None` unless the builder asked for them.
-    pub(crate) timings: Option<Timings>,
+    pub(crate) wait_clock: Option<WaitClock>,
 }
 
-impl Books {
+impl Counters {
     pub(crate) fn new(timed: bool) -> Self {
         let start = Instant::now();
-        Books {
-            census: Census::default(),
+        Counters {
+            in_flight: InFlight::default(),
             cancelled: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             closed: AtomicU64::new(0),
@@ -40,25 +40,25 @@ impl Books {
             not_accepted: AtomicU64::new(0),
             backing_off: AtomicU64::new(0),
             start,
-            timings: timed.then(|| Timings::new(start)),
+            wait_clock: timed.then(|| WaitClock::new(start)),
         }
     }
 
     /// An accepted job was turned away before it began, or between two tries.
-    pub(crate) fn refused(&self, reason: Reason) {
+    pub(crate) fn rejected(&self, reason: RejectReason) {
         let count = match reason {
             // A caller that would have waited for ever withdrew its job.
-            Reason::Cancelled | Reason::WouldDeadlock => &self.cancelled,
-            Reason::DeadlinePassed => &self.expired,
-            Reason::Full | Reason::Closed | Reason::NoWorkers => &self.closed,
+            RejectReason::Cancelled | RejectReason::WouldDeadlock => &self.cancelled,
+            RejectReason::DeadlinePassed => &self.expired,
+            RejectReason::Full | RejectReason::Closed | RejectReason::NoWorkers => &self.closed,
         };
         count.fetch_add(1, Relaxed);
     }
 
     /// Jobs were not accepted.
-    pub(crate) fn turned_away(&self, generation: Generation, jobs: u64) {
+    pub(crate) fn not_accepted_now(&self, epoch: Epoch, jobs: u64) {
         self.not_accepted.fetch_add(jobs, Relaxed);
-        self.census.ended_unworked(generation, jobs);
+        self.in_flight.ended_unworked(epoch, jobs);
     }
 
     /// A detached job's failure found no listener.
@@ -73,7 +73,7 @@ impl Books {
     /// Jobs accepted so far, and those whose submitters wait for room.
     pub(crate) fn accepted(&self) -> u64 {
         let not_accepted = self.not_accepted.load(Relaxed);
-        self.census.counted().saturating_sub(not_accepted)
+        self.in_flight.counted().saturating_sub(not_accepted)
     }
 
     pub(crate) fn lost_errors(&self) -> u64 {
@@ -100,7 +100,7 @@ impl Books {
             busy: work.busy,
             total: work.total,
             elapsed: self.start.elapsed(),
-            oldest_waiting: self.timings.as_ref().and_then(Timings::oldest),
+            oldest_waiting: self.wait_clock.as_ref().and_then(WaitClock::oldest),
             longest_running: self.longest(&work),
             #[cfg(feature = "histograms")]
             wait_times: None,
@@ -114,13 +114,13 @@ impl Books {
         }
         // Last: what has ended is never more than what was accepted.
         let not_accepted = self.not_accepted.load(Relaxed) + undecided as u64;
-        stats.accepted = self.census.counted().saturating_sub(not_accepted);
+        stats.accepted = self.in_flight.counted().saturating_sub(not_accepted);
         stats
     }
 
     fn longest(&self, work: &Work) -> Option<RunningJob> {
         let (job, worker, since) = work.longest?;
-        let now = self.timings.as_ref()?.now();
+        let now = self.wait_clock.as_ref()?.now();
         Some(RunningJob {
             job,
             worker,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::stats::human_duration::Humane;
+use crate::stats::human_duration::HumanDuration;
 
 /// Two significant digits: a bucket is at most a hundredth of its value wide, and each doubling of
 /// the longest duration costs a kilobyte.
@@ -97,7 +97,8 @@ impl Histogram {
 
 impl fmt::Display for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [median, most, max] = [self.quantile(0.5), self.quantile(0.99), self.max()].map(Humane);
+        let [median, most, max] =
+            [self.quantile(0.5), self.quantile(0.99), self.max()].map(HumanDuration);
         write!(f, "median {median}, 99 % within {most}, longest {max}")
     }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 /// Shows a duration with two figures or so: `12 µs`, `1.5 s`, `2 min 5 s`, `3 h 20 min`, `4 d 7 h`.
-pub(crate) struct Humane(pub(crate) Duration);
+pub(crate) struct HumanDuration(pub(crate) Duration);
 
 /// Below a minute: the units, each with the nanoseconds in it.
 const SMALL: [(&str, f64); 4] = [("ns", 1e0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
 
-impl fmt::Display for Humane {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let (large, small) = match seconds {
@@ -26,7 +26,7 @@ impl fmt::Display for Humane {
     }
 }
 
-impl Humane {
+impl HumanDuration {
     fn below_a_minute(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos() as f64;
         let fits = |unit: &&(&str, f64)| nanos >= unit.1;
@@ -61,7 +61,7 @@ mod tests {
             (370_800_000_000_000, "4 d 7 h"),
         ];
         for (nanos, text) in nanos {
-            assert_eq!(Humane(Duration::from_nanos(nanos)).to_string(), text);
+            assert_eq!(HumanDuration(Duration::from_nanos(nanos)).to_string(), text);
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::job::id::JobId;
 use crate::job::id::WorkerId;
 #[cfg(feature = "histograms")]
 use crate::stats::histogram::Histogram;
-use crate::stats::human_duration::Humane;
+use crate::stats::human_duration::HumanDuration;
 
 /// What became of a pool's jobs since it was built, and what it is doing; see
 /// [`Manager::stats`](crate::Manager::stats).
 ///
-/// While jobs are under way the numbers are read one after the other. At rest the books balance:
+/// While jobs are under way the numbers are read one after the other. At rest the counters balance:
 /// `accepted` is the sum of the six outcomes `completed`, `failed`, `panicked`, `cancelled`,
 /// `expired` and `closed`, and `started` that of the first three and `retried`.
 ///
@@ -188,17 +188,17 @@ impl fmt::Display for Stats {
             write!(f, ", {} to be tried again", self.backing_off)?;
         }
         if let Some(oldest) = self.oldest_waiting {
-            write!(f, ", the oldest job waits for {}", Humane(oldest))?;
+            write!(f, ", the oldest job waits for {}", HumanDuration(oldest))?;
         }
         if let Some(longest) = &self.longest_running {
             let RunningJob { job, worker, time } = longest;
-            let time = Humane(*time);
+            let time = HumanDuration(*time);
             write!(
                 f,
                 ", the longest runs for {time} (job {job}, worker {worker})"
             )?;
         }
-        write!(f, "; in {}", Humane(self.elapsed))?;
+        write!(f, "; in {}", HumanDuration(self.elapsed))?;
         #[cfg(feature = "histograms")]
         if let (Some(waited), Some(ran)) = (&self.wait_times, &self.run_times)
             && waited.count() > 0

@@ -7,7 +7,7 @@ use crate::sync::Mutex;
 /// Locked by its worker at the start and the end of each job, and by those who ask.
 #[derive(Default)]
 #[repr(align(128))]
-pub(crate) struct Stopwatch(Mutex<Inner>);
+pub(crate) struct RunTimer(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -25,7 +25,7 @@ pub(crate) struct Times {
     pub(crate) ran: crate::Histogram,
 }
 
-impl Stopwatch {
+impl RunTimer {
     /// A job that was accepted at the first stamp begins at the second.
     pub(crate) fn begin(&self, job: JobId, accepted: Stamp, now: Stamp) {
         let mut inner = self.0.lock();

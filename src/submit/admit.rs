@@ -1,38 +1,38 @@
 //! How a job gets in: past the queue, or into it.
 
-use crate::Rejected;
-use crate::error::Reason;
+use crate::RejectedError;
+use crate::error::RejectReason;
 use crate::job::Priority;
 use crate::job::cancel::CancelToken;
-use crate::policy::dispatch::Fated;
+use crate::policy::dispatch::Schedulable;
 use crate::policy::prefetch::{MANY, UNATTENDED, is_low};
-use crate::pool::Shared;
-use crate::pool::queue::{Refusal, Way};
+use crate::pool::Pool;
+use crate::pool::queue::{Admitted, TryAcquireError};
 use crate::sync::{Ordering::SeqCst, fence};
-use crate::task::Ticket;
+use crate::task::Task;
 
 /// How long a submitter waits for room.
-pub(crate) enum Patience<'a> {
+pub(crate) enum WaitForRoom<'a> {
     /// Not at all.
     None,
     /// Until there is room, the token fires, or the pool closes.
     Until(Option<&'a CancelToken>),
 }
 
-impl<P, O, E> Shared<P, O, E> {
+impl<P, O, E> Pool<P, O, E> {
     /// Accepts a job, as [`admit`](Self::admit) does.
     ///
     /// # Errors
     /// The payload and why it was not accepted.
     pub(crate) fn accept(
         &self,
-        ticket: Ticket<P, O, E>,
-        patience: Patience<'_>,
-    ) -> Result<(), Rejected<P>> {
-        self.admit(ticket, patience).map_err(|(ticket, reason)| {
-            let payload = ticket.into_payload(&self.books);
+        task: Task<P, O, E>,
+        patience: WaitForRoom<'_>,
+    ) -> Result<(), RejectedError<P>> {
+        self.admit(task, patience).map_err(|(task, reason)| {
+            let payload = task.into_payload(&self.counters);
             let payload = payload.expect("nobody else has seen the job");
-            Rejected { payload, reason }
+            RejectedError { payload, reason }
         })
     }
 
@@ -43,60 +43,62 @@ impl<P, O, E> Shared<P, O, E> {
     /// The job and why it was not accepted.
     pub(crate) fn admit(
         &self,
-        ticket: Ticket<P, O, E>,
-        patience: Patience<'_>,
-    ) -> Result<(), (Ticket<P, O, E>, Reason)> {
-        let ticket = match self.short_way(ticket) {
+        task: Task<P, O, E>,
+        patience: WaitForRoom<'_>,
+    ) -> Result<(), (Task<P, O, E>, RejectReason)> {
+        let task = match self.try_handoff(task) {
             Ok(()) => return Ok(()),
-            Err(ticket) => ticket,
+            Err(task) => task,
         };
-        match (self.gate.enter(), patience) {
+        match (self.admission.try_acquire(), patience) {
             (Ok(_), _) => {
-                self.enqueue(ticket);
+                self.enqueue(task);
                 Ok(())
             }
-            (Err(Refusal::Full), Patience::Until(token)) => self.admit_later(ticket, token),
-            (Err(refusal), _) => Err((ticket, refusal.into())),
+            (Err(TryAcquireError::Full), WaitForRoom::Until(token)) => {
+                self.admit_later(task, token)
+            }
+            (Err(refusal), _) => Err((task, refusal.into())),
         }
     }
 
     /// The queue is full: as [`admit`](Self::admit), as soon as there is room.
     fn admit_later(
         &self,
-        ticket: Ticket<P, O, E>,
+        task: Task<P, O, E>,
         token: Option<&CancelToken>,
-    ) -> Result<(), (Ticket<P, O, E>, Reason)> {
-        let mut waiting = Some(ticket);
-        // A submitter that was woken finds the short way mostly open again.
-        let enter = || match waiting.take().map(|ticket| self.short_way(ticket)) {
-            Some(Err(ticket)) => {
-                waiting = Some(ticket);
-                self.gate.enter()
+    ) -> Result<(), (Task<P, O, E>, RejectReason)> {
+        let mut waiting = Some(task);
+        // A submitter that was woken finds the handoff mostly open again.
+        let enter = || match waiting.take().map(|task| self.try_handoff(task)) {
+            Some(Err(task)) => {
+                waiting = Some(task);
+                self.admission.try_acquire()
             }
-            _ => Ok(Way::Short),
+            _ => Ok(Admitted::HandedOff),
         };
-        let refused = self.wait_for_room(enter, token).err();
-        match (waiting, refused) {
+        let rejected = self.wait_for_room(enter, token).err();
+        match (waiting, rejected) {
             (None, _) => Ok(()),
-            (Some(ticket), None) => {
-                self.enqueue(ticket);
+            (Some(task), None) => {
+                self.enqueue(task);
                 Ok(())
             }
-            (Some(ticket), Some(reason)) => Err((ticket, reason)),
+            (Some(task), Some(reason)) => Err((task, reason)),
         }
     }
 
-    /// The gate has let the job in: it waits in the channel of its priority. No send blocks, since
-    /// the gate lets no more in than there is room for.
-    fn enqueue(&self, mut ticket: Ticket<P, O, E>) {
-        ticket.begin_wait(&self.books);
-        let token = ticket.be_watched(&self.bell);
-        match ticket.priority() {
+    /// The queue has let the job in: it waits in the channel of its priority. No send blocks, since
+    /// the queue lets no more in than there is room for.
+    fn enqueue(&self, mut task: Task<P, O, E>) {
+        task.begin_wait(&self.counters);
+        let token = task.be_watched(&self.signal);
+        match task.priority() {
             Priority::High => {
-                self.ready.put_urgent(ticket);
+                self.run_queue.push_urgent(task);
                 fence(SeqCst);
-                self.crew.wake_one();
-                if self.gate.turns_away() {
+                self.sleep.wake_one();
+                if self.admission.turns_away() {
                     self.came_too_late();
                 }
             }
@@ -105,11 +107,11 @@ impl<P, O, E> Shared<P, O, E> {
                     Priority::Low => &self.low_jobs.0,
                     _ => &self.jobs.0,
                 };
-                let sent = channel.send(ticket);
+                let sent = channel.send(task);
                 debug_assert!(sent.is_ok(), "the pool holds both ends");
-                self.bell.job_arrived(|| {
-                    let few = || is_low(self.ready.released(), self.ready.depth());
-                    priority == Priority::Low || self.gate.turns_away() || few()
+                self.signal.job_arrived(|| {
+                    let few = || is_low(self.run_queue.released(), self.run_queue.limit());
+                    priority == Priority::Low || self.admission.turns_away() || few()
                 });
             }
         }
@@ -120,21 +122,21 @@ impl<P, O, E> Shared<P, O, E> {
     /// Nothing waits, and the released jobs are few: a normal job goes straight to
     /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
     #[inline]
-    fn short_way(&self, mut ticket: Ticket<P, O, E>) -> Result<(), Ticket<P, O, E>> {
+    fn try_handoff(&self, mut task: Task<P, O, E>) -> Result<(), Task<P, O, E>> {
         // A low job has no need to hurry, an urgent one has a lane of its own.
-        let normal = ticket.priority() == Priority::Normal;
-        let counted = self.books.census.counted();
-        if !(normal && self.gate.wide_open() && self.ready.has_room(counted)) {
-            return Err(ticket);
+        let normal = task.priority() == Priority::Normal;
+        let counted = self.counters.in_flight.counted();
+        if !(normal && self.admission.can_handoff() && self.run_queue.has_room(counted)) {
+            return Err(task);
         }
-        ticket.begin_wait(&self.books);
-        self.ready.put(ticket).inspect_err(|ticket| {
-            ticket.end_wait(&self.books);
+        task.begin_wait(&self.counters);
+        self.run_queue.push(task).inspect_err(|task| {
+            task.end_wait(&self.counters);
         })?;
         fence(SeqCst);
-        self.crew
-            .wake_for(|| self.ready.after_last(counted) / self.one_workers());
-        if self.gate.turns_away() {
+        self.sleep
+            .wake_for(|| self.run_queue.after_last(counted) / self.one_workers());
+        if self.admission.turns_away() {
             self.came_too_late();
         }
         self.watch_size();
@@ -143,21 +145,21 @@ impl<P, O, E> Shared<P, O, E> {
 
     /// So many ready jobs are worth a worker's while: of short ones, those who are awake soon have some.
     fn one_workers(&self) -> usize {
-        if self.ready.depth() < MANY {
+        if self.run_queue.limit() < MANY {
             1
         } else {
             UNATTENDED
         }
     }
 
-    /// The pool closed, or lost its last worker, after a submitter's look at the gate. Either the
+    /// The pool closed, or lost its last worker, after a submitter's look at the queue. Either the
     /// dispatcher clears away the released jobs after this one came, or the submitter sees the flag
     /// and comes here.
     #[cold]
     fn came_too_late(&self) {
-        if self.gate.is_closing() {
-            self.refuse_released();
+        if self.admission.is_closing() {
+            self.reject_released();
         }
-        self.bell.ring();
+        self.signal.notify();
     }
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::error::{Reason, SubmitError};
+use crate::error::{RejectReason, SubmitError};
 use crate::job::cancel::{CancelToken, Fired};
 use crate::job::id::JobId;
-use crate::pool::Shared;
+use crate::pool::Pool;
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
-use crate::task::oneshot::{Slot, Turned};
+use crate::task::oneshot::{Oneshot, RejectOutcome};
 
 /// The result of a job, to be waited for, polled or cancelled, from any thread.
 ///
@@ -29,21 +29,21 @@ use crate::task::oneshot::{Slot, Turned};
 /// ```
 #[must_use = "dropping the handle drops the job's result; see `detach_submit`"]
 pub struct JobHandle<P, O, E> {
-    pub(crate) slot: Arc<Slot<P, O, E>>,
-    pub(crate) shared: Arc<Shared<P, O, E>>,
+    pub(crate) oneshot: Arc<Oneshot<P, O, E>>,
+    pub(crate) pool: Arc<Pool<P, O, E>>,
     pub(crate) taken: bool,
 }
 
 impl<P, O, E> JobHandle<P, O, E> {
     /// The job's id.
     pub fn id(&self) -> JobId {
-        self.slot.id()
+        self.oneshot.id()
     }
 
     /// Has the job ended, one way or the other, or is it cancelled or late? Then
     /// [`wait`](Self::wait) does not block.
     pub fn is_done(&self) -> bool {
-        self.slot.is_settled() || self.fired_by().is_some()
+        self.oneshot.is_settled() || self.fired_by().is_some()
     }
 
     /// Blocks until the job ends, its token fires or its deadline passes.
@@ -52,7 +52,7 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// As [`Manager::submit`](crate::Manager::submit).
     ///
     /// # Panics
-    /// If [`wait_timeout`](Self::wait_timeout) or [`poll`](Self::poll) gave out the result before.
+    /// If [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait) gave out the result before.
     pub fn wait(mut self) -> Result<O, SubmitError<P, E>> {
         self.wait_until(None)
             .expect("the result of this job was taken before")
@@ -66,14 +66,14 @@ impl<P, O, E> JobHandle<P, O, E> {
     }
 
     /// The result if it is there, once. Never blocks.
-    pub fn poll(&mut self) -> Option<Result<O, SubmitError<P, E>>> {
+    pub fn try_wait(&mut self) -> Option<Result<O, SubmitError<P, E>>> {
         if self.taken {
             return None;
         }
-        let reply = match (self.slot.take(), self.fired_by()) {
+        let reply = match (self.oneshot.take(), self.fired_by()) {
             (Some(reply), _) => reply,
             (None, None) => return None,
-            (None, Some(fired)) => self.shared.give_up(self.id(), &self.slot, fired.into()),
+            (None, Some(fired)) => self.pool.give_up(self.id(), &self.oneshot, fired.into()),
         };
         self.taken = true;
         Some(reply)
@@ -84,31 +84,34 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// true and waiting ends at once. `false` if it was too late.
     pub fn cancel(&self) -> bool {
         // First the job, then the token: else a worker that sees the token could be faster.
-        let count = || self.shared.books.refused(Reason::Cancelled);
-        let withdrawn = match self.slot.reject(self.id(), Reason::Cancelled, count) {
-            Turned::Not => false,
-            Turned::Away => {
-                self.shared.place_to_free();
+        let count = || self.pool.counters.rejected(RejectReason::Cancelled);
+        let withdrawn = match self
+            .oneshot
+            .reject(self.id(), RejectReason::Cancelled, count)
+        {
+            RejectOutcome::Not => false,
+            RejectOutcome::Away => {
+                self.pool.place_to_free();
                 true
             }
             // What is left of it is swept away when its token fires.
-            Turned::AfterTries(payload) => {
+            RejectOutcome::AfterTries(payload) => {
                 panics::discard("payload", payload);
                 true
             }
         };
-        let running = !self.slot.is_settled();
-        self.slot.own_token().cancel();
+        let running = !self.oneshot.is_settled();
+        self.oneshot.own_token().cancel();
         withdrawn || running
     }
 
     /// The job's own token, so that other threads can cancel it: a child of the one it was given.
     pub fn cancel_token(&self) -> CancelToken {
-        self.slot.own_token()
+        self.oneshot.own_token()
     }
 
     fn fired_by(&self) -> Option<Fired> {
-        self.slot.token().and_then(CancelToken::fired_by)
+        self.oneshot.token().and_then(CancelToken::fired_by)
     }
 
     fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<O, SubmitError<P, E>>> {
@@ -116,8 +119,8 @@ impl<P, O, E> JobHandle<P, O, E> {
             return None;
         }
         let reply = self
-            .shared
-            .await_reply(self.id(), &self.slot, self.slot.token(), until)?;
+            .pool
+            .await_reply(self.id(), &self.oneshot, self.oneshot.token(), until)?;
         self.taken = true;
         Some(reply)
     }

@@ -1,4 +1,4 @@
-//! The ways in for a job: [`Submission`], which all forms of submit go through.
+//! The ways in for a job: [`JobBuilder`], which all forms of submit go through.
 
 pub(crate) mod admit;
 pub(crate) mod handle;
@@ -7,23 +7,23 @@ pub(crate) mod wait;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::error::{DetachedError, Reason, Rejected, SubmitError};
+use crate::error::{DetachedError, RejectReason, RejectedError, SubmitError};
 use crate::job::Priority;
 use crate::job::cancel::CancelToken;
 use crate::job::id::JobId;
 use crate::policy::retry::Retry;
-use crate::pool::Shared;
-use crate::submit::admit::Patience;
+use crate::pool::Pool;
+use crate::submit::admit::WaitForRoom;
 use crate::submit::handle::JobHandle;
 use crate::sync::Arc;
 use crate::sync::channel::Sender;
-use crate::task::header::Mark;
-use crate::task::oneshot::{Asked, Slot};
-use crate::task::retry::Again;
-use crate::task::{Body, Heading, Load, Ticket};
+use crate::task::header::Header;
+use crate::task::oneshot::{Oneshot, Responder};
+use crate::task::retry::RetryState;
+use crate::task::{Body, Detached, Task, TaskOptions};
 
 /// A job on its way, as its submitter keeps it.
-type Sent<P, O, E> = (JobId, Arc<Slot<P, O, E>>);
+type Sent<P, O, E> = (JobId, Arc<Oneshot<P, O, E>>);
 
 /// A job about to be submitted, made by [`Manager::job`](crate::Manager::job): first what it shall
 /// keep to, then one of the verbs.
@@ -44,24 +44,24 @@ type Sent<P, O, E> = (JobId, Arc<Slot<P, O, E>>);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "nothing is submitted until one of the verbs is called"]
-pub struct Submission<'a, P, O, E> {
-    shared: &'a Arc<Shared<P, O, E>>,
+pub struct JobBuilder<'a, P, O, E> {
+    pool: &'a Arc<Pool<P, O, E>>,
     payload: P,
     token: Option<CancelToken>,
     deadline: Option<Instant>,
     priority: Priority,
-    again: Option<Box<Again<P>>>,
+    retry_state: Option<Box<RetryState<P>>>,
 }
 
-impl<'a, P, O, E> Submission<'a, P, O, E> {
-    pub(crate) fn new(shared: &'a Arc<Shared<P, O, E>>, payload: P) -> Self {
-        Submission {
-            shared,
+impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
+    pub(crate) fn new(pool: &'a Arc<Pool<P, O, E>>, payload: P) -> Self {
+        JobBuilder {
+            pool,
             payload,
             token: None,
             deadline: None,
             priority: Priority::Normal,
-            again: None,
+            retry_state: None,
         }
     }
 
@@ -115,7 +115,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// It waits out its back-off without a place in the queue, and then goes to the end of the queue
     /// of its priority, also if that is full: it was accepted before. While it waits, the job can
     /// end as any other that waits. It is cancelled, or late, or the pool closes; then the error
-    /// ([`JobError`](crate::JobError)) says so, and [`tries`](crate::JobError::tries) tells how many
+    /// ([`JobError`](crate::JobError)) says so, and [`attempts`](crate::JobError::attempts) tells how many
     /// there were. (The last try's own error is dropped, and so is the payload: the job began.) Once
     /// its token has fired or the pool is closing, a try that fails is the last. Draining and
     /// [`wait_idle`](crate::Manager::wait_idle) wait for all tries.
@@ -133,7 +133,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     ///     attempt => Ok(attempt),
     /// })?;
     /// let wait = Duration::from_millis(1);
-    /// let retry = Retry::times(3).backoff(wait, 10 * wait).jitter();
+    /// let retry = Retry::max_retries(3).backoff(wait, 10 * wait).jitter();
     /// assert_eq!(pool.job("call").retry(retry).submit()?, 2);
     /// assert_eq!(pool.stats().retried, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -142,7 +142,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     where
         P: Clone,
     {
-        self.again = Some(Box::new(Again::new(retry, P::clone)));
+        self.retry_state = Some(Box::new(RetryState::new(retry, P::clone)));
         self
     }
 
@@ -153,9 +153,9 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// See [`Manager::submit`](crate::Manager::submit).
     pub fn submit(self) -> Result<O, SubmitError<P, E>> {
         let token = self.token();
-        let shared = self.shared;
-        let (id, slot) = self.send(token.clone(), Wait::ForRoom, false)?;
-        let reply = shared.await_reply(id, &slot, token.as_ref(), None);
+        let pool = self.pool;
+        let (id, oneshot) = self.send(token.clone(), Wait::ForRoom, false)?;
+        let reply = pool.await_reply(id, &oneshot, token.as_ref(), None);
         reply.expect("without a time limit there is a reply")
     }
 
@@ -164,7 +164,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// # Errors
     /// The payload, and why the job was not accepted: closed, cancelled, deadline passed, or (in a
     /// worker of this same pool) would deadlock.
-    pub fn enqueue(self) -> Result<JobHandle<P, O, E>, Rejected<P>> {
+    pub fn enqueue(self) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
         self.into_handle(Wait::ForRoom)
     }
 
@@ -173,7 +173,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     /// # Errors
     /// The payload, and why the job was not accepted: the reasons of [`enqueue`](Self::enqueue), and
     /// full.
-    pub fn try_submit(self) -> Result<JobHandle<P, O, E>, Rejected<P>> {
+    pub fn try_enqueue(self) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
         self.into_handle(Wait::Not)
     }
 
@@ -182,15 +182,23 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue). A job that is not accepted sends nothing.
-    pub fn detach(self, id: u64, errors: &Sender<DetachedError<E>>) -> Result<(), Rejected<P>> {
+    pub fn detach(
+        self,
+        id: u64,
+        errors: &Sender<DetachedError<E>>,
+    ) -> Result<(), RejectedError<P>> {
         self.send_detached(Some(id), errors, Wait::ForRoom)
     }
 
     /// As [`detach`](Self::detach), but never blocks.
     ///
     /// # Errors
-    /// As [`try_submit`](Self::try_submit). A job that is not accepted sends nothing.
-    pub fn try_detach(self, id: u64, errors: &Sender<DetachedError<E>>) -> Result<(), Rejected<P>> {
+    /// As [`try_enqueue`](Self::try_enqueue). A job that is not accepted sends nothing.
+    pub fn try_detach(
+        self,
+        id: u64,
+        errors: &Sender<DetachedError<E>>,
+    ) -> Result<(), RejectedError<P>> {
         self.send_detached(Some(id), errors, Wait::Not)
     }
 
@@ -198,7 +206,7 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
     pub(crate) fn detach_numbered(
         self,
         errors: &Sender<DetachedError<E>>,
-    ) -> Result<(), Rejected<P>> {
+    ) -> Result<(), RejectedError<P>> {
         self.send_detached(None, errors, Wait::ForRoom)
     }
 
@@ -212,20 +220,20 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         }
     }
 
-    fn into_handle(self, wait: Wait) -> Result<JobHandle<P, O, E>, Rejected<P>> {
+    fn into_handle(self, wait: Wait) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
         // A token of the job's own, so that the handle can cancel this one job. A job that was given
         // none, and has one try, gets it when it is asked for.
         let token = match (&self.token, self.deadline) {
-            (None, None) => self.again.is_some().then(CancelToken::new),
+            (None, None) => self.retry_state.is_some().then(CancelToken::new),
             (None, Some(at)) => Some(CancelToken::with_deadline(at)),
             (Some(token), None) => Some(token.child()),
             (Some(token), Some(at)) => Some(token.child_with_deadline(at)),
         };
-        let shared = Arc::clone(self.shared);
-        let (_, slot) = self.send(token, wait, true)?;
+        let pool = Arc::clone(self.pool);
+        let (_, oneshot) = self.send(token, wait, true)?;
         Ok(JobHandle {
-            slot,
-            shared,
+            oneshot,
+            pool,
             taken: false,
         })
     }
@@ -235,26 +243,32 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         token: Option<CancelToken>,
         wait: Wait,
         has_handle: bool,
-    ) -> Result<Sent<P, O, E>, Rejected<P>> {
-        let payload = refuse_if_fired(token.as_ref(), self.payload)?;
-        let (number, generation) = self.shared.books.census.count_in();
+    ) -> Result<Sent<P, O, E>, RejectedError<P>> {
+        let payload = reject_if_fired(token.as_ref(), self.payload)?;
+        let (number, epoch) = self.pool.counters.in_flight.count_in();
         let id = JobId::new(number);
-        let cancellable = self.token.is_some() || self.again.is_some();
-        let mark = Mark::new(number, generation, cancellable, self.priority);
-        let slot = Arc::new(Slot::new(number, mark, payload, token.clone(), has_handle));
-        let ticket = if cancellable {
-            let heading = Heading {
+        let cancellable = self.token.is_some() || self.retry_state.is_some();
+        let header = Header::new(number, epoch, cancellable, self.priority);
+        let oneshot = Arc::new(Oneshot::new(
+            number,
+            header,
+            payload,
+            token.clone(),
+            has_handle,
+        ));
+        let task = if cancellable {
+            let options = TaskOptions {
                 id,
-                mark,
+                header,
                 token: None,
-                again: self.again,
+                retry_state: self.retry_state,
             };
-            Ticket::rich(heading, Body::Awaited(Asked(Arc::clone(&slot))))
+            Task::full(options, Body::Awaited(Responder(Arc::clone(&oneshot))))
         } else {
-            Ticket::awaited(Arc::clone(&slot))
+            Task::awaited(Arc::clone(&oneshot))
         };
-        self.shared.accept(ticket, wait.patience(token.as_ref()))?;
-        Ok((id, slot))
+        self.pool.accept(task, wait.patience(token.as_ref()))?;
+        Ok((id, oneshot))
     }
 
     fn send_detached(
@@ -262,37 +276,37 @@ impl<'a, P, O, E> Submission<'a, P, O, E> {
         id: Option<u64>,
         errors: &Sender<DetachedError<E>>,
         wait: Wait,
-    ) -> Result<(), Rejected<P>> {
+    ) -> Result<(), RejectedError<P>> {
         let token = self.token();
-        let payload = refuse_if_fired(token.as_ref(), self.payload)?;
-        let (number, generation) = self.shared.books.census.count_in();
+        let payload = reject_if_fired(token.as_ref(), self.payload)?;
+        let (number, epoch) = self.pool.counters.in_flight.count_in();
         let id = JobId::new(id.unwrap_or(number));
-        let cancellable = self.token.is_some() || self.again.is_some();
-        let mark = Mark::new(number, generation, cancellable, self.priority);
-        let ticket = if cancellable || token.is_some() {
-            let heading = Heading {
+        let cancellable = self.token.is_some() || self.retry_state.is_some();
+        let header = Header::new(number, epoch, cancellable, self.priority);
+        let task = if cancellable || token.is_some() {
+            let options = TaskOptions {
                 id,
-                mark,
+                header,
                 token: token.clone(),
-                again: self.again,
+                retry_state: self.retry_state,
             };
             let errors = errors.clone();
-            Ticket::rich(heading, Body::Detached(Load { payload, errors }))
+            Task::full(options, Body::Detached(Detached { payload, errors }))
         } else {
-            let form = self.shared.blanks.take();
-            Ticket::detached(form, id, mark, payload, errors.clone())
+            let form = self.pool.free_list.take();
+            Task::detached(form, id, header, payload, errors.clone())
         };
-        self.shared.accept(ticket, wait.patience(token.as_ref()))
+        self.pool.accept(task, wait.patience(token.as_ref()))
     }
 }
 
 /// What is cancelled or late before it starts is not even queued.
-fn refuse_if_fired<P>(token: Option<&CancelToken>, payload: P) -> Result<P, Rejected<P>> {
+fn reject_if_fired<P>(token: Option<&CancelToken>, payload: P) -> Result<P, RejectedError<P>> {
     match token.and_then(CancelToken::fired_by) {
         None => Ok(payload),
-        Some(fired) => Err(Rejected {
+        Some(fired) => Err(RejectedError {
             payload,
-            reason: Reason::from(fired),
+            reason: RejectReason::from(fired),
         }),
     }
 }
@@ -304,17 +318,17 @@ enum Wait {
 }
 
 impl Wait {
-    fn patience(self, token: Option<&CancelToken>) -> Patience<'_> {
+    fn patience(self, token: Option<&CancelToken>) -> WaitForRoom<'_> {
         match self {
-            Wait::ForRoom => Patience::Until(token),
-            Wait::Not => Patience::None,
+            Wait::ForRoom => WaitForRoom::Until(token),
+            Wait::Not => WaitForRoom::None,
         }
     }
 }
 
-impl<P, O, E> fmt::Debug for Submission<'_, P, O, E> {
+impl<P, O, E> fmt::Debug for JobBuilder<'_, P, O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submission")
+        f.debug_struct("JobBuilder")
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -1,53 +1,55 @@
 //! How a submitter waits: for room, and for the result.
 
-use crate::error::Reason;
+use crate::error::RejectReason;
 use crate::error::cause_of;
 use crate::job::cancel::{CancelToken, earliest};
 use crate::job::id::JobId;
-use crate::pool::Shared;
-use crate::pool::queue::{Refusal, Way};
-use crate::pool::roster::Blocked;
-use crate::pool::roster::current::Place;
+use crate::pool::Pool;
+use crate::pool::queue::{Admitted, TryAcquireError};
+use crate::pool::roster::BlockedGuard;
+use crate::pool::roster::current::ThreadRole;
 use crate::sync::Arc;
-use crate::sync::backoff::Spin;
+use crate::sync::backoff::Backoff;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::unwind as panics;
-use crate::task::oneshot::{GivenUp, Reply, Slot};
-use crate::{JobError, Rejected, SubmitError};
+use crate::task::oneshot::{CancelOutcome, Oneshot, Reply};
+use crate::{JobError, RejectedError, SubmitError};
 use std::time::Instant;
 
-impl<P, O, E> Shared<P, O, E> {
+impl<P, O, E> Pool<P, O, E> {
     pub(crate) fn wait_for_room(
         &self,
-        enter: impl FnMut() -> Result<Way, Refusal>,
+        enter: impl FnMut() -> Result<Admitted, TryAcquireError>,
         token: Option<&CancelToken>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), RejectReason> {
         let parker = Parker::current();
         let deadline = token.and_then(CancelToken::deadline);
         let blocked = match self.place() {
             None => None,
-            Some(Place::Dispatcher) => return Err(Reason::WouldDeadlock),
-            Some(Place::Worker(me)) => Some(self.roster.block(me, &parker, deadline)),
-            Some(Place::Adder) => None,
+            Some(ThreadRole::Dispatcher) => return Err(RejectReason::WouldDeadlock),
+            Some(ThreadRole::Worker(me)) => Some(self.roster.block(me, &parker, deadline)),
+            Some(ThreadRole::Adder) => None,
         };
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
-        if self.bell.has_given_up() {
-            self.bell.ask_sweep(); // their places are wanted now
+        if self.signal.has_given_up() {
+            self.signal.ask_sweep(); // their places are wanted now
         }
         // Whether a worker waits in vain is judged by its being called for the first place.
         let patient = blocked.is_none();
-        let waited = self.gate.wait_in_line(&parker, patient, enter, |patience| {
-            if let Some(fired) = token.and_then(CancelToken::fired_by) {
-                return Err(fired.into());
-            }
-            if self.park(&parker, blocked.as_ref(), earliest(deadline, patience)) {
-                return Err(Reason::WouldDeadlock);
-            }
-            match token.and_then(CancelToken::fired_by) {
-                Some(fired) => Err(fired.into()),
-                None => Ok(()),
-            }
-        });
+        let waited = self
+            .admission
+            .wait_for_room_with(&parker, patient, enter, |patience| {
+                if let Some(fired) = token.and_then(CancelToken::fired_by) {
+                    return Err(fired.into());
+                }
+                if self.park(&parker, blocked.as_ref(), earliest(deadline, patience)) {
+                    return Err(RejectReason::WouldDeadlock);
+                }
+                match token.and_then(CancelToken::fired_by) {
+                    Some(fired) => Err(fired.into()),
+                    None => Ok(()),
+                }
+            });
         waited.map(|_| ())
     }
 
@@ -55,25 +57,25 @@ impl<P, O, E> Shared<P, O, E> {
     pub(crate) fn await_reply(
         &self,
         id: JobId,
-        slot: &Slot<P, O, E>,
+        oneshot: &Oneshot<P, O, E>,
         token: Option<&CancelToken>,
         until: Option<Instant>,
     ) -> Option<Reply<P, O, E>> {
-        if self.place() == Some(Place::Dispatcher) {
-            return self.await_on_dispatcher(id, slot, until);
+        if self.place() == Some(ThreadRole::Dispatcher) {
+            return self.await_on_dispatcher(id, oneshot, until);
         }
-        let mut spin = Spin::of_caller();
+        let mut backoff = Backoff::of_caller();
         loop {
-            if !spin.is_early()
-                && let Some(reply) = slot.take()
+            if !backoff.is_early()
+                && let Some(reply) = oneshot.take()
             {
-                spin.found();
+                backoff.found();
                 if reply.is_ok() {
-                    self.ready.know_out(id.get());
+                    self.run_queue.know_out(id.get());
                 }
                 return Some(reply);
             }
-            if !spin.turn() {
+            if !backoff.turn() {
                 break;
             }
         }
@@ -81,27 +83,31 @@ impl<P, O, E> Shared<P, O, E> {
         let deadline = earliest(until, token.and_then(CancelToken::deadline));
         let blocked = match self.place() {
             // Who only looks for a while does not wait in vain.
-            Some(Place::Worker(me)) if until.is_none() => {
+            Some(ThreadRole::Worker(me)) if until.is_none() => {
                 Some(self.roster.block(me, &parker, deadline))
             }
             _ => None,
         };
-        slot.wake_when_settled(&parker);
+        oneshot.wake_when_settled(&parker);
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
         loop {
-            if let Some(reply) = slot.take() {
+            if let Some(reply) = oneshot.take() {
                 return Some(reply);
             }
             if let Some(fired) = token.and_then(CancelToken::fired_by) {
-                return Some(self.give_up(id, slot, fired.into()));
+                return Some(self.give_up(id, oneshot, fired.into()));
             }
             if until.is_some_and(|at| Instant::now() >= at) {
                 return None;
             }
             if self.park(&parker, blocked.as_ref(), deadline) {
-                match slot.give_up(true) {
-                    GivenUp::Running(_) => blocked.iter().for_each(Blocked::cannot_withdraw),
-                    given_up => return Some(self.given_up(id, given_up, Reason::WouldDeadlock)),
+                match oneshot.cancel(true) {
+                    CancelOutcome::Running(_) => {
+                        blocked.iter().for_each(BlockedGuard::cannot_withdraw)
+                    }
+                    given_up => {
+                        return Some(self.given_up(id, given_up, RejectReason::WouldDeadlock));
+                    }
                 }
             }
         }
@@ -112,12 +118,12 @@ impl<P, O, E> Shared<P, O, E> {
     fn await_on_dispatcher(
         &self,
         id: JobId,
-        slot: &Slot<P, O, E>,
+        oneshot: &Oneshot<P, O, E>,
         until: Option<Instant>,
     ) -> Option<Reply<P, O, E>> {
-        match slot.take() {
+        match oneshot.take() {
             None if until.is_some() => None,
-            None => Some(self.give_up(id, slot, Reason::WouldDeadlock)),
+            None => Some(self.give_up(id, oneshot, RejectReason::WouldDeadlock)),
             reply => reply,
         }
     }
@@ -127,11 +133,11 @@ impl<P, O, E> Shared<P, O, E> {
     pub(crate) fn park(
         &self,
         parker: &Parker,
-        blocked: Option<&Blocked<'_>>,
+        blocked: Option<&BlockedGuard<'_>>,
         until: Option<Instant>,
     ) -> bool {
         match blocked {
-            Some(me) => me.park(until, || self.bell.ring()),
+            Some(me) => me.park(until, || self.signal.notify()),
             None => {
                 parker.park(until);
                 false
@@ -143,42 +149,47 @@ impl<P, O, E> Shared<P, O, E> {
     pub(crate) fn give_up(
         &self,
         id: JobId,
-        slot: &Slot<P, O, E>,
-        reason: Reason,
+        oneshot: &Oneshot<P, O, E>,
+        reason: RejectReason,
     ) -> Reply<P, O, E> {
-        self.given_up(id, slot.give_up(false), reason)
+        self.given_up(id, oneshot.cancel(false), reason)
     }
 
-    fn given_up(&self, id: JobId, given_up: GivenUp<P, O, E>, reason: Reason) -> Reply<P, O, E> {
+    fn given_up(
+        &self,
+        id: JobId,
+        given_up: CancelOutcome<P, O, E>,
+        reason: RejectReason,
+    ) -> Reply<P, O, E> {
         match given_up {
-            GivenUp::Unstarted(payload) => {
-                self.books.refused(reason);
+            CancelOutcome::Unstarted(payload) => {
+                self.counters.rejected(reason);
                 self.place_to_free();
-                Err(Rejected { payload, reason }.into())
+                Err(RejectedError { payload, reason }.into())
             }
-            GivenUp::BetweenTries(payload, last) => {
-                self.books.refused(reason);
-                self.bell.ask_sweep();
-                if reason == Reason::WouldDeadlock {
-                    return Err(Rejected { payload, reason }.into());
+            CancelOutcome::BetweenTries(payload, last) => {
+                self.counters.rejected(reason);
+                self.signal.ask_sweep();
+                if reason == RejectReason::WouldDeadlock {
+                    return Err(RejectedError { payload, reason }.into());
                 }
                 panics::discard("payload", payload);
                 let error = JobError::new(id, Some(last), cause_of(reason));
                 Err(SubmitError::Failed(error))
             }
-            GivenUp::Running(this) => {
+            CancelOutcome::Running(this) => {
                 let error = JobError::new(id, Some(this), cause_of(reason));
                 Err(SubmitError::Failed(error))
             }
-            GivenUp::Settled(reply) => reply,
-            GivenUp::Taken => unreachable!("a reply is taken once"),
+            CancelOutcome::Settled(reply) => reply,
+            CancelOutcome::Taken => unreachable!("a reply is taken once"),
         }
     }
 
     /// A caller took back a job that may still wait: its place is to be freed.
     pub(crate) fn place_to_free(&self) {
-        let waiting = self.gate.count();
-        let wanted = waiting >= self.gate.capacity() || self.gate.blocked() > 0;
-        self.bell.job_given_up(waiting, wanted);
+        let waiting = self.admission.count();
+        let wanted = waiting >= self.admission.capacity() || self.admission.blocked() > 0;
+        self.signal.job_given_up(waiting, wanted);
     }
 }

@@ -15,27 +15,27 @@ use crate::sync::{AtomicU8, Ordering::Relaxed};
 pub(crate) const SEARCH: Duration = Duration::from_micros(100);
 
 /// With this score a long search is worth it.
-const BRIGHT: u8 = 8;
+const WORTHWHILE: u8 = 8;
 
 /// Short gaps add one, long ones halve it. Only a guess depends on it: updates may get lost.
-pub(crate) struct Outlook(AtomicU8);
+pub(crate) struct AdaptiveSpin(AtomicU8);
 
-impl Default for Outlook {
+impl Default for AdaptiveSpin {
     fn default() -> Self {
-        Outlook(AtomicU8::new(BRIGHT))
+        AdaptiveSpin(AtomicU8::new(WORTHWHILE))
     }
 }
 
-impl Outlook {
-    pub(crate) fn is_bright(&self) -> bool {
-        self.0.load(Relaxed) >= BRIGHT
+impl AdaptiveSpin {
+    pub(crate) fn is_worthwhile(&self) -> bool {
+        self.0.load(Relaxed) >= WORTHWHILE
     }
 
     /// A worker searched in vain, and so long after it had begun there was a job.
     pub(crate) fn learn(&self, gap: Duration) {
         let score = self.0.load(Relaxed);
         let score = if gap < SEARCH {
-            (score + 1).min(BRIGHT)
+            (score + 1).min(WORTHWHILE)
         } else {
             score / 2
         };
@@ -49,47 +49,47 @@ mod tests {
 
     const SHORT: Duration = Duration::from_micros(50);
 
-    fn dark() -> Outlook {
-        let outlook = Outlook::default();
-        for _ in 0..BRIGHT {
-            outlook.learn(SEARCH);
+    fn dark() -> AdaptiveSpin {
+        let spin_score = AdaptiveSpin::default();
+        for _ in 0..WORTHWHILE {
+            spin_score.learn(SEARCH);
         }
-        outlook
+        spin_score
     }
 
     #[test]
     fn one_gap_too_long_ends_long_searches_and_some_short_ones_bring_them_back() {
-        let outlook = Outlook::default();
-        assert!(outlook.is_bright(), "nothing is known yet");
+        let spin_score = AdaptiveSpin::default();
+        assert!(spin_score.is_worthwhile(), "nothing is known yet");
         for _ in 0..100 {
-            outlook.learn(SHORT);
+            spin_score.learn(SHORT);
         }
-        outlook.learn(SEARCH);
-        assert!(!outlook.is_bright());
-        for _ in 0..BRIGHT / 2 {
-            assert!(!outlook.is_bright());
-            outlook.learn(SHORT);
+        spin_score.learn(SEARCH);
+        assert!(!spin_score.is_worthwhile());
+        for _ in 0..WORTHWHILE / 2 {
+            assert!(!spin_score.is_worthwhile());
+            spin_score.learn(SHORT);
         }
-        assert!(outlook.is_bright());
+        assert!(spin_score.is_worthwhile());
     }
 
     #[test]
     fn a_caller_and_a_worker_that_wake_each_other_come_back_to_searching() {
-        let outlook = dark();
-        for _ in 0..BRIGHT {
-            assert!(!outlook.is_bright());
-            outlook.learn(SHORT);
+        let spin_score = dark();
+        for _ in 0..WORTHWHILE {
+            assert!(!spin_score.is_worthwhile());
+            spin_score.learn(SHORT);
         }
-        assert!(outlook.is_bright());
+        assert!(spin_score.is_worthwhile());
     }
 
     #[test]
     fn as_many_long_gaps_as_short_ones_are_no_reason_to_search() {
-        let outlook = dark();
+        let spin_score = dark();
         for _ in 0..100 {
-            outlook.learn(SHORT);
-            assert!(!outlook.is_bright());
-            outlook.learn(SEARCH);
+            spin_score.learn(SHORT);
+            assert!(!spin_score.is_worthwhile());
+            spin_score.learn(SEARCH);
         }
     }
 }

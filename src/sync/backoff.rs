@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use crate::sync::adaptive_spin::{Outlook, SEARCH};
+use crate::sync::adaptive_spin::{AdaptiveSpin, SEARCH};
 use crate::sync::thread;
 
 /// Looks at the start of a spin, with one hint to the processor between two: 20 to 50 ns each, so that
@@ -11,7 +11,7 @@ use crate::sync::thread;
 const RELAX_TURNS: u32 = 62;
 /// After them a caller gives its core to other threads so many times.
 const YIELD_TURNS: u32 = 4;
-/// So many waits in a row may end while the core is given away; see [`Spin::turn`].
+/// So many waits in a row may end while the core is given away; see [`Backoff::turn`].
 const TOGETHER: u32 = 16;
 
 thread_local! {
@@ -23,7 +23,7 @@ thread_local! {
 
 /// Counts the turns of one spin.
 #[derive(Default)]
-pub(crate) struct Spin {
+pub(crate) struct Backoff {
     turns: u32,
     /// When a long search began.
     began: Option<Instant>,
@@ -31,14 +31,14 @@ pub(crate) struct Spin {
     early: u32,
 }
 
-impl Spin {
+impl Backoff {
     /// For a caller that waits for an answer, and had others before. It does not look for most of the time
     /// that those took: each look takes the answer's cache line from the worker that writes there.
     pub(crate) fn of_caller() -> Self {
         let usual = USUAL.try_with(Cell::get).unwrap_or(0);
-        Spin {
+        Backoff {
             early: usual * 3 / 4,
-            ..Spin::default()
+            ..Backoff::default()
         }
     }
 
@@ -84,14 +84,14 @@ impl Spin {
 
     /// The same for the one worker that searches, which goes on for longer if the outlook is bright.
     /// Cores that others want are theirs.
-    pub(crate) fn turn_of_searcher(&mut self, outlook: &Outlook) -> bool {
+    pub(crate) fn turn_of_searcher(&mut self, spin_score: &AdaptiveSpin) -> bool {
         self.turns += 1;
-        self.relax() || self.go_on(outlook)
+        self.relax() || self.go_on(spin_score)
     }
 
     #[cold]
-    fn go_on(&mut self, outlook: &Outlook) -> bool {
-        if self.began.is_none() && !outlook.is_bright() {
+    fn go_on(&mut self, spin_score: &AdaptiveSpin) -> bool {
+        if self.began.is_none() && !spin_score.is_worthwhile() {
             return false;
         }
         thread::yield_now();
@@ -122,34 +122,34 @@ mod tests {
 
     /// So many turns until it is time to sleep.
     fn turns() -> u32 {
-        let mut spin = Spin::default();
-        while spin.turn() {}
-        spin.turns
+        let mut backoff = Backoff::default();
+        while backoff.turn() {}
+        backoff.turns
     }
 
     fn find_after(turns: u32) {
-        let mut spin = Spin::default();
+        let mut backoff = Backoff::default();
         for _ in 0..turns {
-            assert!(spin.turn());
+            assert!(backoff.turn());
         }
-        spin.found();
+        backoff.found();
     }
 
     #[test]
     fn who_searches_goes_on_for_longer_if_the_outlook_is_bright() {
-        let outlook = Outlook::default();
-        assert!(outlook.is_bright());
-        let search = |outlook: &Outlook| {
-            let mut spin = Spin::default();
+        let spin_score = AdaptiveSpin::default();
+        assert!(spin_score.is_worthwhile());
+        let search = |spin_score: &AdaptiveSpin| {
+            let mut backoff = Backoff::default();
             for _ in 0..RELAX_TURNS {
-                assert!(spin.turn_of_searcher(outlook));
+                assert!(backoff.turn_of_searcher(spin_score));
             }
-            let goes_on = spin.turn_of_searcher(outlook);
-            (goes_on, spin.began().is_some())
+            let goes_on = backoff.turn_of_searcher(spin_score);
+            (goes_on, backoff.began().is_some())
         };
-        assert_eq!(search(&outlook), (true, true));
-        outlook.learn(SEARCH);
-        assert_eq!(search(&outlook), (false, false));
+        assert_eq!(search(&spin_score), (true, true));
+        spin_score.learn(SEARCH);
+        assert_eq!(search(&spin_score), (false, false));
     }
 
     #[test]
@@ -171,21 +171,21 @@ mod tests {
 
     #[test]
     fn a_caller_looks_when_its_answer_may_be_there() {
-        assert!(!Spin::of_caller().is_early(), "nothing is known");
+        assert!(!Backoff::of_caller().is_early(), "nothing is known");
         find_after(20);
-        let mut spin = Spin::of_caller();
+        let mut backoff = Backoff::of_caller();
         let early = (0..20)
-            .take_while(|_| spin.is_early() && spin.turn())
+            .take_while(|_| backoff.is_early() && backoff.turn())
             .count();
         assert_eq!(early, 15);
         // Answers that come ever sooner are found ever sooner.
         for _ in 0..20 {
-            let mut spin = Spin::of_caller();
-            while spin.is_early() {
-                spin.turn();
+            let mut backoff = Backoff::of_caller();
+            while backoff.is_early() {
+                backoff.turn();
             }
-            spin.found();
+            backoff.found();
         }
-        assert!(!Spin::of_caller().is_early());
+        assert!(!Backoff::of_caller().is_early());
     }
 }

@@ -25,7 +25,7 @@ pub(crate) trait Wake: Send + Sync {
 pub(crate) struct Parker {
     state: AtomicU8,
     lock: Mutex<()>,
-    bell: Condvar,
+    signal: Condvar,
 }
 
 thread_local! {
@@ -37,7 +37,7 @@ impl Parker {
         Parker {
             state: AtomicU8::new(EMPTY),
             lock: Mutex::new(()),
-            bell: Condvar::new(),
+            signal: Condvar::new(),
         }
     }
 
@@ -80,10 +80,10 @@ impl Parker {
         loop {
             let late = match deadline {
                 None => {
-                    self.bell.wait(&mut guard);
+                    self.signal.wait(&mut guard);
                     false
                 }
-                Some(at) => self.bell.wait_until(&mut guard, at).timed_out(),
+                Some(at) => self.signal.wait_until(&mut guard, at).timed_out(),
             };
             if self.is_woken() {
                 return;
@@ -101,7 +101,7 @@ impl Wake for Parker {
     fn wake(&self) {
         if self.state.swap(NOTIFIED, SeqCst) == PARKED {
             drop(self.lock.lock());
-            self.bell.notify_one();
+            self.signal.notify_one();
         }
     }
 }

@@ -9,7 +9,7 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
-    /// Asked where nothing is pinned yet: a pinned thread sees its own core only.
+    /// Responder where nothing is pinned yet: a pinned thread sees its own core only.
     pub(crate) fn new(wanted: bool) -> Self {
         if !wanted {
             return Pins::default();

@@ -24,16 +24,16 @@ const STACKS: usize = 160;
 const SHELVES: usize = 8;
 
 /// Some blank forms.
-type Stack<T> = Vec<Box<T>>;
+type Magazine<T> = Vec<Box<T>>;
 
-pub(crate) struct Blanks<T> {
+pub(crate) struct FreeList<T> {
     /// Each thread that submits has its own, unless there are many.
-    shelves: [Shelf<T>; SHELVES],
+    shelves: [ThreadCache<T>; SHELVES],
     depot: Depot<T>,
 }
 
 #[repr(align(128))]
-struct Shelf<T>(Mutex<Stack<T>>);
+struct ThreadCache<T>(Mutex<Magazine<T>>);
 
 #[repr(align(128))]
 struct Depot<T> {
@@ -43,15 +43,15 @@ struct Depot<T> {
 }
 
 struct Stacks<T> {
-    full: Vec<Stack<T>>,
+    full: Vec<Magazine<T>>,
     /// Without any form, kept for their memory.
-    empty: Vec<Stack<T>>,
+    empty: Vec<Magazine<T>>,
 }
 
-impl<T> Blanks<T> {
+impl<T> FreeList<T> {
     pub(crate) fn new() -> Self {
-        Blanks {
-            shelves: std::array::from_fn(|_| Shelf(Mutex::default())),
+        FreeList {
+            shelves: std::array::from_fn(|_| ThreadCache(Mutex::default())),
             depot: Depot {
                 count: AtomicUsize::new(0),
                 stacks: Mutex::new(Stacks {
@@ -86,7 +86,7 @@ impl<T> Blanks<T> {
 
 impl<T> Depot<T> {
     #[cold]
-    fn fetch(&self, shelf: &mut Stack<T>) {
+    fn fetch(&self, shelf: &mut Magazine<T>) {
         let mut stacks = self.stacks.lock();
         if let Some(full) = stacks.full.pop() {
             self.count.store(stacks.full.len(), Release);
@@ -97,7 +97,7 @@ impl<T> Depot<T> {
 
     /// Leaves the stack empty.
     #[cold]
-    fn bring(&self, stack: &mut Stack<T>) {
+    fn bring(&self, stack: &mut Magazine<T>) {
         let mut stacks = self.stacks.lock();
         if stacks.full.len() >= STACKS {
             drop(stacks);
@@ -111,15 +111,15 @@ impl<T> Depot<T> {
 }
 
 /// The forms that a worker has used up.
-pub(crate) struct Used<'a, T> {
-    blanks: &'a Blanks<T>,
-    stack: Stack<T>,
+pub(crate) struct Returns<'a, T> {
+    free_list: &'a FreeList<T>,
+    stack: Magazine<T>,
 }
 
-impl<'a, T> Used<'a, T> {
-    pub(crate) fn new(blanks: &'a Blanks<T>) -> Self {
-        Used {
-            blanks,
+impl<'a, T> Returns<'a, T> {
+    pub(crate) fn new(free_list: &'a FreeList<T>) -> Self {
+        Returns {
+            free_list,
             stack: Vec::with_capacity(STACK),
         }
     }
@@ -128,7 +128,7 @@ impl<'a, T> Used<'a, T> {
     #[inline]
     pub(crate) fn keep(&mut self, form: Box<T>) {
         if self.stack.len() == STACK {
-            self.blanks.depot.bring(&mut self.stack);
+            self.free_list.depot.bring(&mut self.stack);
         }
         self.stack.push(form);
     }
@@ -158,26 +158,26 @@ mod tests {
 
     #[test]
     fn used_forms_come_back_many_at_a_time() {
-        let blanks = Blanks::new();
-        let mut used = Used::new(&blanks);
+        let free_list = FreeList::new();
+        let mut used = Returns::new(&free_list);
         for form in 0..STACK {
             used.keep(Box::new(form));
         }
-        assert_eq!(blanks.take_used(), None, "the worker has them");
+        assert_eq!(free_list.take_used(), None, "the worker has them");
         used.keep(Box::new(STACK));
-        let back: Vec<_> = std::iter::from_fn(|| blanks.take_used()).collect();
+        let back: Vec<_> = std::iter::from_fn(|| free_list.take_used()).collect();
         let forms: Vec<_> = (0..STACK).rev().map(Box::new).collect();
         assert_eq!(back, forms, "each once");
     }
 
     #[test]
     fn no_more_are_kept_than_there_is_use_for() {
-        let blanks = Blanks::new();
-        let mut used = Used::new(&blanks);
+        let free_list = FreeList::new();
+        let mut used = Returns::new(&free_list);
         for form in 0..2 * STACKS * STACK {
             used.keep(Box::new(form));
         }
-        let back = std::iter::from_fn(|| blanks.take_used()).count();
+        let back = std::iter::from_fn(|| free_list.take_used()).count();
         assert_eq!(back, STACKS * STACK);
     }
 }

@@ -1,11 +1,11 @@
-//! What is written on a ticket in one word: small tickets go through the channels faster.
+//! What is written on a task in one word: small tasks go through the channels faster.
 
 use crate::job::Priority;
-use crate::stats::in_flight::Generation;
+use crate::stats::in_flight::Epoch;
 
-/// `order << 4 | cancellable << 3 | generation << 2 | priority`.
+/// `order << 4 | cancellable << 3 | epoch << 2 | priority`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark(u64);
+pub(crate) struct Header(u64);
 
 const PRIORITY: u64 = 0b11;
 const ODD: u64 = 1 << 2;
@@ -13,21 +13,16 @@ const CANCELLABLE: u64 = 1 << 3;
 /// Enough for 36 years in nanoseconds.
 const ORDER_SHIFT: u32 = 4;
 
-impl Mark {
+impl Header {
     /// `order` tells which of two jobs came first; `cancellable`, whether the caller gave a token
     /// that may fire while the job waits.
-    pub(crate) fn new(
-        order: u64,
-        generation: Generation,
-        cancellable: bool,
-        priority: Priority,
-    ) -> Self {
-        let generation = match generation {
-            Generation::Even => 0,
-            Generation::Odd => ODD,
+    pub(crate) fn new(order: u64, epoch: Epoch, cancellable: bool, priority: Priority) -> Self {
+        let epoch = match epoch {
+            Epoch::Even => 0,
+            Epoch::Odd => ODD,
         };
         let cancellable = if cancellable { CANCELLABLE } else { 0 };
-        Mark(order << ORDER_SHIFT | cancellable | generation | priority as u64)
+        Header(order << ORDER_SHIFT | cancellable | epoch | priority as u64)
     }
 
     pub(crate) fn to_bits(self) -> u64 {
@@ -35,7 +30,7 @@ impl Mark {
     }
 
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Mark(bits)
+        Header(bits)
     }
 
     pub(crate) fn order(self) -> u64 {
@@ -47,11 +42,11 @@ impl Mark {
         self.0 = order << ORDER_SHIFT | rest;
     }
 
-    pub(crate) fn generation(self) -> Generation {
+    pub(crate) fn epoch(self) -> Epoch {
         if self.0 & ODD == 0 {
-            Generation::Even
+            Epoch::Even
         } else {
-            Generation::Odd
+            Epoch::Odd
         }
     }
 
@@ -77,15 +72,15 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         for priority in [Priority::Low, Priority::Normal, Priority::High] {
-            for generation in [Generation::Even, Generation::Odd] {
+            for epoch in [Epoch::Even, Epoch::Odd] {
                 for cancellable in [false, true] {
-                    let mut mark = Mark::new(7, generation, cancellable, priority);
+                    let mut header = Header::new(7, epoch, cancellable, priority);
                     for order in [7, 0, u64::MAX >> ORDER_SHIFT] {
-                        mark.set_order(order);
-                        assert_eq!(mark.order(), order);
-                        assert_eq!(mark.priority(), priority);
-                        assert_eq!(mark.generation(), generation);
-                        assert_eq!(mark.is_cancellable(), cancellable);
+                        header.set_order(order);
+                        assert_eq!(header.order(), order);
+                        assert_eq!(header.priority(), priority);
+                        assert_eq!(header.epoch(), epoch);
+                        assert_eq!(header.is_cancellable(), cancellable);
                     }
                 }
             }

@@ -7,149 +7,149 @@ pub(crate) mod oneshot;
 pub(crate) mod retry;
 
 use crate::error::cause_of;
-use crate::policy::dispatch::{Fate, Fated};
+use crate::policy::dispatch::{Schedulable, Status};
 use std::time::Instant;
 
-use crate::error::{DetachedError, JobError, Reason};
+use crate::error::{DetachedError, JobError, RejectReason};
 use crate::job::Priority;
 use crate::job::cancel::{CancelToken, Fired, Watch};
+use crate::job::id::Attempt;
 use crate::job::id::JobId;
-use crate::job::id::Try;
 use crate::stats::clock::Stamp;
-use crate::stats::counters::Books;
-use crate::stats::in_flight::Generation;
+use crate::stats::counters::Counters;
+use crate::stats::in_flight::Epoch;
 use crate::sync::channel::Sender;
 use crate::sync::park::Wake;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Ordering::SeqCst};
 use crate::task::chunk::Chunk;
-use crate::task::header::Mark;
-use crate::task::oneshot::{Asked, GivenUp, Slot};
-use crate::task::retry::Again;
+use crate::task::header::Header;
+use crate::task::oneshot::{CancelOutcome, Oneshot, Responder};
+use crate::task::retry::RetryState;
 
 /// One accepted job. It is answered exactly once: by the worker that runs it or by whoever turns it
-/// away; a ticket that is dropped unanswered answers "closed".
-pub(crate) enum Ticket<P, O, E> {
+/// away; a task that is dropped unanswered answers "closed".
+pub(crate) enum Task<P, O, E> {
     /// Somebody waits for the job, or may; all that is known of it is written on its slot.
-    Awaited(Asked<P, O, E>),
+    Awaited(Responder<P, O, E>),
     /// Only failures are heard of.
-    Detached(Box<Form<P, E>>),
+    Detached(Box<DetachedTask<P, E>>),
     /// Others, and those of both kinds of which there is more to know.
-    Rich(Box<Rich<P, O, E>>),
+    Full(Box<FullTask<P, O, E>>),
 }
 
-/// What a detached job is written on; see [`Blanks`](crate::task::free_list::Blanks).
-pub(crate) struct Form<P, E> {
+/// What a detached job is written on; see [`FreeList`](crate::task::free_list::FreeList).
+pub(crate) struct DetachedTask<P, E> {
     pub(crate) id: JobId,
-    pub(crate) mark: Mark,
+    pub(crate) header: Header,
     /// `None` once the job is answered.
-    load: Option<Load<P, E>>,
+    detached: Option<Detached<P, E>>,
 }
 
 /// A detached job's payload, and where its failure goes.
-pub(crate) struct Load<P, E> {
+pub(crate) struct Detached<P, E> {
     pub(crate) payload: P,
     pub(crate) errors: Sender<DetachedError<E>>,
 }
 
 /// A job with a token, or with retries; or a chunk.
-pub(crate) struct Rich<P, O, E> {
-    heading: Heading<P>,
+pub(crate) struct FullTask<P, O, E> {
+    options: TaskOptions<P>,
     /// While the job waits, tells the dispatcher that its token fired.
     watch: Option<Watch>,
     /// `None` once it is answered.
     body: Option<Body<P, O, E>>,
 }
 
-/// What is written on a rich ticket.
-pub(crate) struct Heading<P> {
+/// What is written on a rich task.
+pub(crate) struct TaskOptions<P> {
     pub(crate) id: JobId,
-    pub(crate) mark: Mark,
+    pub(crate) header: Header,
     /// Of a detached job. Others have theirs in the body.
     pub(crate) token: Option<CancelToken>,
-    pub(crate) again: Option<Box<Again<P>>>,
+    pub(crate) retry_state: Option<Box<RetryState<P>>>,
 }
 
 pub(crate) enum Body<P, O, E> {
-    Awaited(Asked<P, O, E>),
-    Detached(Load<P, E>),
-    /// Several inputs of a batch. There may be several such tickets for one chunk.
+    Awaited(Responder<P, O, E>),
+    Detached(Detached<P, E>),
+    /// Several inputs of a batch. There may be several such tasks for one chunk.
     Chunk(Arc<Chunk<P, O, E>>),
 }
 
 /// The way back for the result of a job that runs.
 pub(crate) enum ReplyTo<P, O, E> {
-    Slot(Asked<P, O, E>),
+    Oneshot(Responder<P, O, E>),
     Errors(Sender<DetachedError<E>>),
 }
 
-/// What a ticket is for.
+/// What a task is for.
 enum Kind<'a, P, O, E> {
-    Awaited(&'a Slot<P, O, E>),
+    Awaited(&'a Oneshot<P, O, E>),
     Detached,
     Chunk(&'a Chunk<P, O, E>),
 }
 
-impl<P, O, E> Fated for Ticket<P, O, E> {
+impl<P, O, E> Schedulable for Task<P, O, E> {
     fn priority(&self) -> Priority {
-        self.mark().priority()
+        self.header().priority()
     }
 
     fn deadline(&self) -> Option<Instant> {
         self.token().and_then(CancelToken::deadline)
     }
 
-    fn fate(&self) -> Fate {
+    fn status(&self) -> Status {
         let gone = match self.kind() {
-            Kind::Awaited(slot) => slot.is_settled(),
+            Kind::Awaited(oneshot) => oneshot.is_settled(),
             Kind::Chunk(chunk) => chunk.left() == 0,
             Kind::Detached => false,
         };
         if gone {
-            return Fate::Gone;
+            return Status::Withdrawn;
         }
         match self.token().and_then(CancelToken::fired_by) {
-            None => Fate::Live,
-            Some(fired) => Fate::Dead(fired.into()),
+            None => Status::Ready,
+            Some(fired) => Status::Expired(fired.into()),
         }
     }
 }
 
-impl From<Fired> for Reason {
+impl From<Fired> for RejectReason {
     fn from(fired: Fired) -> Self {
         match fired {
-            Fired::Cancel => Reason::Cancelled,
-            Fired::Deadline => Reason::DeadlinePassed,
+            Fired::Cancel => RejectReason::Cancelled,
+            Fired::Deadline => RejectReason::DeadlinePassed,
         }
     }
 }
 
-impl<P, O, E> Ticket<P, O, E> {
+impl<P, O, E> Task<P, O, E> {
     #[inline]
-    pub(crate) fn awaited(slot: Arc<Slot<P, O, E>>) -> Self {
-        Ticket::Awaited(Asked(slot))
+    pub(crate) fn awaited(oneshot: Arc<Oneshot<P, O, E>>) -> Self {
+        Task::Awaited(Responder(oneshot))
     }
 
     /// A detached job, written on this form.
     #[inline]
     pub(crate) fn detached(
-        mut form: Box<Form<P, E>>,
+        mut blank: Box<DetachedTask<P, E>>,
         id: JobId,
-        mark: Mark,
+        header: Header,
         payload: P,
         errors: Sender<DetachedError<E>>,
     ) -> Self {
-        form.id = id;
-        form.mark = mark;
-        let before = form.load.replace(Load { payload, errors });
+        blank.id = id;
+        blank.header = header;
+        let before = blank.detached.replace(Detached { payload, errors });
         debug_assert!(before.is_none(), "the form was blank");
         std::mem::forget(before); // which looks whether there is something to be dropped
-        Ticket::Detached(form)
+        Task::Detached(blank)
     }
 
-    pub(crate) fn rich(heading: Heading<P>, body: Body<P, O, E>) -> Self {
-        Ticket::Rich(Box::new(Rich {
-            heading,
+    pub(crate) fn full(options: TaskOptions<P>, body: Body<P, O, E>) -> Self {
+        Task::Full(Box::new(FullTask {
+            options,
             watch: None,
             body: Some(body),
         }))
@@ -157,25 +157,25 @@ impl<P, O, E> Ticket<P, O, E> {
 
     /// A chunk on its way to its first worker, or to another one.
     pub(crate) fn chunk(chunk: Arc<Chunk<P, O, E>>) -> Self {
-        let heading = Heading {
+        let options = TaskOptions {
             id: chunk.job(0),
-            mark: chunk.label().mark,
+            header: chunk.header().header,
             token: None,
-            again: None,
+            retry_state: None,
         };
-        Ticket::rich(heading, Body::Chunk(chunk))
+        Task::full(options, Body::Chunk(chunk))
     }
 
-    /// The chunk, if it is one: to be run by the worker that took the ticket.
+    /// The chunk, if it is one: to be run by the worker that took the task.
     #[inline]
     pub(crate) fn as_chunk(&mut self) -> Option<Arc<Chunk<P, O, E>>> {
-        let Ticket::Rich(rich) = self else {
+        let Task::Full(full) = self else {
             return None;
         };
-        match &rich.body {
+        match &full.body {
             Some(Body::Chunk(chunk)) => {
                 let chunk = Arc::clone(chunk);
-                rich.body = None;
+                full.body = None;
                 Some(chunk)
             }
             _ => None,
@@ -184,10 +184,10 @@ impl<P, O, E> Ticket<P, O, E> {
 
     fn kind(&self) -> Kind<'_, P, O, E> {
         match self {
-            Ticket::Awaited(asked) => Kind::Awaited(asked),
-            Ticket::Detached(_) => Kind::Detached,
-            Ticket::Rich(rich) => match &rich.body {
-                Some(Body::Awaited(asked)) => Kind::Awaited(asked),
+            Task::Awaited(responder) => Kind::Awaited(responder),
+            Task::Detached(_) => Kind::Detached,
+            Task::Full(full) => match &full.body {
+                Some(Body::Awaited(responder)) => Kind::Awaited(responder),
                 Some(Body::Chunk(chunk)) => Kind::Chunk(chunk),
                 _ => Kind::Detached,
             },
@@ -195,107 +195,107 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 
     /// The job has to wait: from now on the dispatcher is told if its token is cancelled. The token
-    /// comes back, if it may fire by itself; see [`Shared::enqueue`](crate::pool::Shared).
+    /// comes back, if it may fire by itself; see [`Pool::enqueue`](crate::pool::Pool).
     pub(crate) fn be_watched(&mut self, waker: &Arc<impl Wake + 'static>) -> Option<CancelToken> {
         let token = self.token()?.clone();
-        let cancellable = self.mark().is_cancellable();
-        if let (true, Ticket::Rich(rich)) = (cancellable, &mut *self) {
-            rich.watch = Some(token.watch(Arc::clone(waker) as Arc<dyn Wake>));
+        let cancellable = self.header().is_cancellable();
+        if let (true, Task::Full(full)) = (cancellable, &mut *self) {
+            full.watch = Some(token.watch(Arc::clone(waker) as Arc<dyn Wake>));
         }
         let may_fire = cancellable || token.deadline().is_some();
         may_fire.then_some(token)
     }
 
     #[inline]
-    pub(crate) fn mark(&self) -> Mark {
+    pub(crate) fn header(&self) -> Header {
         match self {
-            Ticket::Awaited(asked) => asked.mark(),
-            Ticket::Detached(form) => form.mark,
-            Ticket::Rich(rich) => rich.heading.mark,
+            Task::Awaited(responder) => responder.header(),
+            Task::Detached(blank) => blank.header,
+            Task::Full(full) => full.options.header,
         }
     }
 
     #[inline]
     pub(crate) fn token(&self) -> Option<&CancelToken> {
         match self {
-            Ticket::Awaited(asked) => asked.token(),
-            Ticket::Detached(_) => None,
-            Ticket::Rich(rich) => rich.token(),
+            Task::Awaited(responder) => responder.token(),
+            Task::Detached(_) => None,
+            Task::Full(full) => full.token(),
         }
     }
 
     /// For the order of jobs that come back.
     pub(crate) fn order(&self) -> u64 {
-        self.mark().order()
+        self.header().order()
     }
 
-    pub(crate) fn generation(&self) -> Generation {
-        self.mark().generation()
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.header().epoch()
     }
 
     /// The job is accepted. In pools with timings, what they noted takes the place of its number.
     #[inline]
-    pub(crate) fn begin_wait(&mut self, books: &Books) {
-        if let Some(timings) = &books.timings {
-            let mut mark = self.mark();
-            mark.set_order(timings.begin_wait(mark.order()));
+    pub(crate) fn begin_wait(&mut self, counters: &Counters) {
+        if let Some(wait_clock) = &counters.wait_clock {
+            let mut header = self.header();
+            header.set_order(wait_clock.begin_wait(header.order()));
             match self {
-                Ticket::Awaited(asked) => asked.set_mark(mark),
-                Ticket::Detached(form) => form.mark = mark,
-                Ticket::Rich(rich) => rich.heading.mark = mark,
+                Task::Awaited(responder) => responder.set_header(header),
+                Task::Detached(blank) => blank.header = header,
+                Task::Full(full) => full.options.header = header,
             }
         }
     }
 
     /// It waits no more: when it was accepted, in pools with timings.
     #[inline]
-    pub(crate) fn end_wait(&self, books: &Books) -> Stamp {
-        self.end_wait_by(books, 0)
+    pub(crate) fn end_wait(&self, counters: &Counters) -> Stamp {
+        self.end_wait_by(counters, 0)
     }
 
     /// The same by the worker of this number, or by anybody for 0.
     #[inline]
-    pub(crate) fn end_wait_by(&self, books: &Books, worker: u64) -> Stamp {
-        let timings = books.timings.as_ref();
-        timings.map_or(0, |timings| timings.end_wait(self.order(), worker))
+    pub(crate) fn end_wait_by(&self, counters: &Counters, worker: u64) -> Stamp {
+        let wait_clock = counters.wait_clock.as_ref();
+        wait_clock.map_or(0, |wait_clock| wait_clock.end_wait(self.order(), worker))
     }
 
     /// The job was not accepted: its payload.
-    pub(crate) fn into_payload(self, books: &Books) -> Option<P> {
-        books.turned_away(self.generation(), 1);
-        let unstarted = |slot: &Slot<P, O, E>| match slot.give_up(true) {
-            GivenUp::Unstarted(payload) => Some(payload),
+    pub(crate) fn into_payload(self, counters: &Counters) -> Option<P> {
+        counters.not_accepted_now(self.epoch(), 1);
+        let unstarted = |oneshot: &Oneshot<P, O, E>| match oneshot.cancel(true) {
+            CancelOutcome::Unstarted(payload) => Some(payload),
             _ => None,
         };
         match self {
-            Ticket::Awaited(asked) => unstarted(&asked),
-            Ticket::Detached(mut form) => Some(form.load.take()?.payload),
-            Ticket::Rich(mut rich) => match rich.body.take()? {
-                Body::Awaited(asked) => unstarted(&asked),
-                Body::Detached(load) => Some(load.payload),
+            Task::Awaited(responder) => unstarted(&responder),
+            Task::Detached(mut blank) => Some(blank.detached.take()?.payload),
+            Task::Full(mut full) => match full.body.take()? {
+                Body::Awaited(responder) => unstarted(&responder),
+                Body::Detached(detached) => Some(detached.payload),
                 Body::Chunk(_) => None,
             },
         }
     }
 
     /// Turns the job away, and says so to its caller. How many jobs was it?
-    pub(crate) fn refuse(mut self, reason: Reason, books: &Books) -> usize {
-        let (own, generation) = (self.own_jobs(), self.generation());
+    pub(crate) fn reject(mut self, reason: RejectReason, counters: &Counters) -> usize {
+        let (own, epoch) = (self.own_jobs(), self.epoch());
         let chunk = self.as_chunk().map(|chunk| {
-            let refused = chunk.refuse(reason, Some(books));
+            let rejected = chunk.reject(reason, Some(counters));
             panics::discard("chunk", chunk);
-            refused
+            rejected
         });
-        self.end_wait(books);
+        self.end_wait(counters);
         match self {
-            Ticket::Awaited(asked) => {
-                asked.refuse(asked.id(), reason, Some(books));
-                panics::discard("job", asked);
+            Task::Awaited(responder) => {
+                responder.reject(responder.id(), reason, Some(counters));
+                panics::discard("job", responder);
             }
-            Ticket::Detached(mut form) => form.answer_refused(reason, Some(books)),
-            Ticket::Rich(mut rich) => rich.answer_refused(reason, Some(books)),
+            Task::Detached(mut blank) => blank.answer_rejected(reason, Some(counters)),
+            Task::Full(mut full) => full.answer_rejected(reason, Some(counters)),
         }
-        books.census.ended_unworked(generation, own);
+        counters.in_flight.ended_unworked(epoch, own);
         chunk.unwrap_or(1)
     }
 
@@ -305,129 +305,139 @@ impl<P, O, E> Ticket<P, O, E> {
     }
 
     /// The job's caller has taken it back; drops what is left.
-    pub(crate) fn forget(self, books: &Books) {
+    pub(crate) fn discard(self, counters: &Counters) {
         let own = self.own_jobs();
-        let generation = self.generation();
-        self.end_wait(books);
+        let epoch = self.epoch();
+        self.end_wait(counters);
         match self {
-            Ticket::Awaited(asked) => panics::discard("job", asked),
-            Ticket::Detached(mut form) => panics::discard("job", form.load.take()),
-            Ticket::Rich(mut rich) => panics::discard("job", rich.body.take()),
+            Task::Awaited(responder) => panics::discard("job", responder),
+            Task::Detached(mut blank) => panics::discard("job", blank.detached.take()),
+            Task::Full(mut full) => panics::discard("job", full.body.take()),
         }
-        books.census.ended_unworked(generation, own);
+        counters.in_flight.ended_unworked(epoch, own);
     }
 
     /// The job waited for the time of its next try, and gets none: it is turned away, or, without a
     /// reason, forgotten.
-    pub(crate) fn end_back_off(mut self, reason: Option<Reason>, books: &Books) {
-        books.backing_off.fetch_sub(1, SeqCst);
-        self.begin_wait(books); // what follows ends it
+    pub(crate) fn end_back_off(mut self, reason: Option<RejectReason>, counters: &Counters) {
+        counters.backing_off.fetch_sub(1, SeqCst);
+        self.begin_wait(counters); // what follows ends it
         match reason {
             Some(reason) => {
-                self.refuse(reason, books);
+                self.reject(reason, counters);
             }
-            None => self.forget(books),
+            None => self.discard(counters),
         }
     }
 }
 
-impl<P, E> Default for Form<P, E> {
+impl<P, E> Default for DetachedTask<P, E> {
     /// A blank one.
     fn default() -> Self {
-        Form {
+        DetachedTask {
             id: JobId::new(0),
-            mark: Mark::from_bits(0),
-            load: None,
+            header: Header::from_bits(0),
+            detached: None,
         }
     }
 }
 
-impl<P, E> Form<P, E> {
+impl<P, E> DetachedTask<P, E> {
     /// What a worker that begins the job needs of it.
     #[inline]
-    pub(crate) fn take_load(&mut self) -> Option<Load<P, E>> {
-        self.load.take()
+    pub(crate) fn take_detached_parts(&mut self) -> Option<Detached<P, E>> {
+        self.detached.take()
     }
 
-    fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
-        if let Some(load) = self.load.take() {
-            load.refuse(self.id, None, reason, books);
+    fn answer_rejected(&mut self, reason: RejectReason, counters: Option<&Counters>) {
+        if let Some(detached) = self.detached.take() {
+            detached.reject(self.id, None, reason, counters);
         }
     }
 }
 
-impl<P, E> Load<P, E> {
-    fn refuse(self, id: JobId, last: Option<Try>, reason: Reason, books: Option<&Books>) {
+impl<P, E> Detached<P, E> {
+    fn reject(
+        self,
+        id: JobId,
+        last: Option<Attempt>,
+        reason: RejectReason,
+        counters: Option<&Counters>,
+    ) {
         // Counted before the caller can know.
-        books.iter().for_each(|books| books.refused(reason));
+        counters
+            .iter()
+            .for_each(|counters| counters.rejected(reason));
         let error = JobError::new(id, last, cause_of(reason));
-        report(id, error, self.errors, books);
+        report(id, error, self.errors, counters);
         panics::discard("payload", self.payload);
     }
 }
 
-impl<P, O, E> Rich<P, O, E> {
+impl<P, O, E> FullTask<P, O, E> {
     /// Takes it apart: the heading, and what it is for, unless that was taken before.
-    pub(crate) fn into_parts(mut self) -> (Heading<P>, Option<Body<P, O, E>>) {
-        let Heading {
+    pub(crate) fn into_parts(mut self) -> (TaskOptions<P>, Option<Body<P, O, E>>) {
+        let TaskOptions {
             id,
-            mark,
+            header,
             ref mut token,
-            ref mut again,
-        } = self.heading;
-        let heading = Heading {
+            ref mut retry_state,
+        } = self.options;
+        let options = TaskOptions {
             id,
-            mark,
+            header,
             token: token.take(),
-            again: again.take(),
+            retry_state: retry_state.take(),
         };
-        (heading, self.body.take())
+        (options, self.body.take())
     }
 
     fn token(&self) -> Option<&CancelToken> {
         match &self.body {
-            Some(Body::Awaited(asked)) => asked.token(),
-            Some(Body::Chunk(chunk)) => chunk.label().token.as_ref(),
-            _ => self.heading.token.as_ref(),
+            Some(Body::Awaited(responder)) => responder.token(),
+            Some(Body::Chunk(chunk)) => chunk.header().token.as_ref(),
+            _ => self.options.token.as_ref(),
         }
     }
 
-    fn answer_refused(&mut self, reason: Reason, books: Option<&Books>) {
-        let id = self.heading.id;
+    fn answer_rejected(&mut self, reason: RejectReason, counters: Option<&Counters>) {
+        let id = self.options.id;
         match self.body.take() {
             None => {}
-            Some(Body::Awaited(asked)) => {
-                asked.refuse(id, reason, books);
-                panics::discard("job", asked);
+            Some(Body::Awaited(responder)) => {
+                responder.reject(id, reason, counters);
+                panics::discard("job", responder);
             }
-            Some(Body::Detached(load)) => load.refuse(id, self.heading.last_try(), reason, books),
+            Some(Body::Detached(detached)) => {
+                detached.reject(id, self.options.last_attempt(), reason, counters)
+            }
             Some(Body::Chunk(chunk)) => {
-                chunk.refuse(reason, books);
+                chunk.reject(reason, counters);
             }
         }
     }
 }
 
-impl<P> Heading<P> {
+impl<P> TaskOptions<P> {
     /// The try that ended last.
-    pub(crate) fn last_try(&self) -> Option<Try> {
-        self.again.as_ref()?.last
+    pub(crate) fn last_attempt(&self) -> Option<Attempt> {
+        self.retry_state.as_ref()?.last
     }
 }
 
-impl<P, E> Drop for Form<P, E> {
+impl<P, E> Drop for DetachedTask<P, E> {
     #[inline]
     fn drop(&mut self) {
-        if self.load.is_some() {
-            self.answer_refused(Reason::Closed, None);
+        if self.detached.is_some() {
+            self.answer_rejected(RejectReason::Closed, None);
         }
     }
 }
 
-impl<P, O, E> Drop for Rich<P, O, E> {
+impl<P, O, E> Drop for FullTask<P, O, E> {
     fn drop(&mut self) {
         if self.body.is_some() {
-            self.answer_refused(Reason::Closed, None);
+            self.answer_rejected(RejectReason::Closed, None);
         }
     }
 }
@@ -437,7 +447,7 @@ pub(crate) fn report<E>(
     id: JobId,
     error: JobError<E>,
     errors: Sender<DetachedError<E>>,
-    books: Option<&Books>,
+    counters: Option<&Counters>,
 ) {
     let lost = errors.try_send(DetachedError {
         id: id.get(),
@@ -445,8 +455,8 @@ pub(crate) fn report<E>(
     });
     if let Err(lost) = lost {
         panics::discard("worker error", lost);
-        if let Some(books) = books {
-            books.lost_error(id);
+        if let Some(counters) = counters {
+            counters.lost_error(id);
         }
     }
     // The last sender drops what is left in the channel.
@@ -460,7 +470,7 @@ mod tests {
     /// With what the allocator adds, a small job is less than a cache line.
     #[test]
     fn a_form_is_small() {
-        assert!(size_of::<Form<[u64; 2], u64>>() <= 48);
-        assert_eq!(size_of::<Ticket<u64, u64, u64>>(), 16);
+        assert!(size_of::<DetachedTask<[u64; 2], u64>>() <= 48);
+        assert_eq!(size_of::<Task<u64, u64, u64>>(), 16);
     }
 }

@@ -14,18 +14,18 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 
 use crate::error::cause_of;
-use crate::error::{JobError, Reason, Rejected, SubmitError};
+use crate::error::{JobError, RejectReason, RejectedError, SubmitError};
 use crate::job::cancel::CancelToken;
+use crate::job::id::Attempt;
 use crate::job::id::JobId;
-use crate::job::id::Try;
-use crate::stats::counters::Books;
+use crate::stats::counters::Counters;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::unwind as panics;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Mutex,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::task::header::Mark;
+use crate::task::header::Header;
 
 /// What a caller gets for a job.
 pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
@@ -33,9 +33,9 @@ pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
 /// What became of a job. Boxed errors: they are rare and wide.
 pub(crate) type Ended<O, E> = Result<O, Box<JobError<E>>>;
 
-pub(crate) struct Slot<P, O, E> {
+pub(crate) struct Oneshot<P, O, E> {
     number: u64,
-    mark: AtomicU64,
+    header: AtomicU64,
     /// The stage is past `Running`: spinning callers look here, and the dispatcher, which skips
     /// jobs whose callers gave up.
     settled: AtomicBool,
@@ -47,31 +47,35 @@ pub(crate) struct Slot<P, O, E> {
 }
 
 struct Inner<P, O, E> {
-    stage: Stage<P, O, E>,
+    stage: State<P, O, E>,
     /// Whoever waits for the result, once it sleeps.
     waiter: Option<Arc<Parker>>,
 }
 
-enum Stage<P, O, E> {
+enum State<P, O, E> {
     /// With the try that ended last, if any.
-    Queued(P, Option<Try>),
+    Queued(P, Option<Attempt>),
     /// Perhaps with a token that its worker has lent it.
-    Running(Try, Option<CancelToken>),
+    Running(Attempt, Option<CancelToken>),
     Done(Ended<O, E>),
-    Back(Rejected<P>),
+    Back(RejectedError<P>),
     Gone,
 }
 
-/// The worker's side of a slot, and everybody's who holds the job's ticket: it owes an answer. Dropped
+/// The worker's side of a slot, and everybody's who holds the job's task: it owes an answer. Dropped
 /// without one, it answers "closed".
-pub(crate) struct Asked<P, O, E>(pub(crate) Arc<Slot<P, O, E>>);
+pub(crate) struct Responder<P, O, E>(pub(crate) Arc<Oneshot<P, O, E>>);
 
-impl<P, O, E> Asked<P, O, E> {
+impl<P, O, E> Responder<P, O, E> {
     /// Turns the job away, if nobody began it and its caller has not taken it back.
-    pub(crate) fn refuse(&self, job: JobId, reason: Reason, books: Option<&Books>) {
+    pub(crate) fn reject(&self, job: JobId, reason: RejectReason, counters: Option<&Counters>) {
         // Counted before the caller can know.
-        let count = || books.iter().for_each(|books| books.refused(reason));
-        let rest = self.reject(job, reason, count);
+        let count = || {
+            counters
+                .iter()
+                .for_each(|counters| counters.rejected(reason))
+        };
+        let rest = self.0.reject(job, reason, count);
         panics::discard("payload", rest);
     }
 
@@ -81,31 +85,31 @@ impl<P, O, E> Asked<P, O, E> {
     }
 }
 
-impl<P, O, E> Deref for Asked<P, O, E> {
-    type Target = Slot<P, O, E>;
+impl<P, O, E> Deref for Responder<P, O, E> {
+    type Target = Oneshot<P, O, E>;
 
     fn deref(&self) -> &Self::Target {
         &self.0
     }
 }
 
-impl<P, O, E> Drop for Asked<P, O, E> {
+impl<P, O, E> Drop for Responder<P, O, E> {
     #[inline]
     fn drop(&mut self) {
         if !self.is_settled() {
-            self.refuse(self.id(), Reason::Closed, None);
+            self.reject(self.id(), RejectReason::Closed, None);
         }
     }
 }
 
 /// What a caller that gives up finds.
-pub(crate) enum GivenUp<P, O, E> {
+pub(crate) enum CancelOutcome<P, O, E> {
     /// The job had not begun and never will.
     Unstarted(P),
     /// It had been tried before, and never will be again.
-    BetweenTries(P, Try),
+    BetweenTries(P, Attempt),
     /// The job goes on; its result will be dropped.
-    Running(Try),
+    Running(Attempt),
     /// Too late: it has ended.
     Settled(Reply<P, O, E>),
     /// Too late: the result was taken before.
@@ -113,7 +117,7 @@ pub(crate) enum GivenUp<P, O, E> {
 }
 
 /// What became of an attempt to turn a job away.
-pub(crate) enum Turned<P> {
+pub(crate) enum RejectOutcome<P> {
     /// Too late: a worker or the caller was faster.
     Not,
     /// Its payload went back to the caller.
@@ -122,23 +126,23 @@ pub(crate) enum Turned<P> {
     AfterTries(P),
 }
 
-impl<P, O, E> Slot<P, O, E> {
+impl<P, O, E> Oneshot<P, O, E> {
     /// For the job of this number. Without a token, it may get one later if it has a handle.
     pub(crate) fn new(
         number: u64,
-        mark: Mark,
+        header: Header,
         payload: P,
         token: Option<CancelToken>,
         has_handle: bool,
     ) -> Self {
-        Slot {
+        Oneshot {
             number,
-            mark: AtomicU64::new(mark.to_bits()),
+            header: AtomicU64::new(header.to_bits()),
             settled: AtomicBool::new(false),
             has_handle,
             token: token.map_or_else(OnceLock::new, OnceLock::from),
             inner: Mutex::new(Inner {
-                stage: Stage::Queued(payload, None),
+                stage: State::Queued(payload, None),
                 waiter: None,
             }),
         }
@@ -149,13 +153,13 @@ impl<P, O, E> Slot<P, O, E> {
     }
 
     #[inline]
-    pub(crate) fn mark(&self) -> Mark {
-        Mark::from_bits(self.mark.load(Relaxed))
+    pub(crate) fn header(&self) -> Header {
+        Header::from_bits(self.header.load(Relaxed))
     }
 
-    /// For whoever holds the job's ticket.
-    pub(crate) fn set_mark(&self, mark: Mark) {
-        self.mark.store(mark.to_bits(), Relaxed);
+    /// For whoever holds the job's task.
+    pub(crate) fn set_header(&self, header: Header) {
+        self.header.store(header.to_bits(), Relaxed);
     }
 
     #[inline]
@@ -167,7 +171,7 @@ impl<P, O, E> Slot<P, O, E> {
     pub(crate) fn own_token(&self) -> CancelToken {
         let inner = self.inner.lock();
         let token = self.token.get_or_init(|| match &inner.stage {
-            Stage::Running(_, Some(lent)) => lent.clone(),
+            State::Running(_, Some(lent)) => lent.clone(),
             _ => CancelToken::new(),
         });
         token.clone()
@@ -183,7 +187,7 @@ impl<P, O, E> Slot<P, O, E> {
 
     /// A worker begins the job, which has no handle: the payload, unless the caller gave up before.
     #[inline]
-    pub(crate) fn begin(&self, this: Try) -> Option<P> {
+    pub(crate) fn begin(&self, this: Attempt) -> Option<P> {
         self.inner.lock().begin(this, None)
     }
 
@@ -191,7 +195,7 @@ impl<P, O, E> Slot<P, O, E> {
     /// has none of its own in the answer.
     pub(crate) fn begin_with_handle(
         &self,
-        this: Try,
+        this: Attempt,
         lent: &CancelToken,
     ) -> Option<(P, Option<CancelToken>)> {
         let mut inner = self.inner.lock();
@@ -205,8 +209,8 @@ impl<P, O, E> Slot<P, O, E> {
     pub(crate) fn queue_again(&self, payload: P) -> Result<(), P> {
         let mut inner = self.inner.lock();
         match inner.stage {
-            Stage::Running(last, _) => {
-                inner.stage = Stage::Queued(payload, Some(last));
+            State::Running(last, _) => {
+                inner.stage = State::Queued(payload, Some(last));
                 Ok(())
             }
             _ => Err(payload),
@@ -217,8 +221,8 @@ impl<P, O, E> Slot<P, O, E> {
     #[inline]
     pub(crate) fn finish(&self, result: Ended<O, E>) -> Option<Ended<O, E>> {
         self.settle(|stage| match stage {
-            Stage::Running(..) => {
-                *stage = Stage::Done(result);
+            State::Running(..) => {
+                *stage = State::Done(result);
                 Ok(None)
             }
             // Its caller gave up; but it has ended.
@@ -231,28 +235,33 @@ impl<P, O, E> Slot<P, O, E> {
 
     /// The job is turned away, if it is still queued; then `count` is called before its caller can
     /// know.
-    pub(crate) fn reject(&self, job: JobId, reason: Reason, count: impl FnOnce()) -> Turned<P> {
-        self.settle(|stage| match std::mem::replace(stage, Stage::Gone) {
-            Stage::Queued(payload, None) => {
+    pub(crate) fn reject(
+        &self,
+        job: JobId,
+        reason: RejectReason,
+        count: impl FnOnce(),
+    ) -> RejectOutcome<P> {
+        self.settle(|stage| match std::mem::replace(stage, State::Gone) {
+            State::Queued(payload, None) => {
                 count();
-                *stage = Stage::Back(Rejected { payload, reason });
-                Ok(Turned::Away)
+                *stage = State::Back(RejectedError { payload, reason });
+                Ok(RejectOutcome::Away)
             }
-            Stage::Queued(payload, last) => {
+            State::Queued(payload, last) => {
                 count();
                 let error = JobError::new(job, last, cause_of(reason));
-                *stage = Stage::Done(Err(Box::new(error)));
-                Ok(Turned::AfterTries(payload))
+                *stage = State::Done(Err(Box::new(error)));
+                Ok(RejectOutcome::AfterTries(payload))
             }
             other => {
                 *stage = other;
-                Err(Turned::Not)
+                Err(RejectOutcome::Not)
             }
         })
     }
 
     /// `Ok` if `change` ended the job: then its caller is told.
-    fn settle<R>(&self, change: impl FnOnce(&mut Stage<P, O, E>) -> Result<R, R>) -> R {
+    fn settle<R>(&self, change: impl FnOnce(&mut State<P, O, E>) -> Result<R, R>) -> R {
         let (changed, waiter) = {
             let mut inner = self.inner.lock();
             match change(&mut inner.stage) {
@@ -284,46 +293,48 @@ impl<P, O, E> Slot<P, O, E> {
     }
 
     /// The caller gives up. With `only_unstarted`, a running job is left as it is.
-    pub(crate) fn give_up(&self, only_unstarted: bool) -> GivenUp<P, O, E> {
+    pub(crate) fn cancel(&self, only_unstarted: bool) -> CancelOutcome<P, O, E> {
         let mut inner = self.inner.lock();
         match &inner.stage {
-            Stage::Queued(..) => {
+            State::Queued(..) => {
                 self.settled.store(true, Release);
-                match std::mem::replace(&mut inner.stage, Stage::Gone) {
-                    Stage::Queued(payload, None) => GivenUp::Unstarted(payload),
-                    Stage::Queued(payload, Some(last)) => GivenUp::BetweenTries(payload, last),
+                match std::mem::replace(&mut inner.stage, State::Gone) {
+                    State::Queued(payload, None) => CancelOutcome::Unstarted(payload),
+                    State::Queued(payload, Some(last)) => {
+                        CancelOutcome::BetweenTries(payload, last)
+                    }
                     _ => unreachable!("the stage was just looked at"),
                 }
             }
-            Stage::Running(this, _) => {
+            State::Running(this, _) => {
                 let this = *this;
                 if !only_unstarted {
-                    inner.stage = Stage::Gone;
+                    inner.stage = State::Gone;
                 }
-                GivenUp::Running(this)
+                CancelOutcome::Running(this)
             }
-            _ => take_from(&mut inner.stage).map_or(GivenUp::Taken, GivenUp::Settled),
+            _ => take_from(&mut inner.stage).map_or(CancelOutcome::Taken, CancelOutcome::Settled),
         }
     }
 }
 
 impl<P, O, E> Inner<P, O, E> {
     #[inline]
-    fn begin(&mut self, this: Try, lent: Option<CancelToken>) -> Option<P> {
-        if !matches!(self.stage, Stage::Queued(..)) {
+    fn begin(&mut self, this: Attempt, lent: Option<CancelToken>) -> Option<P> {
+        if !matches!(self.stage, State::Queued(..)) {
             return None; // without moving the others out and in
         }
-        match std::mem::replace(&mut self.stage, Stage::Running(this, lent)) {
-            Stage::Queued(payload, _) => Some(payload),
+        match std::mem::replace(&mut self.stage, State::Running(this, lent)) {
+            State::Queued(payload, _) => Some(payload),
             _ => None,
         }
     }
 }
 
-fn take_from<P, O, E>(stage: &mut Stage<P, O, E>) -> Option<Reply<P, O, E>> {
-    match std::mem::replace(stage, Stage::Gone) {
-        Stage::Done(result) => Some(result.map_err(|error| SubmitError::Failed(*error))),
-        Stage::Back(rejected) => Some(Err(rejected.into())),
+fn take_from<P, O, E>(stage: &mut State<P, O, E>) -> Option<Reply<P, O, E>> {
+    match std::mem::replace(stage, State::Gone) {
+        State::Done(result) => Some(result.map_err(|error| SubmitError::Failed(*error))),
+        State::Back(rejected) => Some(Err(rejected.into())),
         other => {
             *stage = other;
             None

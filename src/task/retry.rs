@@ -1,33 +1,33 @@
 //! What a job with retries carries with it, and what follows one of its tries.
 
-use crate::job::id::Try;
+use crate::job::id::Attempt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::job::Outcome;
 use crate::job::cancel::CancelToken;
 use crate::policy::retry::Retry;
 use crate::sync::unwind as panics;
-use crate::task::header::Mark;
+use crate::task::header::Header;
 
-pub(crate) struct Again<P> {
+pub(crate) struct RetryState<P> {
     pub(crate) retry: Retry,
     /// Known where the job was submitted.
     clone: fn(&P) -> P,
     /// The try that runs, or ended last.
-    pub(crate) last: Option<Try>,
-    /// While a try runs: the rest of what the next ticket needs.
-    kept: Option<Kept<P>>,
+    pub(crate) last: Option<Attempt>,
+    /// While a try runs: the rest of what the next task needs.
+    kept: Option<Saved<P>>,
 }
 
-pub(crate) struct Kept<P> {
+pub(crate) struct Saved<P> {
     pub(crate) payload: P,
-    pub(crate) mark: Mark,
+    pub(crate) header: Header,
     pub(crate) token: Option<CancelToken>,
 }
 
-impl<P> Again<P> {
+impl<P> RetryState<P> {
     pub(crate) fn new(retry: Retry, clone: fn(&P) -> P) -> Self {
-        Again {
+        RetryState {
             retry,
             clone,
             last: None,
@@ -36,16 +36,16 @@ impl<P> Again<P> {
     }
 
     /// How many tries have begun.
-    pub(crate) fn tries(&self) -> u32 {
+    pub(crate) fn attempts(&self) -> u32 {
         self.last.map_or(0, |last| last.number.get())
     }
 
     /// A try begins: keeps what another would need, if there may be another.
     pub(crate) fn begin(
         &mut self,
-        this: Try,
+        this: Attempt,
         payload: &P,
-        mark: Mark,
+        header: Header,
         token: Option<&CancelToken>,
     ) {
         self.last = Some(this);
@@ -55,9 +55,9 @@ impl<P> Again<P> {
         match catch_unwind(AssertUnwindSafe(|| (self.clone)(payload))) {
             Ok(payload) => {
                 let token = token.cloned();
-                self.kept = Some(Kept {
+                self.kept = Some(Saved {
                     payload,
-                    mark,
+                    header,
                     token,
                 });
             }
@@ -69,7 +69,7 @@ impl<P> Again<P> {
     }
 
     /// What another try needs, if there shall be one after this outcome.
-    pub(crate) fn wanted(&mut self, outcome: Outcome, closing: bool) -> Option<Kept<P>> {
+    pub(crate) fn wanted(&mut self, outcome: Outcome, closing: bool) -> Option<Saved<P>> {
         let kept = self.kept.take()?;
         let fired = kept.token.as_ref().and_then(CancelToken::fired_by);
         if !closing && fired.is_none() && self.retry.follows(outcome) {

@@ -3,36 +3,36 @@
 //! It lies outside of the frame that catches the worker's panics, so that there is one such frame for
 //! many jobs.
 
-use crate::job::id::Try;
+use crate::job::id::Attempt;
 use crate::task::ReplyTo;
 use std::any::Any;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use crate::error::{Cause, DetachedError, JobError};
+use crate::error::{DetachedError, Failure, JobError};
 use crate::job::Outcome;
 use crate::job::cancel::CancelToken;
 use crate::job::id::JobId;
 use crate::job::id::WorkerId;
 use crate::stats::clock::Stamp;
-use crate::stats::counters::Books;
-use crate::stats::in_flight::Generation;
+use crate::stats::counters::Counters;
+use crate::stats::in_flight::Epoch;
 use crate::sync::channel::Sender;
 use crate::sync::unwind as panics;
-use crate::task::free_list::Used;
-use crate::task::oneshot::{Asked, Ended};
-use crate::task::retry::Again;
-use crate::task::{Body, Form, Heading, Load, Rich, Ticket, report};
+use crate::task::free_list::Returns;
+use crate::task::oneshot::{Ended, Responder};
+use crate::task::retry::RetryState;
+use crate::task::{Body, Detached, DetachedTask, FullTask, Task, TaskOptions, report};
 
-pub(crate) struct Hand<P, O, E> {
+pub(crate) struct CurrentJob<P, O, E> {
     pub(crate) id: JobId,
-    pub(crate) generation: Generation,
-    pub(crate) this: Try,
+    pub(crate) epoch: Epoch,
+    pub(crate) this: Attempt,
     /// When it was accepted, in pools with timings.
     pub(crate) accepted: Stamp,
     /// `None`: there is no job in hand.
     reply: Option<ReplyTo<P, O, E>>,
-    again: Option<Box<Again<P>>>,
+    retry_state: Option<Box<RetryState<P>>>,
     /// The job's token, until it is handed on.
     token: Option<CancelToken>,
     /// For jobs that have no token, and may get one while they run. Most never need it, and the next
@@ -42,32 +42,32 @@ pub(crate) struct Hand<P, O, E> {
 }
 
 /// How a run ended, before it is answered.
-pub(crate) enum Ran<O, E> {
+pub(crate) enum RunResult<O, E> {
     Returned(Result<O, E>),
     Panicked(Box<dyn Any + Send>),
 }
 
-impl<O, E> Ran<O, E> {
+impl<O, E> RunResult<O, E> {
     #[inline]
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Ran::Returned(Ok(_)) => Outcome::Completed,
-            Ran::Returned(Err(_)) => Outcome::Failed,
-            Ran::Panicked(_) => Outcome::Panicked,
+            RunResult::Returned(Ok(_)) => Outcome::Completed,
+            RunResult::Returned(Err(_)) => Outcome::Failed,
+            RunResult::Panicked(_) => Outcome::Panicked,
         }
     }
 }
 
-impl<P, O, E> Hand<P, O, E> {
+impl<P, O, E> CurrentJob<P, O, E> {
     /// The hand of this worker, empty.
     pub(crate) fn of(worker: WorkerId) -> Self {
-        Hand {
+        CurrentJob {
             id: JobId::new(0),
-            generation: Generation::Even,
-            this: Try::first(worker),
+            epoch: Epoch::Even,
+            this: Attempt::first(worker),
             accepted: 0,
             reply: None,
-            again: None,
+            retry_state: None,
             token: None,
             lent: CancelToken::new(),
             is_lent: false,
@@ -82,7 +82,7 @@ impl<P, O, E> Hand<P, O, E> {
     /// May somebody wait for the job's result?
     #[inline]
     pub(crate) fn is_awaited(&self) -> bool {
-        matches!(self.reply, Some(ReplyTo::Slot(_)))
+        matches!(self.reply, Some(ReplyTo::Oneshot(_)))
     }
 
     /// Where a detached job's failure would go.
@@ -98,81 +98,81 @@ impl<P, O, E> Hand<P, O, E> {
     #[inline]
     pub(crate) fn take(
         &mut self,
-        ticket: Ticket<P, O, E>,
-        books: &Books,
-        used: &mut Used<'_, Form<P, E>>,
+        task: Task<P, O, E>,
+        counters: &Counters,
+        returns: &mut Returns<'_, DetachedTask<P, E>>,
     ) -> Option<P> {
-        if let Some(fired) = ticket.token().and_then(CancelToken::fired_by) {
-            ticket.refuse(fired.into(), books);
+        if let Some(fired) = task.token().and_then(CancelToken::fired_by) {
+            task.reject(fired.into(), counters);
             return None;
         }
-        self.accepted = ticket.end_wait_by(books, self.this.worker.get());
-        self.generation = ticket.generation();
-        match ticket {
-            Ticket::Detached(mut form) => {
-                self.id = form.id;
+        self.accepted = task.end_wait_by(counters, self.this.worker.get());
+        self.epoch = task.epoch();
+        match task {
+            Task::Detached(mut blank) => {
+                self.id = blank.id;
                 self.this.number = NonZeroU32::MIN;
-                let load = form.take_load()?;
-                used.keep(form);
-                Some(self.take_detached(load))
+                let detached = blank.take_detached_parts()?;
+                returns.keep(blank);
+                Some(self.take_detached(detached))
             }
-            Ticket::Awaited(asked) => {
-                self.id = asked.id();
+            Task::Awaited(responder) => {
+                self.id = responder.id();
                 self.this.number = NonZeroU32::MIN;
-                self.take_awaited(asked, books)
+                self.take_awaited(responder, counters)
             }
-            Ticket::Rich(rich) => self.take_rich(*rich, books),
+            Task::Full(full) => self.take_full(*full, counters),
         }
     }
 
     #[cold]
-    fn take_rich(&mut self, rich: Rich<P, O, E>, books: &Books) -> Option<P> {
-        let (heading, body) = rich.into_parts();
-        self.id = heading.id;
-        let last = heading.last_try();
+    fn take_full(&mut self, full: FullTask<P, O, E>, counters: &Counters) -> Option<P> {
+        let (options, body) = full.into_parts();
+        self.id = options.id;
+        let last = options.last_attempt();
         self.this.number = last.map_or(NonZeroU32::MIN, |last| last.number.saturating_add(1));
         let payload = match body? {
-            Body::Detached(load) => {
-                self.token = heading.token;
-                self.take_detached(load)
+            Body::Detached(detached) => {
+                self.token = options.token;
+                self.take_detached(detached)
             }
-            Body::Awaited(asked) => self.take_awaited(asked, books)?,
+            Body::Awaited(responder) => self.take_awaited(responder, counters)?,
             Body::Chunk(_) => unreachable!("a chunk is run as such"),
         };
-        self.again = heading.again;
-        if let Some(again) = &mut self.again {
-            again.begin(self.this, &payload, heading.mark, self.token.as_ref());
+        self.retry_state = options.retry_state;
+        if let Some(retry_state) = &mut self.retry_state {
+            retry_state.begin(self.this, &payload, options.header, self.token.as_ref());
         }
         Some(payload)
     }
 
     #[inline]
-    fn take_detached(&mut self, load: Load<P, E>) -> P {
-        self.owe(ReplyTo::Errors(load.errors));
-        load.payload
+    fn take_detached(&mut self, detached: Detached<P, E>) -> P {
+        self.owe(ReplyTo::Errors(detached.errors));
+        detached.payload
     }
 
     #[inline]
-    fn take_awaited(&mut self, asked: Asked<P, O, E>, books: &Books) -> Option<P> {
-        let payload = if asked.has_handle() {
-            self.begin_with_handle(&asked)
+    fn take_awaited(&mut self, responder: Responder<P, O, E>, counters: &Counters) -> Option<P> {
+        let payload = if responder.has_handle() {
+            self.begin_with_handle(&responder)
         } else {
-            self.token = asked.token().cloned();
-            asked.begin(self.this)
+            self.token = responder.token().cloned();
+            responder.begin(self.this)
         };
         if payload.is_some() {
-            self.owe(ReplyTo::Slot(asked));
+            self.owe(ReplyTo::Oneshot(responder));
         } else {
             self.token = None;
-            panics::discard("job", asked);
-            books.census.ended_unworked(self.generation, 1);
+            panics::discard("job", responder);
+            counters.in_flight.ended_unworked(self.epoch, 1);
         }
         payload
     }
 
     #[inline]
-    fn begin_with_handle(&mut self, asked: &Asked<P, O, E>) -> Option<P> {
-        let (payload, token) = asked.begin_with_handle(self.this, &self.lent)?;
+    fn begin_with_handle(&mut self, responder: &Responder<P, O, E>) -> Option<P> {
+        let (payload, token) = responder.begin_with_handle(self.this, &self.lent)?;
         self.is_lent = token.is_none();
         self.token = token.or_else(|| Some(self.lent.clone()));
         Some(payload)
@@ -205,9 +205,9 @@ impl<P, O, E> Hand<P, O, E> {
         &mut self,
         outcome: Outcome,
         closing: impl FnOnce() -> bool,
-    ) -> Option<NextTry<P, O, E>> {
-        let again = self.again.take()?;
-        after(self.id, again, &mut self.reply, outcome, closing())
+    ) -> Option<NextAttempt<P, O, E>> {
+        let retry_state = self.retry_state.take()?;
+        after(self.id, retry_state, &mut self.reply, outcome, closing())
     }
 
     /// Answers the job in hand. Never blocks, and contains the panics of what it drops; `busy` is called
@@ -216,14 +216,16 @@ impl<P, O, E> Hand<P, O, E> {
     #[inline]
     pub(crate) fn answer(
         &mut self,
-        ran: Ran<O, E>,
-        books: &Books,
+        ran: RunResult<O, E>,
+        counters: &Counters,
         busy: impl FnOnce(),
     ) -> Option<Sender<DetachedError<E>>> {
         let result: Ended<O, E> = match ran {
-            Ran::Returned(Ok(output)) => Ok(output),
-            Ran::Returned(Err(error)) => Err(self.error(Cause::Worker(error))),
-            Ran::Panicked(panic) => Err(self.error(Cause::Panicked(panics::message(panic)))),
+            RunResult::Returned(Ok(output)) => Ok(output),
+            RunResult::Returned(Err(error)) => Err(self.error(Failure::Worker(error))),
+            RunResult::Panicked(panic) => {
+                Err(self.error(Failure::Panicked(panics::message(panic))))
+            }
         };
         match (self.reply.take()?, result) {
             (ReplyTo::Errors(errors), Ok(output)) => {
@@ -231,31 +233,31 @@ impl<P, O, E> Hand<P, O, E> {
                 Some(errors)
             }
             (ReplyTo::Errors(errors), Err(error)) => {
-                report(self.id, *error, errors, Some(books));
+                report(self.id, *error, errors, Some(counters));
                 None
             }
-            (ReplyTo::Slot(asked), result) => {
-                let unwanted = asked.finish(result);
+            (ReplyTo::Oneshot(responder), result) => {
+                let unwanted = responder.finish(result);
                 self.take_back_lent();
                 // Its caller may be gone and leave it the last owner.
-                if unwanted.is_some() || asked.is_last() {
+                if unwanted.is_some() || responder.is_last() {
                     busy();
                 }
                 panics::discard("result", unwanted);
-                panics::discard("result", asked);
+                panics::discard("result", responder);
                 None
             }
         }
     }
 
     #[cold]
-    fn error(&self, cause: Cause<E>) -> Box<JobError<E>> {
+    fn error(&self, cause: Failure<E>) -> Box<JobError<E>> {
         Box::new(JobError::new(self.id, Some(self.this), cause))
     }
 }
 
 /// A further try, from that moment on.
-pub(crate) type NextTry<P, O, E> = Box<(Ticket<P, O, E>, Instant)>;
+pub(crate) type NextAttempt<P, O, E> = Box<(Task<P, O, E>, Instant)>;
 
 /// What follows this run of a job: a further try, unless it was the last; then `reply` is left to be
 /// answered. From here on, a caller that gives up on a job to be tried again finds it between two
@@ -263,37 +265,37 @@ pub(crate) type NextTry<P, O, E> = Box<(Ticket<P, O, E>, Instant)>;
 #[cold]
 fn after<P, O, E>(
     id: JobId,
-    mut again: Box<Again<P>>,
+    mut retry_state: Box<RetryState<P>>,
     reply: &mut Option<ReplyTo<P, O, E>>,
     outcome: Outcome,
     closing: bool,
-) -> Option<NextTry<P, O, E>> {
-    let kept = again.wanted(outcome, closing)?;
+) -> Option<NextAttempt<P, O, E>> {
+    let kept = retry_state.wanted(outcome, closing)?;
     let body = match reply.take()? {
-        ReplyTo::Slot(slot) => match slot.queue_again(kept.payload) {
-            Ok(()) => Body::Awaited(slot),
+        ReplyTo::Oneshot(oneshot) => match oneshot.queue_again(kept.payload) {
+            Ok(()) => Body::Awaited(oneshot),
             Err(payload) => {
                 panics::discard("payload", payload);
-                *reply = Some(ReplyTo::Slot(slot)); // nobody waits any more
+                *reply = Some(ReplyTo::Oneshot(oneshot)); // nobody waits any more
                 return None;
             }
         },
-        ReplyTo::Errors(errors) => Body::Detached(Load {
+        ReplyTo::Errors(errors) => Body::Detached(Detached {
             payload: kept.payload,
             errors,
         }),
     };
     let now = Instant::now();
-    let delay = again.retry.delay(again.tries());
+    let delay = retry_state.retry.delay(retry_state.attempts());
     // A wait too long to be told lasts a year: the job ends by its token, deadline, or the pool's end.
     let at = now.checked_add(delay).unwrap_or(now + YEAR);
-    let heading = Heading {
+    let options = TaskOptions {
         id,
-        mark: kept.mark,
+        header: kept.header,
         token: kept.token.filter(|_| matches!(body, Body::Detached(_))),
-        again: Some(again),
+        retry_state: Some(retry_state),
     };
-    Some(Box::new((Ticket::rich(heading, body), at)))
+    Some(Box::new((Task::full(options, body), at)))
 }
 
 const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

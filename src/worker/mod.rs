@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::job::Job;
 use crate::job::id::WorkerId;
-use crate::pool::roster::record::{Incarnation, Seat};
+use crate::pool::roster::record::{Incarnation, WorkerRecord};
 use crate::sync::Arc;
 
 /// A stateful object that runs jobs on an OS thread of its own.
@@ -96,21 +96,24 @@ where
 /// that watches the worker's child process.
 #[derive(Clone)]
 pub struct WorkerHandle {
-    seat: Arc<Seat>,
-    /// A worker made anew on the same seat is none of this handle's business.
+    record: Arc<WorkerRecord>,
+    /// A worker made anew on the same record is none of this handle's business.
     incarnation: Incarnation,
 }
 
 impl WorkerHandle {
     /// Of the worker that is there now.
-    pub(crate) fn new(seat: Arc<Seat>) -> Self {
-        let incarnation = seat.incarnation();
-        WorkerHandle { seat, incarnation }
+    pub(crate) fn new(record: Arc<WorkerRecord>) -> Self {
+        let incarnation = record.incarnation();
+        WorkerHandle {
+            record,
+            incarnation,
+        }
     }
 
     /// The worker's id in its pool.
     pub fn id(&self) -> WorkerId {
-        self.seat.id()
+        self.record.id()
     }
 
     /// Says that the worker is finished: it ends the job in hand, takes no other, and leaves the
@@ -120,13 +123,13 @@ impl WorkerHandle {
     /// The handle is that of one worker object: kept for longer, it does nothing to the worker that
     /// the factory made after it.
     pub fn finish(&self) {
-        self.seat.finish(self.incarnation);
+        self.record.finish(self.incarnation);
     }
 
     /// Is the worker gone or on its way out, because it is finished, panicked, was removed, or the
     /// pool is closing?
     pub fn is_finishing(&self) -> bool {
-        self.seat.has_ended(self.incarnation)
+        self.record.has_ended(self.incarnation)
     }
 }
 

@@ -1,57 +1,57 @@
 //! A worker at work: the loop reads like the lifecycle in the docs of [`Worker`].
 
-use crate::worker::find_work::Seeker;
-use crate::worker::invoke::{begins, ends};
+use crate::worker::find_work::WorkFinder;
+use crate::worker::invoke::{after_run, before_run};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::job::cancel::CancelToken;
-use crate::job::tokens::Lent;
+use crate::job::tokens::JobTokens;
 use crate::job::{Job, Outcome};
-use crate::pool::Shared;
-use crate::pool::roster::record::Seat;
+use crate::pool::Pool;
+use crate::pool::roster::record::WorkerRecord;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
-use crate::task::free_list::Used;
+use crate::task::free_list::Returns;
 use crate::worker::chunk as batch;
-use crate::worker::current_job::{Hand, Ran};
-use crate::worker::sender_cache::Spent;
+use crate::worker::current_job::{CurrentJob, RunResult};
+use crate::worker::sender_cache::SenderCache;
 use crate::worker::{Worker, WorkerHandle};
 
 /// One worker from its start to its drop, on the calling thread.
-pub(crate) fn run<P, O, E, W>(shared: &Shared<P, O, E>, seat: &Arc<Seat>, mut worker: W)
+pub(crate) fn run<P, O, E, W>(pool: &Pool<P, O, E>, record: &Arc<WorkerRecord>, mut worker: W)
 where
     W: Worker<P, O, E>,
 {
-    let id = seat.id();
-    log::debug!("worker {id} of pool {:?} starts", shared.name());
-    let mut seeker = Seeker {
-        shared,
-        seat,
+    let id = record.id();
+    log::debug!("worker {id} of pool {:?} starts", pool.name());
+    let mut finder = WorkFinder {
+        pool,
+        record,
         searching: false,
         taken: 1, // the first is not the others' turn
         ended: None,
-        spent: Spent::new(),
-        used: Used::new(&shared.blanks),
+        senders: SenderCache::new(),
+        returns: Returns::new(&pool.free_list),
     };
-    let handle = WorkerHandle::new(Arc::clone(seat));
+    let handle = WorkerHandle::new(Arc::clone(record));
     if contained(id, "start", || worker.start(&handle)) {
         // A worker's own, so that counting its owners is no other worker's business.
-        let closing = shared.closing.child();
-        Lent::serve(&closing);
-        let mut hand = Hand::of(id);
-        let work = AssertUnwindSafe(|| serve(&mut seeker, &mut worker, &closing, &mut hand));
+        let closing = pool.closing.child();
+        JobTokens::serve(&closing);
+        let mut current = CurrentJob::of(id);
+        let work = AssertUnwindSafe(|| serve(&mut finder, &mut worker, &closing, &mut current));
         if let Err(panic) = catch_unwind(work) {
-            if hand.is_empty() {
+            if current.is_empty() {
                 resume_unwind(panic); // a bug in the pool itself
             }
-            end(&mut seeker, &mut hand, Ran::Panicked(panic));
+            end(&mut finder, &mut current, RunResult::Panicked(panic));
         }
     }
-    seat.finish_now();
-    seeker.stop_search();
+    record.finish_now();
+    finder.stop_search();
     fence(SeqCst);
-    seeker.report_ended(None);
-    seeker.spent.drop_all();
+    finder.report_ended(None);
+    finder.senders.drop_all();
     contained(id, "close", || worker.close());
     panics::discard("worker", worker);
 }
@@ -70,56 +70,65 @@ fn contained(id: crate::job::id::WorkerId, what: &str, call: impl FnOnce()) -> b
 /// holds its result sees settled counters. A panic of the worker comes out of here, with its job still
 /// in hand.
 fn serve<P, O, E, W>(
-    seeker: &mut Seeker<'_, P, O, E>,
+    finder: &mut WorkFinder<'_, P, O, E>,
     worker: &mut W,
     closing: &CancelToken,
-    hand: &mut Hand<P, O, E>,
+    current: &mut CurrentJob<P, O, E>,
 ) where
     W: Worker<P, O, E>,
 {
-    while let Some(mut ticket) = seeker.next() {
-        if let Some(chunk) = ticket.as_chunk() {
-            let accepted = ticket.end_wait(&seeker.shared.books);
-            seeker.spent.make_way(None);
-            let well = batch::run(seeker, worker, closing, &chunk, accepted);
-            seeker.ended = Some(ticket.generation());
+    while let Some(mut task) = finder.next() {
+        if let Some(chunk) = task.as_chunk() {
+            let accepted = task.end_wait(&finder.pool.counters);
+            finder.senders.make_way(None);
+            let well = batch::run(finder, worker, closing, &chunk, accepted);
+            finder.ended = Some(task.epoch());
             if !well {
                 return;
             }
             continue;
         }
-        seeker.ended = Some(ticket.generation());
+        finder.ended = Some(task.epoch());
         // Without a payload it was cancelled, late, or taken back, and has its answer.
-        if let Some(payload) = hand.take(ticket, &seeker.shared.books, &mut seeker.used) {
-            seeker.spent.make_way(hand.errors());
-            begins(seeker.shared, seeker.seat, hand.id, hand.accepted);
-            let tokens = Lent::new(hand.take_token(), closing);
-            let result = worker.run(Job::new(hand.id, hand.this.number.get(), payload, tokens));
-            end(seeker, hand, Ran::Returned(result));
+        if let Some(payload) = current.take(task, &finder.pool.counters, &mut finder.returns) {
+            finder.senders.make_way(current.errors());
+            before_run(finder.pool, finder.record, current.id, current.accepted);
+            let tokens = JobTokens::new(current.take_token(), closing);
+            let result = worker.run(Job::new(
+                current.id,
+                current.this.number.get(),
+                payload,
+                tokens,
+            ));
+            end(finder, current, RunResult::Returned(result));
         }
     }
 }
 
 /// The job in hand was run: another try follows, or its answer.
 #[inline]
-fn end<P, O, E>(seeker: &mut Seeker<'_, P, O, E>, hand: &mut Hand<P, O, E>, ran: Ran<O, E>) {
-    let Seeker { shared, seat, .. } = *seeker;
+fn end<P, O, E>(
+    finder: &mut WorkFinder<'_, P, O, E>,
+    current: &mut CurrentJob<P, O, E>,
+    ran: RunResult<O, E>,
+) {
+    let WorkFinder { pool, record, .. } = *finder;
     let outcome = ran.outcome();
-    // The gate's word is not read without need: submitters write it.
-    let next_try = hand.next_try(outcome, || shared.gate.is_closing());
+    // The queue's word is not read without need: submitters write it.
+    let next_try = current.next_try(outcome, || pool.admission.is_closing());
     let last = next_try.is_none().then_some(outcome);
-    ends(shared, seat, hand.id, outcome, last);
+    after_run(pool, record, current.id, outcome, last);
     if let Some(next_try) = next_try {
-        let (ticket, at) = *next_try;
+        let (task, at) = *next_try;
         panics::discard("worker error", ran);
-        return shared.try_again(ticket, at);
+        return pool.retry_later(task, at);
     }
-    if hand.is_awaited() && outcome != Outcome::Panicked {
-        seeker.search_early();
+    if current.is_awaited() && outcome != Outcome::Panicked {
+        finder.search_early();
     }
-    let errors = hand.answer(ran, &shared.books, || seeker.stop_search());
+    let errors = current.answer(ran, &pool.counters, || finder.stop_search());
     errors
         .into_iter()
-        .for_each(|errors| seeker.spent.keep(errors));
-    seat.job_settled(hand.generation);
+        .for_each(|errors| finder.senders.keep(errors));
+    record.job_settled(current.epoch);
 }

@@ -15,11 +15,11 @@ use crate::sync::unwind as panics;
 const MOST: usize = 64;
 
 /// Senders to one channel.
-pub(crate) struct Spent<E>(Vec<Sender<DetachedError<E>>>);
+pub(crate) struct SenderCache<E>(Vec<Sender<DetachedError<E>>>);
 
-impl<E> Spent<E> {
+impl<E> SenderCache<E> {
     pub(crate) fn new() -> Self {
-        Spent(Vec::with_capacity(MOST))
+        SenderCache(Vec::with_capacity(MOST))
     }
 
     /// A job is about to begin that holds this sender, if any.
@@ -50,7 +50,7 @@ impl<E> Spent<E> {
     }
 }
 
-impl<E> Drop for Spent<E> {
+impl<E> Drop for SenderCache<E> {
     fn drop(&mut self) {
         self.drop_all();
     }

@@ -10,13 +10,13 @@
 //!    └────────────────────┴──────────────▶ Gone ◀────────────┘ or too many restarts
 //! ```
 //!
-//! All are changed by the worker's thread alone; the others see them in the seat's word: `ABSENT` in
+//! All are changed by the worker's thread alone; the others see them in the record's word: `RESTARTING` in
 //! Making and Back-off. The hooks are told of each worker that was made, and of its end: by the
 //! thread when another is to follow, by the dispatcher after it joined the thread when none is.
 //!
 //! # Why nobody waits for a worker that does not come
 //!
-//! - A dismissal during a back-off ends it; see [`Seat`]. One during Making is seen after it: a
+//! - A dismissal during a back-off ends it; see [`WorkerRecord`]. One during Making is seen after it: a
 //!   factory cannot be interrupted, so the pool's end waits for it.
 //! - A job left lying by the last worker is found by the next, which looks before it sleeps; or the
 //!   thread ends, and the dispatcher, told by `Command::Gone`, knows what to do with it.
@@ -24,7 +24,7 @@
 //!   job. The dispatcher looks again when a worker lies down, and (rung from here) when one becomes
 //!   absent.
 
-use crate::pool::{Starter, Told};
+use crate::pool::{StartReply, WorkerFactory};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,10 +33,10 @@ use std::time::Instant;
 use crate::error::FactoryError;
 use crate::job::id::WorkerId;
 use crate::policy::restart::Restarter;
-use crate::pool::roster::current::{self as context, Place};
-use crate::pool::roster::record::Seat;
-use crate::pool::roster::{NotAdded, Recruit};
-use crate::pool::{Command, Shared};
+use crate::pool::roster::current::{self as context, ThreadRole};
+use crate::pool::roster::record::WorkerRecord;
+use crate::pool::roster::{AddKind, NotAdded};
+use crate::pool::{Command, Pool};
 use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Joinable, Spawn};
 use crate::sync::unwind as panics;
@@ -47,32 +47,32 @@ use crate::worker::run as runner;
 /// Starts the thread of a worker.
 pub(crate) fn spawn<'a, P, O, E>(
     spawn: &impl Spawn<'a>,
-    shared: &Arc<Shared<P, O, E>>,
-    seat: &Arc<Seat>,
-    life: impl FnOnce(&Shared<P, O, E>, &Arc<Seat>) + Send + 'a,
+    pool: &Arc<Pool<P, O, E>>,
+    record: &Arc<WorkerRecord>,
+    life: impl FnOnce(&Pool<P, O, E>, &Arc<WorkerRecord>) + Send + 'a,
 ) -> io::Result<Joinable>
 where
     P: Send + 'a,
     O: Send + 'a,
     E: Send + 'a,
 {
-    let name = format!("{}-{}", shared.thread_prefix, seat.id());
+    let name = format!("{}-{}", pool.thread_prefix, record.id());
     let mut thread = thread::Builder::new().name(name);
-    if let Some(bytes) = shared.stack_size {
+    if let Some(bytes) = pool.stack_size {
         thread = thread.stack_size(bytes);
     }
-    let (shared, seat) = (Arc::clone(shared), Arc::clone(seat));
+    let (pool, record) = (Arc::clone(pool), Arc::clone(record));
     spawn.spawn(thread, move || {
-        context::enter_for_good(shared.key(), Place::Worker(seat.id()));
+        context::enter_for_good(pool.key(), ThreadRole::Worker(record.id()));
         #[cfg(feature = "affinity")]
-        shared.pins.pin(seat.id().get());
-        life(&shared, &seat);
+        pool.pins.pin(record.id().get());
+        life(&pool, &record);
     })
 }
 
-pub(crate) fn starter<P, O, E, W, X>(
+pub(crate) fn worker_factory<P, O, E, W, X>(
     factory: impl Fn(WorkerId) -> Result<W, X> + Send + Sync + 'static,
-) -> Starter<P, O, E>
+) -> WorkerFactory<P, O, E>
 where
     P: Send + 'static,
     O: Send + 'static,
@@ -81,41 +81,41 @@ where
     X: fmt::Display,
 {
     let factory = Arc::new(factory);
-    Box::new(move |shared, seat, told| {
+    Box::new(move |pool, record, reply| {
         let factory = Arc::clone(&factory);
         let make = move |id| factory(id).map_err(|error| error.to_string());
-        spawn(&Free, shared, seat, move |shared, seat| {
-            renewed(shared, seat, make, told);
+        spawn(&Free, pool, record, move |pool, record| {
+            supervise(pool, record, make, reply);
         })
     })
 }
 
 /// Adds a worker that a factory makes, and blocks until it is made. `None` if there are enough.
 pub(crate) fn add<P, O, E, X>(
-    shared: &Arc<Shared<P, O, E>>,
-    recruit: Recruit,
-    start: impl FnOnce(&Arc<Seat>, Told<X>) -> io::Result<Joinable>,
+    pool: &Arc<Pool<P, O, E>>,
+    recruit: AddKind,
+    start: impl FnOnce(&Arc<WorkerRecord>, StartReply<X>) -> io::Result<Joinable>,
 ) -> Result<Option<WorkerId>, FactoryError<X>> {
-    let (told, answer) = bounded(1);
-    let entered = |id| shared.command(Command::Added(id));
-    let seat = match shared
+    let (reply, answer) = bounded(1);
+    let entered = |id| pool.command(Command::Added(id));
+    let record = match pool
         .roster
-        .add(recruit, |seat| start(seat, told), entered)
+        .add(recruit, |record| start(record, reply), entered)
     {
-        Ok(seat) => seat,
+        Ok(record) => record,
         Err(NotAdded::Enough) => return Ok(None),
         Err(NotAdded::Closed) => return Err(FactoryError::Closed),
         Err(NotAdded::Spawn(error)) => return Err(FactoryError::Spawn(error)),
     };
-    let id = seat.id();
+    let id = record.id();
     match answer.recv().unwrap_or(Err(FactoryError::Closed)) {
         Ok(()) => Ok(Some(id)),
         Err(error) => {
             // Its thread has said so and is at its end.
-            if let Some(leaver) = shared.roster.remove(id) {
+            if let Some(leaver) = pool.roster.remove(id) {
                 let _ = leaver.thread.join();
             }
-            shared.command(Command::Gone(id));
+            pool.command(Command::Gone(id));
             Err(error)
         }
     }
@@ -124,15 +124,15 @@ pub(crate) fn add<P, O, E, X>(
 /// The same with the pool's own factory, until there are so many workers, one after the other.
 /// Tells which were made, and what went wrong.
 pub(crate) fn fill_up<P, O, E>(
-    shared: &Arc<Shared<P, O, E>>,
-    factory: &Starter<P, O, E>,
+    pool: &Arc<Pool<P, O, E>>,
+    factory: &WorkerFactory<P, O, E>,
     workers: usize,
 ) -> (Vec<WorkerId>, Result<(), FactoryError<String>>) {
     let mut made = Vec::new();
     // No more than that, also if they leave as soon as they are made.
     while made.len() < workers {
-        let start = |seat: &_, told| factory(shared, seat, Some(told));
-        match add(shared, Recruit::Below(workers), start) {
+        let start = |record: &_, reply| factory(pool, record, Some(reply));
+        match add(pool, AddKind::Below(workers), start) {
             Ok(Some(id)) => made.push(id),
             Ok(None) => break,
             Err(error) => return (made, Err(error)),
@@ -142,84 +142,84 @@ pub(crate) fn fill_up<P, O, E>(
 }
 
 /// Tells the dispatcher that the thread is at its end, however it ends.
-struct LastAct<'a, P, O, E>(&'a Shared<P, O, E>, &'a Seat);
+struct ExitGuard<'a, P, O, E>(&'a Pool<P, O, E>, &'a WorkerRecord);
 
-impl<P, O, E> Drop for LastAct<'_, P, O, E> {
+impl<P, O, E> Drop for ExitGuard<'_, P, O, E> {
     fn drop(&mut self) {
         self.0.command(Command::Gone(self.1.id()));
     }
 }
 
 /// The life of a worker that was made elsewhere, and is not made again.
-pub(crate) fn single<P, O, E, W>(shared: &Shared<P, O, E>, seat: &Arc<Seat>, worker: W)
+pub(crate) fn run_once<P, O, E, W>(pool: &Pool<P, O, E>, record: &Arc<WorkerRecord>, worker: W)
 where
     W: Worker<P, O, E>,
 {
-    let _last_act = LastAct(shared, seat);
-    runner::run(shared, seat, worker);
-    seat.dismiss();
+    let _last_act = ExitGuard(pool, record);
+    runner::run(pool, record, worker);
+    record.stop();
 }
 
 /// The life of a worker that `make` makes here, and makes anew as the pool's rules allow.
 ///
 /// If there is somebody to be `told`, the first attempt is the only one that may fail without
 /// consequences: then the thread ends, and the one who was told sees to the rest.
-pub(crate) fn renewed<P, O, E, W, X>(
-    shared: &Shared<P, O, E>,
-    seat: &Arc<Seat>,
+pub(crate) fn supervise<P, O, E, W, X>(
+    pool: &Pool<P, O, E>,
+    record: &Arc<WorkerRecord>,
     mut make: impl FnMut(WorkerId) -> Result<W, X>,
-    mut told: Option<Told<X>>,
+    mut reply: Option<StartReply<X>>,
 ) where
     W: Worker<P, O, E>,
     X: fmt::Display,
 {
-    let id = seat.id();
-    let mut last_act = told.is_none().then(|| LastAct(shared, seat));
-    let mut restarter = Restarter::new(shared.restarts, id.get());
+    let id = record.id();
+    let mut exit_guard = reply.is_none().then(|| ExitGuard(pool, record));
+    let mut restarter = Restarter::new(pool.restarts, id.get());
     loop {
         match attempt(&mut make, id) {
             Ok(worker) => {
-                last_act.get_or_insert_with(|| LastAct(shared, seat));
-                seat.take_seat();
-                shared.worker_is_there(id);
-                shared.hooks.each("worker_add", |hook| hook.worker_add(id));
+                exit_guard.get_or_insert_with(|| ExitGuard(pool, record));
+                record.started();
+                pool.worker_is_there(id);
+                pool.hooks.each("worker_add", |hook| hook.worker_add(id));
                 restarter.made(Instant::now());
-                if let Some(told) = told.take() {
-                    let _ = told.send(Ok(()));
+                if let Some(reply) = reply.take() {
+                    let _ = reply.send(Ok(()));
                 }
-                runner::run(shared, seat, worker);
+                runner::run(pool, record, worker);
             }
             Err(error) => {
-                if let Some(told) = told.take() {
+                if let Some(reply) = reply.take() {
                     panics::discard("factory", make);
-                    let _ = told.send(Err(error));
+                    let _ = reply.send(Err(error));
                     return;
                 }
                 complain(id, &error);
                 panics::discard("factory's error", error);
             }
         }
-        if seat.is_dismissed() {
+        if record.is_stopped() {
             break;
         }
         let now = Instant::now();
         let Some(pause) = restarter.next(now) else {
-            log::error!("worker {id} of pool {:?} failed too often", shared.name());
-            seat.dismiss();
+            log::error!("worker {id} of pool {:?} failed too often", pool.name());
+            record.stop();
             break;
         };
-        if seat.vacate() {
-            let hooks = &shared.hooks;
+        if record.restarting() {
+            let hooks = &pool.hooks;
             hooks.each("worker_remove", |hook| hook.worker_remove(id));
         }
-        if shared.gate.is_shut() {
-            shared.bell.ring(); // the dispatcher waits for all to be at rest
+        if pool.admission.is_shut() {
+            pool.signal.notify(); // the dispatcher waits for all to be at rest
         }
         log::debug!(
             "worker {id} of pool {:?} is made anew in {pause:?}",
-            shared.name()
+            pool.name()
         );
-        if seat.await_dismissal(now.checked_add(pause)) {
+        if record.await_stop(now.checked_add(pause)) {
             break;
         }
     }

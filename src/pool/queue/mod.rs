@@ -17,7 +17,7 @@ pub(crate) mod run_queue;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::error::Reason;
+use crate::error::RejectReason;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering::SeqCst};
 
@@ -25,7 +25,7 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering::SeqC
 const DRAINING: u64 = 1 << 40;
 /// No new jobs; those that have not begun are answered.
 const CLOSING: u64 = 1 << 41;
-/// Every job has its outcome and every worker is gone; what [`Gate::is_stopped`] tells the outside.
+/// Every job has its outcome and every worker is gone; what [`Admission::is_stopped`] tells the outside.
 const STOPPED: u64 = 1 << 42;
 /// No job goes straight to the workers, who take none for now.
 const PAUSED: u64 = 1 << 43;
@@ -42,32 +42,32 @@ const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Why a job may not enter now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum TryAcquireError {
     Full,
     Shut,
     Deserted,
 }
 
-impl From<Refusal> for Reason {
-    fn from(refusal: Refusal) -> Self {
+impl From<TryAcquireError> for RejectReason {
+    fn from(refusal: TryAcquireError) -> Self {
         match refusal {
-            Refusal::Full => Reason::Full,
-            Refusal::Shut => Reason::Closed,
-            Refusal::Deserted => Reason::NoWorkers,
+            TryAcquireError::Full => RejectReason::Full,
+            TryAcquireError::Shut => RejectReason::Closed,
+            TryAcquireError::Deserted => RejectReason::NoWorkers,
         }
     }
 }
 
 /// How a job got in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Admitted {
     /// It waits, and takes one of the places.
-    Queue,
+    Queued,
     /// Straight to the workers, past the queue.
-    Short,
+    HandedOff,
 }
 
-pub(crate) struct Gate {
+pub(crate) struct Admission {
     word: Word,
     capacity: usize,
     blocked: AtomicUsize,
@@ -75,22 +75,22 @@ pub(crate) struct Gate {
     onlookers: AtomicUsize,
     /// Those of all that want to be called for the first place.
     hurried: AtomicUsize,
-    line: Mutex<VecDeque<Arc<Place>>>,
+    waiters: Mutex<VecDeque<Arc<Waiter>>>,
 }
 
 /// Flags, and how many jobs have entered and are not yet released.
 #[repr(align(128))]
 struct Word(AtomicU64);
 
-impl Gate {
+impl Admission {
     pub(crate) fn new(capacity: usize) -> Self {
-        Gate {
+        Admission {
             word: Word(AtomicU64::new(0)),
             capacity,
             blocked: AtomicUsize::new(0),
             onlookers: AtomicUsize::new(0),
             hurried: AtomicUsize::new(0),
-            line: Mutex::default(),
+            waiters: Mutex::default(),
         }
     }
 
@@ -105,39 +105,39 @@ impl Gate {
 
     /// Nothing waits and everything is open: a job may go straight to the workers.
     #[inline]
-    pub(crate) fn wide_open(&self) -> bool {
+    pub(crate) fn can_handoff(&self) -> bool {
         self.word.0.load(SeqCst) == 0
     }
 
     /// One job enters. Room and flags are judged in the step that takes the place.
-    pub(crate) fn enter(&self) -> Result<Way, Refusal> {
+    pub(crate) fn try_acquire(&self) -> Result<Admitted, TryAcquireError> {
         let mut word = self.word.0.load(SeqCst);
         loop {
             if word & DRAINING != 0 {
-                return Err(Refusal::Shut);
+                return Err(TryAcquireError::Shut);
             }
             if word & DESERTED != 0 {
-                return Err(Refusal::Deserted);
+                return Err(TryAcquireError::Deserted);
             }
             if (word & COUNT) as usize >= self.capacity {
-                return Err(Refusal::Full);
+                return Err(TryAcquireError::Full);
             }
             match self
                 .word
                 .0
                 .compare_exchange_weak(word, word + 1, SeqCst, SeqCst)
             {
-                Ok(_) => return Ok(Way::Queue),
+                Ok(_) => return Ok(Admitted::Queued),
                 Err(now) => word = now,
             }
         }
     }
 
     /// So many jobs leave; until [`stop_moving`](Self::stop_moving) none goes past them. Only for
-    /// who is at the desk.
+    /// who is at the dispatch state.
     pub(crate) fn start_moving(&self, jobs: usize) {
         let before = self.word.0.load(SeqCst) & MOVING;
-        // Only who is at the desk changes this flag.
+        // Only who is at the dispatch state changes this flag.
         let change = (MOVING - before).wrapping_sub(jobs as u64);
         let before = self.word.0.fetch_add(change, SeqCst);
         debug_assert!(before & COUNT >= jobs as u64, "more left than entered");
@@ -152,19 +152,19 @@ impl Gate {
     pub(crate) fn stop_moving(&self, jobs: usize) {
         self.word.0.fetch_and(!MOVING, SeqCst);
         if jobs > 0 {
-            self.call();
+            self.wake_waiters();
         }
     }
 
-    /// So many jobs have left by another way than the desk.
-    pub(crate) fn leave(&self, jobs: usize) {
+    /// So many jobs have left by another way than the dispatch state.
+    pub(crate) fn release(&self, jobs: usize) {
         let before = self.word.0.fetch_sub(jobs as u64, SeqCst);
         debug_assert!(before & COUNT >= jobs as u64, "more left than entered");
-        self.call();
+        self.wake_waiters();
     }
 
     /// There is more room than before: calls those who wait for it, if it is worth their while.
-    fn call(&self) {
+    fn wake_waiters(&self) {
         if self.blocked.load(SeqCst) == 0 {
             return;
         }
@@ -192,15 +192,18 @@ impl Gate {
 
     /// Stands in line without blocking, until the guard is dropped: `parker` is woken when there may
     /// be room. The caller asks [`has_answer`](Self::has_answer) after this call.
-    pub(crate) fn line_up(&self, parker: &Arc<Parker>) -> InLine<'_> {
-        let place = Arc::new(Place {
+    pub(crate) fn add_waiter(&self, parker: &Arc<Parker>) -> WaiterGuard<'_> {
+        let place = Arc::new(Waiter {
             parker: Arc::clone(parker),
-            called: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
         });
         self.onlookers.fetch_add(1, SeqCst);
         self.hurried.fetch_add(1, SeqCst);
-        self.stand_in_line(&place);
-        InLine { gate: self, place }
+        self.join_waiters(&place);
+        WaiterGuard {
+            admission: self,
+            place,
+        }
     }
 
     fn shut_with(&self, flags: u64) -> bool {
@@ -271,58 +274,58 @@ impl Gate {
     /// Wakes so many at most of those who stand in line now: one that took its place and stands in
     /// line for the next has had its turn.
     fn wake(&self, most: usize) {
-        let called: Vec<_> = {
-            let mut line = self.line.lock();
-            let most = most.min(line.len());
-            let called = line.drain(..most);
-            called
-                .inspect(|place| place.called.store(true, SeqCst))
+        let woken: Vec<_> = {
+            let mut waiters = self.waiters.lock();
+            let most = most.min(waiters.len());
+            let woken = waiters.drain(..most);
+            woken
+                .inspect(|place| place.woken.store(true, SeqCst))
                 .collect()
         };
-        for place in called {
+        for place in woken {
             place.parker.wake();
         }
     }
 
     /// Blocks until `enter` lets the job in. `wait` blocks the thread until it is woken, or that moment
     /// has come, or it has its own reason to give up. Who is not `patient` is hurried from the start.
-    pub(crate) fn wait_in_line(
+    pub(crate) fn wait_for_room_with(
         &self,
         parker: &Arc<Parker>,
         patient: bool,
-        mut enter: impl FnMut() -> Result<Way, Refusal>,
-        mut wait: impl FnMut(Option<Instant>) -> Result<(), Reason>,
-    ) -> Result<Way, Reason> {
-        let place = Arc::new(Place {
+        mut enter: impl FnMut() -> Result<Admitted, TryAcquireError>,
+        mut wait: impl FnMut(Option<Instant>) -> Result<(), RejectReason>,
+    ) -> Result<Admitted, RejectReason> {
+        let place = Arc::new(Waiter {
             parker: Arc::clone(parker),
-            called: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
         });
         let mut patience = patient.then(|| Instant::now() + PATIENCE);
         if !patient {
             self.hurried.fetch_add(1, SeqCst);
         }
         let outcome = loop {
-            self.stand_in_line(&place);
+            self.join_waiters(&place);
             let outcome = match enter() {
                 Ok(way) => Some(Ok(way)),
-                Err(Refusal::Full) => wait(patience).err().map(Err),
+                Err(TryAcquireError::Full) => wait(patience).err().map(Err),
                 Err(refusal) => Some(Err(refusal.into())),
             };
-            let called = self.leave_line(&place);
+            let woken = self.leave_waiters(&place);
             if let Some(outcome) = outcome {
-                if called {
+                if woken {
                     self.wake(1); // the call was for a job that did not need it
                 }
                 break outcome;
             }
             match enter() {
                 Ok(way) => {
-                    if called && way == Way::Short {
+                    if woken && way == Admitted::HandedOff {
                         self.wake(1); // the place that it was called for is still free
                     }
                     break Ok(way);
                 }
-                Err(Refusal::Full) => {} // another was faster, or patience is at its end
+                Err(TryAcquireError::Full) => {} // another was faster, or patience is at its end
                 Err(refusal) => break Err(refusal.into()),
             }
             if patience.take_if(|end| *end <= Instant::now()).is_some() {
@@ -336,57 +339,57 @@ impl Gate {
     }
 
     /// At the end of the line; but who was called, and was not fast enough, at its head.
-    fn stand_in_line(&self, place: &Arc<Place>) {
-        let mut line = self.line.lock();
-        if place.called.swap(false, SeqCst) {
-            line.push_front(Arc::clone(place));
+    fn join_waiters(&self, place: &Arc<Waiter>) {
+        let mut waiters = self.waiters.lock();
+        if place.woken.swap(false, SeqCst) {
+            waiters.push_front(Arc::clone(place));
         } else {
-            line.push_back(Arc::clone(place));
+            waiters.push_back(Arc::clone(place));
         }
         self.blocked.fetch_add(1, SeqCst);
     }
 
     /// Had it been called out of the line?
-    fn leave_line(&self, place: &Arc<Place>) -> bool {
-        let mut line = self.line.lock();
+    fn leave_waiters(&self, place: &Arc<Waiter>) -> bool {
+        let mut waiters = self.waiters.lock();
         self.blocked.fetch_sub(1, SeqCst);
-        let called = place.called.load(SeqCst);
-        if !called {
-            line.retain(|other| !Arc::ptr_eq(other, place));
+        let woken = place.woken.load(SeqCst);
+        if !woken {
+            waiters.retain(|other| !Arc::ptr_eq(other, place));
         }
-        called
+        woken
     }
 }
 
 /// A place in the line, of somebody who also waits for other things.
-pub(crate) struct InLine<'a> {
-    gate: &'a Gate,
-    place: Arc<Place>,
+pub(crate) struct WaiterGuard<'a> {
+    admission: &'a Admission,
+    place: Arc<Waiter>,
 }
 
-impl InLine<'_> {
+impl WaiterGuard<'_> {
     /// There was room; it stands in line no more.
-    pub(crate) fn is_called(&self) -> bool {
-        self.place.called.load(SeqCst)
+    pub(crate) fn is_woken(&self) -> bool {
+        self.place.woken.load(SeqCst)
     }
 }
 
-impl Drop for InLine<'_> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
-        let called = self.gate.leave_line(&self.place);
-        self.gate.onlookers.fetch_sub(1, SeqCst);
-        self.gate.hurried.fetch_sub(1, SeqCst);
-        if called {
-            self.gate.wake(1); // who comes too early stands in line again
+        let woken = self.admission.leave_waiters(&self.place);
+        self.admission.onlookers.fetch_sub(1, SeqCst);
+        self.admission.hurried.fetch_sub(1, SeqCst);
+        if woken {
+            self.admission.wake(1); // who comes too early stands in line again
         }
     }
 }
 
 /// A submitter that waits for room.
-struct Place {
+struct Waiter {
     parker: Arc<Parker>,
-    /// Taken out of the line by somebody who made room. Changes under the line's lock only.
-    called: AtomicBool,
+    /// Popped out of the line by somebody who made room. Changes under the line's lock only.
+    woken: AtomicBool,
 }
 
 #[cfg(test)]
@@ -394,78 +397,78 @@ mod tests {
     use super::*;
 
     /// A gate that is full, and a parker for one who waits.
-    fn full(capacity: usize) -> (Gate, Arc<Parker>) {
-        let gate = Gate::new(capacity);
+    fn full(capacity: usize) -> (Admission, Arc<Parker>) {
+        let admission = Admission::new(capacity);
         for _ in 0..capacity {
-            assert_eq!(gate.enter(), Ok(Way::Queue));
+            assert_eq!(admission.try_acquire(), Ok(Admitted::Queued));
         }
-        (gate, Arc::new(Parker::new()))
+        (admission, Arc::new(Parker::new()))
     }
 
     #[test]
     fn a_patient_submitter_is_woken_when_half_of_the_places_are_free() {
-        let (gate, parker) = full(10);
-        let way = gate.wait_in_line(
+        let (admission, parker) = full(10);
+        let way = admission.wait_for_room_with(
             &parker,
             true,
-            || gate.enter(),
+            || admission.try_acquire(),
             |patience| {
                 assert!(patience.is_some());
-                gate.leave(4);
+                admission.release(4);
                 assert!(!parker.is_woken(), "not worth its while");
-                gate.leave(1);
+                admission.release(1);
                 assert!(parker.is_woken());
                 Ok(())
             },
         );
-        assert_eq!(way, Ok(Way::Queue));
+        assert_eq!(way, Ok(Admitted::Queued));
     }
 
     #[test]
     fn a_hurried_submitter_is_woken_for_the_first_place() {
-        let (gate, parker) = full(10);
+        let (admission, parker) = full(10);
         let mut waits = 0;
-        let way = gate.wait_in_line(
+        let way = admission.wait_for_room_with(
             &parker,
             true,
-            || gate.enter(),
+            || admission.try_acquire(),
             |patience| {
                 waits += 1;
                 match patience {
                     Some(end) => parker.park(Some(end)),
                     None => {
-                        gate.leave(1);
+                        admission.release(1);
                         assert!(parker.is_woken());
                     }
                 }
                 Ok(())
             },
         );
-        assert_eq!((way, waits), (Ok(Way::Queue), 2));
-        assert_eq!(gate.hurried.load(SeqCst), 0);
+        assert_eq!((way, waits), (Ok(Admitted::Queued), 2));
+        assert_eq!(admission.hurried.load(SeqCst), 0);
     }
 
     #[test]
     fn patience_ends_for_all_when_one_is_hurried_from_the_start() {
-        let (gate, parker) = full(10);
+        let (admission, parker) = full(10);
         let onlooker = Arc::new(Parker::new());
-        let in_line = gate.line_up(&onlooker);
-        assert!(!gate.has_answer());
-        gate.leave(1);
-        assert!(in_line.is_called() && onlooker.is_woken());
-        drop(in_line);
-        assert_eq!(gate.enter(), Ok(Way::Queue));
-        let way = gate.wait_in_line(
+        let guard = admission.add_waiter(&onlooker);
+        assert!(!admission.has_answer());
+        admission.release(1);
+        assert!(guard.is_woken() && onlooker.is_woken());
+        drop(guard);
+        assert_eq!(admission.try_acquire(), Ok(Admitted::Queued));
+        let way = admission.wait_for_room_with(
             &parker,
             false,
-            || gate.enter(),
+            || admission.try_acquire(),
             |patience| {
                 assert_eq!(patience, None);
-                gate.leave(1);
+                admission.release(1);
                 assert!(parker.is_woken());
                 Ok(())
             },
         );
-        assert_eq!(way, Ok(Way::Queue));
+        assert_eq!(way, Ok(Admitted::Queued));
     }
 }

@@ -1,6 +1,6 @@
 //! What the workers take from: the ready channel, the lane of urgent jobs, and jobs that came back.
 
-use crate::policy::prefetch::MAX_DEPTH;
+use crate::policy::prefetch::MAX_LIMIT;
 use std::collections::VecDeque;
 
 use crate::sync::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
@@ -11,32 +11,32 @@ use crate::sync::{
 
 /// From this depth on, jobs are so short that submitters fill the channel to its bound: some
 /// milliseconds of work at most.
-const DEEP: usize = MAX_DEPTH / 8;
+const DEEP: usize = MAX_LIMIT / 8;
 
 /// No worker takes a job any more.
 const SHUT: u64 = 1 << 62;
 /// No worker takes a job for now.
 const PAUSED: u64 = 1 << 63;
-/// One urgent job: the gate lets fewer than 2^32 in.
+/// One urgent job: the queue lets fewer than 2^32 in.
 const URGENT: u64 = 1;
 /// One job that came back: fewer than there are workers.
 const RETURNED: u64 = 1 << 32;
 
 /// Every worker takes from here, so no job waits behind a busy worker.
-pub(crate) struct Ready<T> {
-    /// What the dispatcher released, and what took the short way.
+pub(crate) struct RunQueue<T> {
+    /// What the dispatcher released, and what took the handoff.
     released: (Sender<T>, Receiver<T>),
-    /// Jobs of high priority, straight from their submitters. The gate counts them as waiting, so
+    /// Jobs of high priority, straight from their submitters. The queue counts them as waiting, so
     /// it bounds this channel too. Whoever takes one holds the lock of `aside`, so that looking
     /// through them is one step for the workers.
     urgent: (Sender<T>, Receiver<T>),
-    aside: Mutex<Aside<T>>,
+    side: Mutex<SideList<T>>,
     special: Special,
-    out: Out,
+    out: KnownTaken,
 }
 
 /// Jobs that left their channel and were not begun.
-struct Aside<T> {
+struct SideList<T> {
     /// Urgent ones that were looked through: before those of the lane.
     seen: VecDeque<T>,
     /// Those that a worker had taken and gave back, with their numbers: after the urgent, before
@@ -50,7 +50,7 @@ struct Special {
     /// Zero on the usual way; else flags, and how many jobs are urgent or came back.
     word: AtomicU64,
     /// How many jobs the dispatcher wants released at a time.
-    depth: AtomicUsize,
+    limit: AtomicUsize,
 }
 
 /// All jobs counted in up to this number are known to be out of `released`, which is first in, first
@@ -58,35 +58,35 @@ struct Special {
 /// only, each of which may set it back: then less is known.
 #[derive(Default)]
 #[repr(align(128))]
-struct Out(AtomicU64);
+struct KnownTaken(AtomicU64);
 
-/// A job that was taken, and whether the gate still counts it as waiting.
-pub(crate) struct Taken<T> {
+/// A job that was taken, and whether the queue still counts it as waiting.
+pub(crate) struct Popped<T> {
     pub(crate) job: T,
     pub(crate) waited: bool,
 }
 
-impl<T> Ready<T> {
+impl<T> RunQueue<T> {
     pub(crate) fn new() -> Self {
-        Ready {
-            released: bounded(MAX_DEPTH),
+        RunQueue {
+            released: bounded(MAX_LIMIT),
             urgent: unbounded(),
-            aside: Mutex::new(Aside {
+            side: Mutex::new(SideList {
                 seen: VecDeque::new(),
                 returned: VecDeque::new(),
             }),
             special: Special {
                 word: AtomicU64::new(0),
-                depth: AtomicUsize::new(0),
+                limit: AtomicUsize::new(0),
             },
-            out: Out::default(),
+            out: KnownTaken::default(),
         }
     }
 
     /// The next job for a worker, if there is nothing but what was released: what [`take`](Self::take)
     /// would give, without moving it more often than needed.
     #[inline]
-    pub(crate) fn take_usual(&self) -> Result<T, TryRecvError> {
+    pub(crate) fn pop_usual(&self) -> Result<T, TryRecvError> {
         if !self.is_usual() {
             return Err(TryRecvError::Empty);
         }
@@ -94,63 +94,63 @@ impl<T> Ready<T> {
     }
 
     /// The next job for a worker: the urgent before the others, unless it is the others' turn.
-    pub(crate) fn take(&self, others_first: bool) -> Option<Taken<T>> {
+    pub(crate) fn pop(&self, others_first: bool) -> Option<Popped<T>> {
         if self.is_usual() {
-            return self.take_released();
+            return self.pop_released();
         }
-        self.take_special(others_first)
+        self.pop_special(others_first)
     }
 
-    fn take_released(&self) -> Option<Taken<T>> {
+    fn pop_released(&self) -> Option<Popped<T>> {
         let job = self.released.1.try_recv().ok()?;
-        Some(Taken { job, waited: false })
+        Some(Popped { job, waited: false })
     }
 
-    fn take_special(&self, others_first: bool) -> Option<Taken<T>> {
+    fn pop_special(&self, others_first: bool) -> Option<Popped<T>> {
         if self.special.word.load(SeqCst) & (SHUT | PAUSED) != 0 {
             return None;
         }
-        let aged = others_first.then(|| self.take_other()).flatten();
+        let aged = others_first.then(|| self.pop_other()).flatten();
         aged.or_else(|| self.drain_one())
     }
 
     /// The next job for whoever answers it in place of a worker, also when shut or paused.
-    pub(crate) fn drain_one(&self) -> Option<Taken<T>> {
-        self.take_urgent().or_else(|| self.take_other())
+    pub(crate) fn drain_one(&self) -> Option<Popped<T>> {
+        self.pop_urgent().or_else(|| self.pop_other())
     }
 
-    fn take_urgent(&self) -> Option<Taken<T>> {
+    fn pop_urgent(&self) -> Option<Popped<T>> {
         let job = {
-            let mut aside = self.aside.lock();
-            let seen = aside.seen.pop_front();
+            let mut side = self.side.lock();
+            let seen = side.seen.pop_front();
             seen.or_else(|| self.urgent.1.try_recv().ok())?
         };
         self.special.word.fetch_sub(URGENT, SeqCst);
-        Some(Taken { job, waited: true })
+        Some(Popped { job, waited: true })
     }
 
-    fn take_other(&self) -> Option<Taken<T>> {
-        let returned = self.aside.lock().returned.pop_front();
+    fn pop_other(&self) -> Option<Popped<T>> {
+        let returned = self.side.lock().returned.pop_front();
         let Some((_, job)) = returned else {
-            return self.take_released();
+            return self.pop_released();
         };
         self.special.word.fetch_sub(RETURNED, SeqCst);
-        Some(Taken { job, waited: false })
+        Some(Popped { job, waited: false })
     }
 
     /// Takes the dead ones out of the urgent jobs that wait.
     pub(crate) fn sweep_urgent(&self, mut is_dead: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut dead = Vec::new();
-        let mut aside = self.aside.lock();
-        let seen = std::mem::take(&mut aside.seen);
+        let mut side = self.side.lock();
+        let seen = std::mem::take(&mut side.seen);
         for job in seen.into_iter().chain(self.urgent.1.try_iter()) {
             if is_dead(&job) {
                 dead.push(job);
             } else {
-                aside.seen.push_back(job);
+                side.seen.push_back(job);
             }
         }
-        drop(aside);
+        drop(side);
         self.special
             .word
             .fetch_sub(dead.len() as u64 * URGENT, SeqCst);
@@ -158,15 +158,15 @@ impl<T> Ready<T> {
     }
 
     /// Releases a job; gives it back if there is no room at all.
-    pub(crate) fn put(&self, job: T) -> Result<(), T> {
+    pub(crate) fn push(&self, job: T) -> Result<(), T> {
         match self.released.0.try_send(job) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job),
         }
     }
 
-    /// An urgent job, which the gate has let in.
-    pub(crate) fn put_urgent(&self, job: T) {
+    /// An urgent job, which the queue has let in.
+    pub(crate) fn push_urgent(&self, job: T) {
         // Counted first, so that the count never falls below what is there.
         self.special.word.fetch_add(URGENT, SeqCst);
         let sent = self.urgent.0.send(job);
@@ -175,9 +175,9 @@ impl<T> Ready<T> {
 
     /// A worker had taken this job and may not begin it. Several come back in the order of their
     /// numbers.
-    pub(crate) fn put_back(&self, number: u64, job: T) {
+    pub(crate) fn push_back_unrun(&self, number: u64, job: T) {
         self.special.word.fetch_add(RETURNED, SeqCst);
-        let returned = &mut self.aside.lock().returned;
+        let returned = &mut self.side.lock().returned;
         let place = returned.partition_point(|other| other.0 <= number);
         returned.insert(place, (number, job));
     }
@@ -210,7 +210,7 @@ impl<T> Ready<T> {
         self.special.word.load(SeqCst) == 0
     }
 
-    /// Jobs that the dispatcher or the short way put in, and that no worker has taken.
+    /// Jobs that the dispatcher or the handoff put in, and that no worker has taken.
     pub(crate) fn released(&self) -> usize {
         self.released.1.len()
     }
@@ -239,23 +239,23 @@ impl<T> Ready<T> {
         self.special.word.load(SeqCst) & PAUSED != 0
     }
 
-    pub(crate) fn depth(&self) -> usize {
-        self.special.depth.load(Relaxed)
+    pub(crate) fn limit(&self) -> usize {
+        self.special.limit.load(Relaxed)
     }
 
-    pub(crate) fn set_depth(&self, depth: usize) {
-        self.special.depth.store(depth, Relaxed);
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.special.limit.store(limit, Relaxed);
     }
 
-    /// Is there room for one more on the short way? So many jobs are counted in, with this one. As many
+    /// Is there room for one more on the handoff? So many jobs are counted in, with this one. As many
     /// more as there are submitters may find room at the same time.
     #[inline]
     pub(crate) fn has_room(&self, counted: u64) -> bool {
-        let depth = self.depth();
+        let limit = self.limit();
         // When deep, the channel's own bound is enough. To ask the channel, a submitter reads what
         // the workers write for each job, which costs a tenth of a round trip's time, and a quarter
         // of a detached job's.
-        depth >= DEEP || self.before_last(counted) < depth as u64 || self.count(counted) < depth
+        limit >= DEEP || self.before_last(counted) < limit as u64 || self.count(counted) < limit
     }
 
     /// No more jobs than these are released, as far as is known.
@@ -294,49 +294,49 @@ mod tests {
 
     #[test]
     fn there_is_room_for_as_many_as_the_depth() {
-        let ready = Ready::new();
+        let ready = RunQueue::new();
         assert!(!ready.has_room(1), "no depth, no room");
-        ready.set_depth(2);
+        ready.set_limit(2);
         let mut counted = 0;
         let mut submit = || {
             counted += 1;
             let room = ready.has_room(counted);
             if room {
-                ready.put(counted).expect("a place");
+                ready.push(counted).expect("a place");
             }
             room
         };
         assert_eq!([submit(), submit(), submit()], [true, true, false]);
         // Whether the submitter hears of it or not.
-        assert_eq!(ready.take_usual(), Ok(1));
+        assert_eq!(ready.pop_usual(), Ok(1));
         assert_eq!([submit(), submit()], [true, false]);
-        assert_eq!(ready.take_usual(), Ok(2));
+        assert_eq!(ready.pop_usual(), Ok(2));
         ready.know_out(2);
         assert_eq!([submit(), submit()], [true, false]);
     }
 
     #[test]
     fn what_was_taken_is_not_counted_as_released() {
-        let ready = Ready::new();
-        ready.set_depth(4);
-        ready.put(1).expect("a place");
+        let ready = RunQueue::new();
+        ready.set_limit(4);
+        ready.push(1).expect("a place");
         assert_eq!(ready.after_last(1), 1);
-        ready.put(2).expect("a place");
+        ready.push(2).expect("a place");
         assert_eq!(ready.after_last(2), 2);
-        assert_eq!(ready.take_usual(), Ok(1));
-        ready.put(3).expect("a place");
+        assert_eq!(ready.pop_usual(), Ok(1));
+        ready.push(3).expect("a place");
         assert_eq!(ready.after_last(3), 2);
-        assert_eq!((ready.take_usual(), ready.take_usual()), (Ok(2), Ok(3)));
+        assert_eq!((ready.pop_usual(), ready.pop_usual()), (Ok(2), Ok(3)));
         assert_eq!(ready.after_last(3), 0, "it is gone already");
         assert_eq!(ready.before_last(4), 0, "and that is known");
     }
 
     #[test]
     fn who_has_its_result_does_not_ask_the_channel() {
-        let ready = Ready::new();
-        ready.set_depth(1);
+        let ready = RunQueue::new();
+        ready.set_limit(1);
         assert!(ready.has_room(1));
-        ready.put(1).expect("a place"); // and nobody takes it
+        ready.push(1).expect("a place"); // and nobody takes it
         ready.know_out(1);
         assert!(ready.has_room(2), "it is believed");
         ready.know_out(0);

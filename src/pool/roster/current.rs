@@ -6,7 +6,7 @@ use crate::job::id::WorkerId;
 
 /// Where the calling thread stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ThreadRole {
     /// A worker of this pool.
     Worker(WorkerId),
     /// The dispatcher of this pool, which calls hooks and drops payloads. It must never block for
@@ -17,20 +17,20 @@ pub(crate) enum Place {
 }
 
 thread_local! {
-    static HERE: Cell<Option<(usize, Place)>> = const { Cell::new(None) };
+    static HERE: Cell<Option<(usize, ThreadRole)>> = const { Cell::new(None) };
 }
 
 /// Marks the calling thread as inside a pool until dropped.
-pub(crate) struct Inside(Option<(usize, Place)>);
+pub(crate) struct Inside(Option<(usize, ThreadRole)>);
 
 /// `pool` is any number that is the pool's own while its threads live.
-pub(crate) fn enter(pool: usize, place: Place) -> Inside {
+pub(crate) fn enter(pool: usize, place: ThreadRole) -> Inside {
     Inside(HERE.replace(Some((pool, place))))
 }
 
 /// As [`enter`], for the rest of the thread's life: also while its thread-locals are dropped, one of
 /// which may hold the last handle to the pool.
-pub(crate) fn enter_for_good(pool: usize, place: Place) {
+pub(crate) fn enter_for_good(pool: usize, place: ThreadRole) {
     std::mem::forget(enter(pool, place));
 }
 
@@ -41,7 +41,7 @@ impl Drop for Inside {
 }
 
 /// Is the calling thread inside this pool, and as what?
-pub(crate) fn inside(pool: usize) -> Option<Place> {
+pub(crate) fn inside(pool: usize) -> Option<ThreadRole> {
     let here = HERE.try_with(Cell::get).ok().flatten();
     here.and_then(|(other, place)| (other == pool).then_some(place))
 }

@@ -10,10 +10,10 @@ use std::io;
 use std::time::Instant;
 
 use crate::job::id::WorkerId;
-use crate::pool::roster::record::Seat;
 use crate::pool::roster::record::WorkerInfo;
+use crate::pool::roster::record::WorkerRecord;
 use crate::stats::counters::Runs;
-use crate::stats::in_flight::Generation;
+use crate::stats::in_flight::Epoch;
 use crate::stats::run_timer::Times;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::thread_spawn::Joinable;
@@ -42,7 +42,7 @@ struct List {
 #[derive(Default, Clone)]
 struct Retired {
     runs: Runs,
-    /// Jobs ended and answered, by generation.
+    /// Jobs ended and answered, by epoch.
     settled: [u64; 2],
     /// In pools with timings.
     times: Option<Box<Times>>,
@@ -57,13 +57,13 @@ struct Wait {
     /// Parked, or about to.
     parked: bool,
     /// It waits in vain, and shall withdraw.
-    in_vain: bool,
+    deadlocked: bool,
     /// It cannot withdraw: its job runs.
     bound: bool,
 }
 
 struct Member {
-    seat: Arc<Seat>,
+    record: Arc<WorkerRecord>,
     thread: Joinable,
     /// It was there at least once; `false` while a factory makes it for the first time.
     arrived: bool,
@@ -71,7 +71,7 @@ struct Member {
 
 /// Who is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recruit {
+pub(crate) enum AddKind {
     /// A worker that is there.
     Made,
     /// One that a factory will make, on its thread.
@@ -92,7 +92,7 @@ pub(crate) enum NotAdded {
 }
 
 /// A worker whose thread is at its end.
-pub(crate) struct Leaver {
+pub(crate) struct Exited {
     pub(crate) thread: Joinable,
     /// The hooks know of it, and not yet of its end.
     pub(crate) is_counted: bool,
@@ -120,31 +120,35 @@ impl Roster {
     /// called before anybody can see the roster closed.
     pub(crate) fn add(
         &self,
-        recruit: Recruit,
-        start: impl FnOnce(&Arc<Seat>) -> io::Result<Joinable>,
+        recruit: AddKind,
+        start: impl FnOnce(&Arc<WorkerRecord>) -> io::Result<Joinable>,
         told: impl FnOnce(WorkerId),
-    ) -> Result<Arc<Seat>, NotAdded> {
+    ) -> Result<Arc<WorkerRecord>, NotAdded> {
         let mut list = self.list.lock();
         if !list.open {
             return Err(NotAdded::Closed);
         }
-        if let Recruit::Below(enough) = recruit
+        if let AddKind::Below(enough) = recruit
             && list.staying().count() >= enough
         {
             return Err(NotAdded::Enough);
         }
-        let arrived = recruit == Recruit::Made;
-        let seat = Arc::new(Seat::new(WorkerId::new(list.next), !arrived, self.timed));
-        let thread = start(&seat).map_err(NotAdded::Spawn)?;
+        let arrived = recruit == AddKind::Made;
+        let record = Arc::new(WorkerRecord::new(
+            WorkerId::new(list.next),
+            !arrived,
+            self.timed,
+        ));
+        let thread = start(&record).map_err(NotAdded::Spawn)?;
         list.next += 1;
         let member = Member {
-            seat: Arc::clone(&seat),
+            record: Arc::clone(&record),
             thread,
             arrived,
         };
-        list.members.insert(seat.id(), member);
-        told(seat.id());
-        Ok(seat)
+        list.members.insert(record.id(), member);
+        told(record.id());
+        Ok(record)
     }
 
     /// No worker is added after this call.
@@ -173,7 +177,7 @@ impl Roster {
     }
 
     /// Takes a worker that ran its last job off the roster: its thread, to be joined.
-    pub(crate) fn remove(&self, id: WorkerId) -> Option<Leaver> {
+    pub(crate) fn remove(&self, id: WorkerId) -> Option<Exited> {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
         let Retired {
@@ -181,22 +185,22 @@ impl Roster {
             settled,
             times,
         } = &mut list.retired;
-        runs.add(member.seat.runs());
-        add(settled, member.seat.settled());
-        if let (Some(times), Some(watch)) = (times, member.seat.stopwatch()) {
-            watch.add_to(times);
+        runs.add(member.record.runs());
+        add(settled, member.record.settled());
+        if let (Some(times), Some(timer)) = (times, member.record.run_timer()) {
+            timer.add_to(times);
         }
-        Some(Leaver {
+        Some(Exited {
             thread: member.thread,
-            is_counted: !member.seat.is_absent(),
+            is_counted: !member.record.is_restarting(),
         })
     }
 
     /// Asks one worker to leave. Is there such a worker?
-    pub(crate) fn dismiss(&self, id: WorkerId) -> bool {
+    pub(crate) fn stop(&self, id: WorkerId) -> bool {
         let list = self.list.lock();
         let member = list.members.get(&id);
-        member.inspect(|member| member.seat.dismiss()).is_some()
+        member.inspect(|member| member.record.stop()).is_some()
     }
 
     /// How many workers are there to stay; and is one of them made for the first time?
@@ -212,16 +216,16 @@ impl Roster {
         let list = self.list.lock();
         let mut staying: Vec<_> = list.staying().collect();
         // Those that stay first.
-        staying.sort_by_key(|seat| (!seat.is_busy(), seat.id()));
-        for seat in staying.into_iter().skip(most) {
-            seat.dismiss();
+        staying.sort_by_key(|record| (!record.is_busy(), record.id()));
+        for record in staying.into_iter().skip(most) {
+            record.stop();
         }
         list.open
     }
 
-    pub(crate) fn dismiss_all(&self) {
+    pub(crate) fn stop_all(&self) {
         for member in self.list.lock().members.values() {
-            member.seat.dismiss();
+            member.record.stop();
         }
     }
 
@@ -239,9 +243,9 @@ impl Roster {
     pub(crate) fn all_serving(&self) -> Option<usize> {
         let list = self.list.lock();
         let mut present = 0;
-        for seat in list.members.values().map(|member| &member.seat) {
-            if !seat.is_absent() {
-                if seat.is_leaving() {
+        for record in list.members.values().map(|member| &member.record) {
+            if !record.is_restarting() {
+                if record.is_leaving() {
                     return None;
                 }
                 present += 1;
@@ -252,69 +256,72 @@ impl Roster {
 
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         let list = self.list.lock();
-        let seats = list.members.values().map(|member| &member.seat);
-        seats
-            .map(|seat| WorkerInfo {
-                id: seat.id(),
-                state: seat.state(),
+        let records = list.members.values().map(|member| &member.record);
+        records
+            .map(|record| WorkerInfo {
+                id: record.id(),
+                state: record.state(),
             })
             .collect()
     }
 
     pub(crate) fn busy(&self) -> usize {
         let list = self.list.lock();
-        let busy = list.members.values().filter(|one| one.seat.is_busy());
+        let busy = list.members.values().filter(|one| one.record.is_busy());
         busy.count()
     }
 
     /// Jobs that workers, also those that are gone, ran to their end.
     pub(crate) fn finished(&self) -> u64 {
         let list = self.list.lock();
-        let finished = list.members.values().map(|one| one.seat.runs().finished());
+        let finished = list
+            .members
+            .values()
+            .map(|one| one.record.runs().finished());
         list.retired.runs.finished() + finished.sum::<u64>()
     }
 
     pub(crate) fn work(&self) -> Work {
-        let (retired, seats) = {
+        let (retired, records) = {
             let list = self.list.lock();
-            let seats = list.members.values().map(|one| Arc::clone(&one.seat));
-            (list.retired.clone(), seats.collect::<Vec<_>>())
+            let records = list.members.values().map(|one| Arc::clone(&one.record));
+            (list.retired.clone(), records.collect::<Vec<_>>())
         };
         // Without the lock: adding up the times of many workers takes long.
         let mut work = Work {
             runs: retired.runs,
             busy: 0,
-            total: seats.len() as u64,
+            total: records.len() as u64,
             longest: None,
             times: retired.times,
         };
-        for seat in seats {
-            let runs = seat.runs();
+        for record in records {
+            let runs = record.runs();
             work.busy += u64::from(runs.busy());
             work.runs.add(runs);
-            let Some(watch) = seat.stopwatch() else {
+            let Some(timer) = record.run_timer() else {
                 continue;
             };
-            if let Some((job, since)) = watch.running()
+            if let Some((job, since)) = timer.running()
                 && work.longest.is_none_or(|(_, _, longest)| since < longest)
             {
-                work.longest = Some((job, seat.id(), since));
+                work.longest = Some((job, record.id(), since));
             }
             if let Some(times) = &mut work.times {
-                watch.add_to(times);
+                timer.add_to(times);
             }
         }
         work
     }
 
-    /// Jobs of this generation that workers, also those that are gone, ended and answered.
-    pub(crate) fn settled(&self, generation: Generation) -> u64 {
+    /// Jobs of this epoch that workers, also those that are gone, ended and answered.
+    pub(crate) fn settled(&self, epoch: Epoch) -> u64 {
         let list = self.list.lock();
         let mut settled = list.retired.settled;
         for member in list.members.values() {
-            add(&mut settled, member.seat.settled());
+            add(&mut settled, member.record.settled());
         }
-        settled[generation as usize]
+        settled[epoch as usize]
     }
 
     /// The calling worker is about to block for its own pool, until the guard is dropped.
@@ -323,7 +330,7 @@ impl Roster {
         id: WorkerId,
         parker: &Arc<Parker>,
         deadline: Option<Instant>,
-    ) -> Blocked<'_> {
+    ) -> BlockedGuard<'_> {
         let mut list = self.list.lock();
         list.waits += 1;
         let wait = Wait {
@@ -331,17 +338,17 @@ impl Roster {
             deadline,
             number: list.waits,
             parked: false,
-            in_vain: false,
+            deadlocked: false,
             bound: false,
         };
         list.blocked.insert(id, wait);
-        Blocked { roster: self, id }
+        BlockedGuard { roster: self, id }
     }
 
     /// For the dispatcher, when it has nothing else to do: if every worker blocks for the pool, no
     /// job that waits can begin, until one of them gives up. Then one is told to withdraw: the one with
     /// the earliest deadline, whose job cannot begin before that, or else the last to come.
-    pub(crate) fn judge(&self) {
+    pub(crate) fn find_deadlock(&self) {
         let mut list = self.list.lock();
         if list.blocked.is_empty() || list.blocked.len() < list.members.len() {
             return;
@@ -357,7 +364,7 @@ impl Roster {
             (forever, wait.deadline, std::cmp::Reverse(wait.number))
         });
         if stuck && let Some(wait) = first {
-            wait.in_vain = true;
+            wait.deadlocked = true;
             wait.parker.wake();
         }
     }
@@ -365,9 +372,9 @@ impl Roster {
 
 impl List {
     /// The workers that are there to stay, or will be made (anew).
-    fn staying(&self) -> impl Iterator<Item = &Arc<Seat>> {
-        let seats = self.members.values().map(|member| &member.seat);
-        seats.filter(|seat| seat.stays())
+    fn staying(&self) -> impl Iterator<Item = &Arc<WorkerRecord>> {
+        let records = self.members.values().map(|member| &member.record);
+        records.filter(|record| record.stays())
     }
 }
 
@@ -378,27 +385,27 @@ fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
 }
 
 /// The calling worker blocks for its own pool.
-pub(crate) struct Blocked<'a> {
+pub(crate) struct BlockedGuard<'a> {
     roster: &'a Roster,
     id: WorkerId,
 }
 
-impl Blocked<'_> {
+impl BlockedGuard<'_> {
     /// Parks. `ring` wakes the dispatcher, which looks whether all wait in vain. Returns whether
     /// this one shall withdraw.
-    pub(crate) fn park(&self, deadline: Option<Instant>, ring: impl FnOnce()) -> bool {
+    pub(crate) fn park(&self, deadline: Option<Instant>, notify: impl FnOnce()) -> bool {
         let parker = self.with(|wait| {
             wait.parked = true;
             Arc::clone(&wait.parker)
         });
-        ring();
+        notify();
         // The wake is forgotten in the step in which this one counts as awake: whoever judges
         // sees one or the other.
         parker.park_and_keep(deadline);
         self.with(|wait| {
             wait.parked = false;
             wait.parker.forget_wake();
-            std::mem::take(&mut wait.in_vain)
+            std::mem::take(&mut wait.deadlocked)
         })
     }
 
@@ -413,7 +420,7 @@ impl Blocked<'_> {
     }
 }
 
-impl Drop for Blocked<'_> {
+impl Drop for BlockedGuard<'_> {
     fn drop(&mut self) {
         self.roster.list.lock().blocked.remove(&self.id);
     }

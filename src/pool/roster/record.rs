@@ -3,20 +3,20 @@
 //! # States
 //!
 //! One word tells how the worker stands. A worker with a factory may be made several times on the
-//! same seat; each time is an *incarnation*.
+//! same record; each time is an *incarnation*.
 //!
 //! | bit | meaning | set by | cleared by |
 //! |---|---|---|---|
-//! | `DISMISSED` | leaves for good, is not made again | anybody, once | nobody |
+//! | `STOP` | leaves for good, is not made again | anybody, once | nobody |
 //! | `FINISHED` | this incarnation takes no further job | its handles, the worker's thread | the thread, as the next is made |
-//! | `ABSENT` | there is no worker: it is being made, or will be | the thread, after the old one is dropped | the thread, when the next is made |
+//! | `RESTARTING` | there is no worker: it is being made, or will be | the thread, after the old one is dropped | the thread, when the next is made |
 //! | the rest | counts the incarnations | | the thread, as one is made |
 //!
 //! A handle knows its incarnation and sets `FINISHED` only while that is the present one, in one
 //! compare-exchange; so it never ends a later one. Whoever sets a bit that ends something *then*
 //! wakes the parker, and the thread looks at the word between its notes that it sleeps and the
 //! sleep; a wake that comes before the sleep is kept by the parker. So no dismissal is slept over,
-//! neither among the crew's sleepers nor in a back-off.
+//! neither among the sleepers's sleepers nor in a back-off.
 
 use crate::stats::counters::Runs;
 use std::time::Instant;
@@ -25,8 +25,8 @@ use crate::job::Outcome;
 use crate::job::id::JobId;
 use crate::job::id::WorkerId;
 use crate::stats::clock::Stamp;
-use crate::stats::in_flight::{Generation, PerGeneration};
-use crate::stats::run_timer::Stopwatch;
+use crate::stats::in_flight::{Epoch, PerEpoch};
+use crate::stats::run_timer::RunTimer;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::{
     AtomicBool, AtomicU64,
@@ -58,52 +58,52 @@ pub struct WorkerInfo {
     pub state: WorkerState,
 }
 
-const DISMISSED: u64 = 1;
+const STOP: u64 = 1;
 const FINISHED: u64 = 1 << 1;
-const ABSENT: u64 = 1 << 2;
+const RESTARTING: u64 = 1 << 2;
 const INCARNATION: u64 = 1 << 3;
 
-/// Which of the workers that were made on one seat.
+/// Which of the workers that were made on one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Incarnation(u64);
 
-/// One worker's seat. Aligned so that two workers never write to one cache line.
+/// One worker's record. Aligned so that two workers never write to one cache line.
 #[repr(align(128))]
-pub(crate) struct Seat {
+pub(crate) struct WorkerRecord {
     id: WorkerId,
-    /// Where the worker's thread sleeps; see [`Crew`](crate::pool::roster::sleep::Crew).
+    /// Where the worker's thread sleeps; see [`Sleep`](crate::pool::roster::sleep::Sleep).
     pub(crate) parker: Parker,
     /// See above.
     word: AtomicU64,
     /// It has a factory, and may be made anew.
     renewable: bool,
-    /// On the crew's stack of sleepers. Changes under the crew's lock only.
+    /// On the sleepers's stack of sleepers. Changes under the sleepers's lock only.
     pub(crate) asleep: AtomicBool,
     /// Jobs begun; one more than those ended while one is in hand. Only the worker's thread writes.
     started: AtomicU64,
     /// Runs ended, by outcome, and those that are repeated. Only the worker's thread writes.
     ended: [AtomicU64; 3],
     retried: AtomicU64,
-    /// Jobs ended and answered, by generation. Only the worker's thread writes.
-    settled: PerGeneration,
+    /// Jobs ended and answered, by epoch. Only the worker's thread writes.
+    settled: PerEpoch,
     /// In pools with timings.
-    stopwatch: Option<Box<Stopwatch>>,
+    run_timer: Option<Box<RunTimer>>,
 }
 
-impl Seat {
-    /// The seat of a worker that is there or, if `renewable`, is about to be made.
+impl WorkerRecord {
+    /// The record of a worker that is there or, if `renewable`, is about to be made.
     pub(crate) fn new(id: WorkerId, renewable: bool, timed: bool) -> Self {
-        Seat {
+        WorkerRecord {
             id,
             parker: Parker::new(),
-            word: AtomicU64::new(if renewable { ABSENT } else { 0 }),
+            word: AtomicU64::new(if renewable { RESTARTING } else { 0 }),
             renewable,
             asleep: AtomicBool::new(false),
             started: AtomicU64::new(0),
             ended: Default::default(),
             retried: AtomicU64::new(0),
             settled: Default::default(),
-            stopwatch: timed.then(Box::default),
+            run_timer: timed.then(Box::default),
         }
     }
 
@@ -112,8 +112,8 @@ impl Seat {
     }
 
     /// Asks the worker to leave for good after the job in hand, and wakes it.
-    pub(crate) fn dismiss(&self) {
-        if self.word.fetch_or(DISMISSED, SeqCst) & DISMISSED == 0 {
+    pub(crate) fn stop(&self) {
+        if self.word.fetch_or(STOP, SeqCst) & STOP == 0 {
             self.parker.wake();
         }
     }
@@ -138,40 +138,40 @@ impl Seat {
     /// The worker takes no further job.
     #[inline]
     pub(crate) fn is_leaving(&self) -> bool {
-        self.word.load(Acquire) & (DISMISSED | FINISHED) != 0
+        self.word.load(Acquire) & (STOP | FINISHED) != 0
     }
 
     /// The same of one incarnation, which may be gone long ago.
     pub(crate) fn has_ended(&self, incarnation: Incarnation) -> bool {
         let word = self.word.load(Acquire);
-        word & (DISMISSED | FINISHED) != 0 || Incarnation::of(word) != incarnation
+        word & (STOP | FINISHED) != 0 || Incarnation::of(word) != incarnation
     }
 
     /// The worker leaves for good.
-    pub(crate) fn is_dismissed(&self) -> bool {
-        self.word.load(SeqCst) & DISMISSED != 0
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.word.load(SeqCst) & STOP != 0
     }
 
     /// There is no worker now.
-    pub(crate) fn is_absent(&self) -> bool {
-        self.word.load(SeqCst) & ABSENT != 0
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.word.load(SeqCst) & RESTARTING != 0
     }
 
     /// The worker is there to stay, or will be made anew.
     pub(crate) fn stays(&self) -> bool {
         let word = self.word.load(SeqCst);
-        word & DISMISSED == 0 && (word & FINISHED == 0 || self.renewable)
+        word & STOP == 0 && (word & FINISHED == 0 || self.renewable)
     }
 
     /// The calling thread has made its worker.
-    pub(crate) fn take_seat(&self) {
-        let next = |word: u64| Some((word & !(FINISHED | ABSENT)) + INCARNATION);
+    pub(crate) fn started(&self) {
+        let next = |word: u64| Some((word & !(FINISHED | RESTARTING)) + INCARNATION);
         let _ = self.word.fetch_update(SeqCst, SeqCst, next);
     }
 
     /// The calling thread's worker is gone. Had it one?
-    pub(crate) fn vacate(&self) -> bool {
-        self.word.fetch_or(ABSENT, SeqCst) & ABSENT == 0
+    pub(crate) fn restarting(&self) -> bool {
+        self.word.fetch_or(RESTARTING, SeqCst) & RESTARTING == 0
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
@@ -179,17 +179,17 @@ impl Seat {
     }
 
     /// Blocks until that moment (if it can be told), or until the worker is dismissed. Was it?
-    pub(crate) fn await_dismissal(&self, until: Option<Instant>) -> bool {
-        while !self.is_dismissed() && until.is_none_or(|at| Instant::now() < at) {
+    pub(crate) fn await_stop(&self, until: Option<Instant>) -> bool {
+        while !self.is_stopped() && until.is_none_or(|at| Instant::now() < at) {
             self.parker.park(until);
         }
-        self.is_dismissed()
+        self.is_stopped()
     }
 
     /// `stamps` tell when it was accepted and what time it is now.
     pub(crate) fn job_begins(&self, job: JobId, stamps: Option<(Stamp, Stamp)>) {
-        if let (Some(watch), Some((accepted, now))) = (&self.stopwatch, stamps) {
-            watch.begin(job, accepted, now);
+        if let (Some(timer), Some((accepted, now))) = (&self.run_timer, stamps) {
+            timer.begin(job, accepted, now);
         }
         self.count_start();
         log::trace!("job {job} starts on worker {}", self.id);
@@ -204,8 +204,8 @@ impl Seat {
 
     /// `None`: the job is to be tried again.
     pub(crate) fn job_ended(&self, outcome: Option<Outcome>, now: Option<Stamp>) {
-        if let (Some(watch), Some(now)) = (&self.stopwatch, now) {
-            watch.end(now);
+        if let (Some(timer), Some(now)) = (&self.run_timer, now) {
+            timer.end(now);
         }
         self.count_end(outcome);
     }
@@ -221,14 +221,14 @@ impl Seat {
     }
 
     #[inline]
-    pub(crate) fn job_settled(&self, generation: Generation) {
-        let count = &self.settled[generation as usize];
+    pub(crate) fn job_settled(&self, epoch: Epoch) {
+        let count = &self.settled[epoch as usize];
         count.store(count.load(Relaxed) + 1, Release);
     }
 
-    /// Jobs ended and answered, by generation.
+    /// Jobs ended and answered, by epoch.
     pub(crate) fn settled(&self) -> [u64; 2] {
-        std::array::from_fn(|generation| self.settled[generation].load(Acquire))
+        std::array::from_fn(|epoch| self.settled[epoch].load(Acquire))
     }
 
     /// What it ran so far.
@@ -244,8 +244,8 @@ impl Seat {
         }
     }
 
-    pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
-        self.stopwatch.as_deref()
+    pub(crate) fn run_timer(&self) -> Option<&RunTimer> {
+        self.run_timer.as_deref()
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -254,9 +254,9 @@ impl Seat {
 
     pub(crate) fn state(&self) -> WorkerState {
         let word = self.word.load(SeqCst);
-        if word & DISMISSED != 0 {
+        if word & STOP != 0 {
             WorkerState::Leaving
-        } else if word & ABSENT != 0 {
+        } else if word & RESTARTING != 0 {
             WorkerState::Starting
         } else if word & FINISHED != 0 {
             WorkerState::Leaving
@@ -280,25 +280,25 @@ mod tests {
 
     #[test]
     fn a_handle_ends_its_own_incarnation_and_no_other() {
-        let seat = Seat::new(WorkerId::new(1), true, false);
-        assert!(seat.is_absent());
-        assert_eq!(seat.state(), WorkerState::Starting);
-        seat.take_seat();
-        let first = seat.incarnation();
-        assert!(!seat.is_leaving() && !seat.has_ended(first));
-        seat.finish(first);
-        assert!(seat.is_leaving() && seat.has_ended(first) && seat.stays());
-        assert!(seat.vacate(), "it had one");
-        assert!(!seat.vacate(), "it has none any more");
-        seat.take_seat();
-        seat.finish(first);
+        let record = WorkerRecord::new(WorkerId::new(1), true, false);
+        assert!(record.is_restarting());
+        assert_eq!(record.state(), WorkerState::Starting);
+        record.started();
+        let first = record.incarnation();
+        assert!(!record.is_leaving() && !record.has_ended(first));
+        record.finish(first);
+        assert!(record.is_leaving() && record.has_ended(first) && record.stays());
+        assert!(record.restarting(), "it had one");
+        assert!(!record.restarting(), "it has none any more");
+        record.started();
+        record.finish(first);
         assert!(
-            !seat.is_leaving() && seat.has_ended(first),
+            !record.is_leaving() && record.has_ended(first),
             "it is another's seat now"
         );
-        seat.dismiss();
-        seat.take_seat();
-        assert!(seat.is_dismissed() && seat.is_leaving() && !seat.stays());
-        assert_eq!(seat.state(), WorkerState::Leaving);
+        record.stop();
+        record.started();
+        assert!(record.is_stopped() && record.is_leaving() && !record.stays());
+        assert_eq!(record.state(), WorkerState::Leaving);
     }
 }

@@ -25,16 +25,16 @@
 //! order (`SeqCst`, with a fence after the job is put in). To wake more than these can do no harm: who
 //! is woken searches, and looks as it stops.
 //!
-//! How long a worker searches before it lies down is a matter of speed only, and so is what the crew
-//! learns for that ([`Outlook`]) from the workers that it wakes.
+//! How long a worker searches before it lies down is a matter of speed only, and so is what the sleepers
+//! learns for that ([`AdaptiveSpin`]) from the workers that it wakes.
 //!
 //! Last in, first out: the worker that lay down last is woken first, its caches still warm.
 
 use std::time::Instant;
 
 use crate::job::id::WorkerId;
-use crate::pool::roster::record::Seat;
-use crate::sync::adaptive_spin::Outlook;
+use crate::pool::roster::record::WorkerRecord;
+use crate::sync::adaptive_spin::AdaptiveSpin;
 use crate::sync::park::Wake;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
 
@@ -45,7 +45,7 @@ const MOST: u64 = 4;
 
 /// Who searches and who sleeps.
 #[derive(Default)]
-pub(crate) struct Crew {
+pub(crate) struct Sleep {
     word: Word,
     sleepers: Mutex<Sleepers>,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Crew {
 #[derive(Default)]
 struct Sleepers {
     /// The last to lie down is on top.
-    stack: Vec<Arc<Seat>>,
+    stack: Vec<Arc<WorkerRecord>>,
     /// So few were on it at some time since they were counted anew.
     least: usize,
     /// When the last that searched in vain began to, if none was taken off since.
@@ -62,13 +62,13 @@ struct Sleepers {
 
 impl Sleepers {
     /// Takes the one at this place off.
-    fn take(&mut self, place: usize, outlook: &Outlook) -> Arc<Seat> {
-        let seat = self.stack.remove(place);
+    fn take(&mut self, place: usize, spin_score: &AdaptiveSpin) -> Arc<WorkerRecord> {
+        let record = self.stack.remove(place);
         self.least = self.least.min(self.stack.len());
         if let Some(began) = self.vain.take() {
-            outlook.learn(began.elapsed());
+            spin_score.learn(began.elapsed());
         }
-        seat
+        record
     }
 }
 
@@ -79,10 +79,10 @@ struct Word {
     /// `searching << 32 | sleeping`.
     count: AtomicU64,
     /// Changes hardly ever while nobody lies down.
-    outlook: Outlook,
+    spin_score: AdaptiveSpin,
 }
 
-impl Crew {
+impl Sleep {
     /// How many sleep, if nobody searches.
     pub(crate) fn sleeping_quietly(&self) -> Option<usize> {
         let word = self.word.count.load(SeqCst);
@@ -90,12 +90,12 @@ impl Crew {
     }
 
     /// So many at least slept at every moment since the last call of
-    /// [`count_asleep_anew`](Self::count_asleep_anew).
+    /// [`reset_least_asleep`](Self::reset_least_asleep).
     pub(crate) fn least_asleep(&self) -> usize {
         self.sleepers.lock().least
     }
 
-    pub(crate) fn count_asleep_anew(&self) {
+    pub(crate) fn reset_least_asleep(&self) {
         let mut sleepers = self.sleepers.lock();
         sleepers.least = sleepers.stack.len();
     }
@@ -103,12 +103,12 @@ impl Crew {
     /// The worker that has slept for the longest time.
     pub(crate) fn longest_asleep(&self) -> Option<WorkerId> {
         let sleepers = self.sleepers.lock();
-        sleepers.stack.first().map(|seat| seat.id())
+        sleepers.stack.first().map(|record| record.id())
     }
 
     /// Shall a search be long?
-    pub(crate) fn outlook(&self) -> &Outlook {
-        &self.word.outlook
+    pub(crate) fn adaptive_spin(&self) -> &AdaptiveSpin {
+        &self.word.spin_score
     }
 
     /// The calling worker wants to search. `false`: somebody does already.
@@ -167,7 +167,7 @@ impl Crew {
     /// Wakes a sleeper, unless so many search.
     #[cold]
     fn wake_sleeper(&self, most: u64) {
-        let seat = {
+        let record = {
             let mut sleepers = self.sleepers.lock();
             if self.word.count.load(SeqCst) >= most * SEARCHING {
                 return;
@@ -175,12 +175,12 @@ impl Crew {
             let Some(top) = sleepers.stack.len().checked_sub(1) else {
                 return;
             };
-            let seat = sleepers.take(top, self.outlook());
-            seat.asleep.store(false, SeqCst);
+            let record = sleepers.take(top, self.adaptive_spin());
+            record.asleep.store(false, SeqCst);
             self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
-            seat
+            record
         };
-        seat.parker.wake();
+        record.parker.wake();
     }
 
     /// The calling worker, which searches if `searching` tells since when, found nothing and sleeps
@@ -188,43 +188,46 @@ impl Crew {
     /// Afterwards the worker searches.
     pub(crate) fn sleep(
         &self,
-        seat: &Arc<Seat>,
+        record: &Arc<WorkerRecord>,
         searching: Option<Instant>,
         work: impl Fn() -> bool,
     ) {
         {
             let mut sleepers = self.sleepers.lock();
             sleepers.vain = searching.or(sleepers.vain);
-            sleepers.stack.push(Arc::clone(seat));
-            seat.asleep.store(true, SeqCst);
+            sleepers.stack.push(Arc::clone(record));
+            record.asleep.store(true, SeqCst);
             let change = if searching.is_some() { SEARCHING } else { 0 };
             self.word
                 .count
                 .fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
         }
         if work() {
-            return self.get_up(seat);
+            return self.get_up(record);
         }
         loop {
-            seat.parker.park(None);
-            if !seat.asleep.load(SeqCst) {
+            record.parker.park(None);
+            if !record.asleep.load(SeqCst) {
                 return; // whoever took it off the stack counted it as searching
             }
-            if seat.is_leaving() {
-                return self.get_up(seat);
+            if record.is_leaving() {
+                return self.get_up(record);
             }
         }
     }
 
     /// The calling worker leaves the stack by itself, as a searcher.
-    fn get_up(&self, seat: &Arc<Seat>) {
+    fn get_up(&self, record: &Arc<WorkerRecord>) {
         let mut sleepers = self.sleepers.lock();
-        if seat.asleep.load(SeqCst) {
+        if record.asleep.load(SeqCst) {
             // From the top: those who get up by themselves mostly lay down last.
             let stack = &sleepers.stack;
-            let place = stack.iter().rposition(|other| Arc::ptr_eq(other, seat));
-            sleepers.take(place.expect("a sleeper is on the stack"), self.outlook());
-            seat.asleep.store(false, SeqCst);
+            let place = stack.iter().rposition(|other| Arc::ptr_eq(other, record));
+            sleepers.take(
+                place.expect("a sleeper is on the stack"),
+                self.adaptive_spin(),
+            );
+            record.asleep.store(false, SeqCst);
             self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
         }
     }
@@ -236,84 +239,88 @@ mod tests {
     use crate::sync::adaptive_spin::SEARCH;
 
     /// A worker that sleeps, without a thread.
-    fn lie_down(crew: &Crew, id: u64) {
-        let seat = Arc::new(Seat::new(WorkerId::new(id), false, false));
-        crew.word.count.fetch_add(SLEEPING, SeqCst);
-        seat.asleep.store(true, SeqCst);
-        crew.sleepers.lock().stack.push(seat);
+    fn lie_down(sleep: &Sleep, id: u64) {
+        let record = Arc::new(WorkerRecord::new(WorkerId::new(id), false, false));
+        sleep.word.count.fetch_add(SLEEPING, SeqCst);
+        record.asleep.store(true, SeqCst);
+        sleep.sleepers.lock().stack.push(record);
     }
 
     #[test]
     fn the_least_that_slept_is_remembered_until_it_is_counted_anew() {
-        let crew = Crew::default();
-        let seats = [1, 2, 3].map(|id| Arc::new(Seat::new(WorkerId::new(id), false, false)));
-        crew.sleepers.lock().stack.extend(seats.iter().cloned());
-        assert_eq!(crew.least_asleep(), 0, "none slept from the beginning");
-        crew.count_asleep_anew();
-        assert_eq!(crew.least_asleep(), 3);
-        assert_eq!(crew.longest_asleep(), Some(WorkerId::new(1)));
+        let sleep = Sleep::default();
+        let records =
+            [1, 2, 3].map(|id| Arc::new(WorkerRecord::new(WorkerId::new(id), false, false)));
+        sleep.sleepers.lock().stack.extend(records.iter().cloned());
+        assert_eq!(sleep.least_asleep(), 0, "none slept from the beginning");
+        sleep.reset_least_asleep();
+        assert_eq!(sleep.least_asleep(), 3);
+        assert_eq!(sleep.longest_asleep(), Some(WorkerId::new(1)));
         // One lies down, finds something to do after all, and gets up.
-        let fourth = Arc::new(Seat::new(WorkerId::new(4), false, false));
-        crew.sleep(&fourth, None, || true);
-        assert_eq!(crew.least_asleep(), 3);
-        let up = crew.sleepers.lock().take(1, crew.outlook());
-        crew.sleepers.lock().stack.push(up);
-        assert_eq!(crew.least_asleep(), 2, "one of them was up meanwhile");
-        crew.count_asleep_anew();
-        assert_eq!(crew.least_asleep(), 3);
+        let fourth = Arc::new(WorkerRecord::new(WorkerId::new(4), false, false));
+        sleep.sleep(&fourth, None, || true);
+        assert_eq!(sleep.least_asleep(), 3);
+        let up = sleep.sleepers.lock().take(1, sleep.adaptive_spin());
+        sleep.sleepers.lock().stack.push(up);
+        assert_eq!(sleep.least_asleep(), 2, "one of them was up meanwhile");
+        sleep.reset_least_asleep();
+        assert_eq!(sleep.least_asleep(), 3);
     }
 
     #[test]
     fn more_are_woken_while_fewer_search_than_jobs_are_ready() {
-        let crew = Crew::default();
-        let asleep = || crew.sleepers.lock().stack.len();
-        crew.wake_for(|| unreachable!("nobody sleeps"));
-        (1..=6).for_each(|id| lie_down(&crew, id));
-        crew.wake_for(|| unreachable!("nobody searches"));
+        let sleep = Sleep::default();
+        let asleep = || sleep.sleepers.lock().stack.len();
+        sleep.wake_for(|| unreachable!("nobody sleeps"));
+        (1..=6).for_each(|id| lie_down(&sleep, id));
+        sleep.wake_for(|| unreachable!("nobody searches"));
         assert_eq!(asleep(), 5);
-        crew.wake_for(|| 1);
+        sleep.wake_for(|| 1);
         assert_eq!(asleep(), 5, "one searches already");
         for left in [4, 3, 2] {
-            crew.wake_for(|| 6);
+            sleep.wake_for(|| 6);
             assert_eq!(asleep(), left);
         }
-        crew.wake_for(|| unreachable!("enough search, whatever is ready"));
+        sleep.wake_for(|| unreachable!("enough search, whatever is ready"));
         assert_eq!(asleep(), 2);
     }
 
     #[test]
     fn the_gap_after_a_vain_search_is_learnt_once() {
-        let crew = Crew::default();
-        let outlook = crew.outlook();
+        let sleep = Sleep::default();
+        let spin_score = sleep.adaptive_spin();
         let long_ago = Instant::now() - 2 * SEARCH;
-        assert!(outlook.is_bright());
+        assert!(spin_score.is_worthwhile());
         // Lies down, finds something to do after all, and gets up.
-        let seat = Arc::new(Seat::new(WorkerId::new(1), false, false));
-        crew.sleep(&seat, None, || true);
-        assert!(outlook.is_bright(), "it had not searched");
-        crew.sleep(&seat, Some(long_ago), || true);
-        assert!(!outlook.is_bright(), "a search would have been too long");
-        assert_eq!(crew.sleepers.lock().vain, None);
+        let record = Arc::new(WorkerRecord::new(WorkerId::new(1), false, false));
+        sleep.sleep(&record, None, || true);
+        assert!(spin_score.is_worthwhile(), "it had not searched");
+        sleep.sleep(&record, Some(long_ago), || true);
+        assert!(
+            !spin_score.is_worthwhile(),
+            "a search would have been too long"
+        );
+        assert_eq!(sleep.sleepers.lock().vain, None);
     }
 
     #[test]
     fn a_search_is_helped_by_some_of_those_that_sleep() {
-        let crew = Crew::default();
-        let asleep = || crew.sleepers.lock().stack.len();
-        (1..=6).for_each(|id| lie_down(&crew, id));
-        crew.help_search();
+        let sleep = Sleep::default();
+        let asleep = || sleep.sleepers.lock().stack.len();
+        (1..=6).for_each(|id| lie_down(&sleep, id));
+        sleep.help_search();
         assert_eq!(asleep(), 6, "nobody searches who could be helped");
-        assert!(crew.try_search());
-        crew.wake_one();
+        assert!(sleep.try_search());
+        sleep.wake_one();
         assert_eq!(asleep(), 6, "one searches already");
         for left in [5, 4, 3, 3] {
-            crew.help_search();
+            sleep.help_search();
             assert_eq!(asleep(), left);
         }
         for _ in 0..MOST {
-            assert_eq!(crew.sleeping_quietly(), None);
-            crew.stop_search();
+            assert_eq!(sleep.sleeping_quietly(), None);
+            sleep.stop_search();
         }
-        assert_eq!(crew.sleeping_quietly(), Some(3));
+        assert_eq!(sleep.sleeping_quietly(), Some(3));
     }
 }

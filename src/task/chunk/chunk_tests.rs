@@ -1,13 +1,13 @@
 use super::*;
 use crate::job::Priority;
-use crate::stats::in_flight::Generation;
+use crate::stats::in_flight::Epoch;
 use crate::sync::AtomicUsize as Count;
 
 type Numbers = Chunk<Drops, Drops, ()>;
 type Made = (
     Arc<Numbers>,
     Reader<Drops, Drops, ()>,
-    Arc<Board>,
+    Arc<Progress>,
     Arc<Count>,
 );
 
@@ -21,9 +21,9 @@ impl Drop for Drops {
 }
 
 fn chunk(inputs: u64, pace: Option<u64>) -> Made {
-    let (drops, board) = (Arc::new(Count::new(0)), Arc::new(Board::new()));
-    let (chunk, reader) = filled(Load::default(), inputs, pace, &board, &drops);
-    (chunk, reader, board, drops)
+    let (drops, progress) = (Arc::new(Count::new(0)), Arc::new(Progress::new()));
+    let (chunk, reader) = filled(Load::default(), inputs, pace, &progress, &drops);
+    (chunk, reader, progress, drops)
 }
 
 /// A chunk in the memory of this empty load.
@@ -31,18 +31,18 @@ fn filled(
     mut load: Load<Drops, Drops, ()>,
     inputs: u64,
     pace: Option<u64>,
-    board: &Arc<Board>,
+    progress: &Arc<Progress>,
     drops: &Arc<Count>,
 ) -> (Arc<Numbers>, Reader<Drops, Drops, ()>) {
     (0..inputs).for_each(|n| load.push(Drops(n, Arc::clone(drops))));
-    let label = Label {
+    let header = ChunkHeader {
         number: 7,
-        mark: Mark::new(7, Generation::Even, false, Priority::Normal),
+        header: Header::new(7, Epoch::Even, false, Priority::Normal),
         token: None,
         place: 1,
         pace,
     };
-    Chunk::new(label, load, Arc::clone(board))
+    Chunk::new(header, load, Arc::clone(progress))
 }
 
 fn worker(id: u64) -> WorkerId {
@@ -83,7 +83,7 @@ fn claims_are_as_long_as_the_pace_allows() {
 
 #[test]
 fn what_is_given_back_is_claimed_again_and_first() {
-    let (chunk, mut reader, board, drops) = chunk(20, SIXTEEN);
+    let (chunk, mut reader, progress, drops) = chunk(20, SIXTEEN);
     let mut first = chunk.claim(worker(1)).unwrap();
     let mut second = chunk.claim(worker(2)).unwrap();
     assert!(chunk.claim(worker(3)).is_none());
@@ -98,10 +98,10 @@ fn what_is_given_back_is_claimed_again_and_first() {
     let mut third = chunk.claim(worker(3)).unwrap();
     assert_eq!(run(&mut third), (1..16).collect::<Vec<_>>());
     drop(third);
-    assert_eq!(board.finished(), 0, "the second has its claim");
+    assert_eq!(progress.finished(), 0, "the second has its claim");
     run(&mut second);
     drop(second);
-    assert_eq!((board.finished(), drops.load(SeqCst)), (1, 0));
+    assert_eq!((progress.finished(), drops.load(SeqCst)), (1, 0));
     for index in 0..20 {
         assert!(reader.is_full(index) && !reader.is_taken(index));
         assert_eq!(reader.take(index).unwrap().ok().unwrap().0, index as u64);
@@ -113,12 +113,15 @@ fn what_is_given_back_is_claimed_again_and_first() {
 
 #[test]
 fn what_is_refused_is_what_is_free() {
-    let (chunk, mut reader, board, drops) = chunk(20, SIXTEEN);
+    let (chunk, mut reader, progress, drops) = chunk(20, SIXTEEN);
     let mut claim = chunk.claim(worker(1)).unwrap();
     let first = claim.next();
-    assert_eq!(chunk.refuse(Reason::Cancelled, None), 4);
-    assert_eq!((chunk.left(), chunk.refuse(Reason::Closed, None)), (0, 0));
-    assert_eq!(board.finished(), 0);
+    assert_eq!(chunk.reject(RejectReason::Cancelled, None), 4);
+    assert_eq!(
+        (chunk.left(), chunk.reject(RejectReason::Closed, None)),
+        (0, 0)
+    );
+    assert_eq!(progress.finished(), 0);
     assert!((0..16).all(|index| reader.take(index).is_none()));
     for index in 16..20 {
         match reader
@@ -127,7 +130,7 @@ fn what_is_refused_is_what_is_free() {
         {
             Some(Err(SubmitError::Rejected(rejected))) => {
                 assert_eq!(rejected.payload.0, index as u64);
-                assert_eq!(rejected.reason, Reason::Cancelled);
+                assert_eq!(rejected.reason, RejectReason::Cancelled);
             }
             _ => panic!("{index} was refused"),
         }
@@ -135,8 +138,8 @@ fn what_is_refused_is_what_is_free() {
     // A claim that ends after that has its rest refused by whoever looks next.
     claim.put(Ok(first));
     drop(claim);
-    assert_eq!(chunk.refuse(Reason::Closed, None), 15);
-    assert_eq!((board.finished(), drops.load(SeqCst)), (1, 4));
+    assert_eq!(chunk.reject(RejectReason::Closed, None), 15);
+    assert_eq!((progress.finished(), drops.load(SeqCst)), (1, 4));
     drop((reader, chunk));
     assert_eq!(drops.load(SeqCst), 20);
 }
@@ -157,19 +160,19 @@ fn each_is_dropped_once_wherever_it_lies() {
 
 #[test]
 fn payloads_come_back_from_a_chunk_that_was_not_accepted() {
-    let (chunk, reader, board, drops) = chunk(5, None);
+    let (chunk, reader, progress, drops) = chunk(5, None);
     let payloads = chunk.take_payloads();
     assert_eq!(payloads.len(), 5);
     assert_eq!((chunk.left(), chunk.take_payloads().len()), (0, 0));
     drop((chunk, reader));
-    assert_eq!((board.finished(), drops.load(SeqCst)), (0, 0));
+    assert_eq!((progress.finished(), drops.load(SeqCst)), (0, 0));
     drop(payloads);
     assert_eq!(drops.load(SeqCst), 5);
 }
 
 #[test]
 fn a_chunk_leaves_its_memory_when_nothing_is_left_in_it() {
-    let (first, mut reader, board, drops) = chunk(20, SIXTEEN);
+    let (first, mut reader, progress, drops) = chunk(20, SIXTEEN);
     while let Some(mut claim) = first.claim(worker(1)) {
         run(&mut claim);
     }
@@ -185,7 +188,7 @@ fn a_chunk_leaves_its_memory_when_nothing_is_left_in_it() {
     assert!(load.is_empty());
     assert_eq!(drops.load(SeqCst), 20);
 
-    let (second, mut reader) = filled(load, 20, SIXTEEN, &board, &drops);
+    let (second, mut reader) = filled(load, 20, SIXTEEN, &progress, &drops);
     assert_eq!(second.slots.as_ptr(), memory);
     assert!(
         (0..20).all(|index| reader.take(index).is_none()),
@@ -224,7 +227,7 @@ fn a_load_drops_what_it_holds() {
 #[test]
 fn threads_share_a_chunk() {
     for round in 0..if cfg!(miri) { 3 } else { 300 } {
-        let (chunk, mut reader, board, drops) = chunk(60, Some(125 + round % 3 * 400));
+        let (chunk, mut reader, progress, drops) = chunk(60, Some(125 + round % 3 * 400));
         let taken = std::thread::scope(|scope| {
             for id in 0..3 {
                 let chunk = &chunk;
@@ -239,13 +242,13 @@ fn threads_share_a_chunk() {
             }
             if round % 2 == 0 {
                 let chunk = &chunk;
-                scope.spawn(move || chunk.refuse(Reason::Closed, None));
+                scope.spawn(move || chunk.reject(RejectReason::Closed, None));
             }
             let mut taken = Vec::new();
             while taken.len() < 60 {
                 // What was given back to a chunk that everybody has left.
                 if taken.len() + 16 > 60 {
-                    chunk.refuse(Reason::Closed, None);
+                    chunk.reject(RejectReason::Closed, None);
                 }
                 for index in 0..60 {
                     match reader
@@ -267,6 +270,6 @@ fn threads_share_a_chunk() {
         let numbers: std::collections::BTreeSet<_> = taken.into_iter().collect();
         assert!(numbers.into_iter().eq(0..60));
         drop((chunk, reader));
-        assert_eq!((board.finished(), drops.load(SeqCst)), (1, 60));
+        assert_eq!((progress.finished(), drops.load(SeqCst)), (1, 60));
     }
 }

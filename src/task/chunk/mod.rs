@@ -29,12 +29,12 @@ use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::error::{Reason, Rejected, SubmitError};
+use crate::error::{RejectReason, RejectedError, SubmitError};
 use crate::job::cancel::CancelToken;
 use crate::job::id::JobId;
 use crate::job::id::WorkerId;
 use crate::stats::clock::Stamp;
-use crate::stats::counters::Books;
+use crate::stats::counters::Counters;
 use crate::sync::unwind as panics;
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Mutex,
@@ -42,9 +42,9 @@ use crate::sync::{
     fence,
 };
 use crate::task::chunk::claims::Claims;
-use crate::task::chunk::progress::Board;
-use crate::task::chunk::taken::Taken;
-use crate::task::header::Mark;
+use crate::task::chunk::progress::Progress;
+use crate::task::chunk::taken::TakenSet;
+use crate::task::header::Header;
 
 /// What is kept for an input. Boxed errors: they are rare, and results shall lie close together.
 pub(crate) type Outcome<P, O, E> = Result<O, Box<SubmitError<P, E>>>;
@@ -55,10 +55,10 @@ const MOST_CLAIMED: usize = 256;
 const CLAIM_NANOS: u64 = 4_000;
 
 /// What is written on a chunk.
-pub(crate) struct Label {
+pub(crate) struct ChunkHeader {
     /// The number of the first input's job; the others follow.
     pub(crate) number: u64,
-    pub(crate) mark: Mark,
+    pub(crate) header: Header,
     pub(crate) token: Option<CancelToken>,
     /// The chunk's place in the batch, from 1 on.
     pub(crate) place: usize,
@@ -67,14 +67,14 @@ pub(crate) struct Label {
 }
 
 pub(crate) struct Chunk<P, O, E> {
-    label: Label,
-    board: Arc<Board>,
+    header: ChunkHeader,
+    progress: Arc<Progress>,
     claims: Mutex<Claims>,
     /// How many inputs are free: a hint without the lock.
     left: AtomicUsize,
     /// Inputs without a result, as of the last claim that ended.
     unfinished: AtomicUsize,
-    /// When its first worker came to it: the stamp of its ticket.
+    /// When its first worker came to it: the stamp of its task.
     accepted: OnceLock<Stamp>,
     /// Nobody wants the rest.
     halted: AtomicBool,
@@ -82,7 +82,7 @@ pub(crate) struct Chunk<P, O, E> {
     slots: Slots<P, O, E>,
     full: Vec<AtomicBool>,
     /// Which results were taken, left behind by the reader.
-    taken: OnceLock<Taken>,
+    taken: OnceLock<TakenSet>,
 }
 
 // SAFETY: payloads and results move between threads and are never shared; `claims` and `full` hand
@@ -93,15 +93,15 @@ unsafe impl<P: Send, O: Send, E: Send> Sync for Chunk<P, O, E> {}
 impl<P, O, E> Chunk<P, O, E> {
     /// The chunk, and the only reader of its results.
     pub(crate) fn new(
-        label: Label,
+        header: ChunkHeader,
         load: Load<P, O, E>,
-        board: Arc<Board>,
+        progress: Arc<Progress>,
     ) -> (Arc<Self>, Reader<P, O, E>) {
         let (slots, full) = load.into_parts();
         let len = slots.len();
         let chunk = Arc::new(Chunk {
-            label,
-            board,
+            header,
+            progress,
             claims: Mutex::new(Claims::of_all(len)),
             left: AtomicUsize::new(len),
             unfinished: AtomicUsize::new(len),
@@ -114,21 +114,21 @@ impl<P, O, E> Chunk<P, O, E> {
         let reader = Reader {
             chunk: Arc::clone(&chunk),
             all: false,
-            taken: Taken::default(),
+            taken: TakenSet::default(),
         };
         (chunk, reader)
     }
 
-    pub(crate) fn label(&self) -> &Label {
-        &self.label
+    pub(crate) fn header(&self) -> &ChunkHeader {
+        &self.header
     }
 
-    pub(crate) fn board(&self) -> &Board {
-        &self.board
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     pub(crate) fn job(&self, index: usize) -> JobId {
-        JobId::new(self.label.number + index as u64)
+        JobId::new(self.header.number + index as u64)
     }
 
     /// Inputs that nobody has claimed.
@@ -136,7 +136,7 @@ impl<P, O, E> Chunk<P, O, E> {
         self.left.load(SeqCst)
     }
 
-    /// When it was accepted, in pools with timings. Tickets that were made since have later stamps.
+    /// When it was accepted, in pools with timings. Tasks that were made since have later stamps.
     pub(crate) fn accepted(&self, stamp: Stamp) -> Stamp {
         *self.accepted.get_or_init(|| stamp)
     }
@@ -152,7 +152,7 @@ impl<P, O, E> Chunk<P, O, E> {
 
     /// The next inputs for this worker.
     pub(crate) fn claim(&self, worker: WorkerId) -> Option<Claim<'_, P, O, E>> {
-        let most = match self.label.pace {
+        let most = match self.header.pace {
             Some(nanos) => (CLAIM_NANOS / nanos.max(1)).clamp(1, MOST_CLAIMED as u64) as usize,
             None => 1,
         };
@@ -175,29 +175,31 @@ impl<P, O, E> Chunk<P, O, E> {
     }
 
     /// Turns away what is free. How many?
-    pub(crate) fn refuse(&self, reason: Reason, books: Option<&Books>) -> usize {
+    pub(crate) fn reject(&self, reason: RejectReason, counters: Option<&Counters>) -> usize {
         let all = {
             let mut claims = self.claims.lock();
             self.left.store(0, SeqCst);
             std::mem::take(&mut claims.free)
         };
-        let mut refused = 0;
+        let mut rejected = 0;
         for range in all.into_iter().rev() {
             let mut claim = Claim::new(self, range);
             while !claim.is_empty() {
                 let payload = claim.next();
                 // Counted before its caller can know.
-                books.iter().for_each(|books| books.refused(reason));
-                claim.put(Err(Box::new(Rejected { payload, reason }.into())));
-                refused += 1;
+                counters
+                    .iter()
+                    .for_each(|counters| counters.rejected(reason));
+                claim.put(Err(Box::new(RejectedError { payload, reason }.into())));
+                rejected += 1;
             }
         }
-        if let Some(books) = books {
-            books
-                .census
-                .ended_unworked(self.label.mark.generation(), refused as u64);
+        if let Some(counters) = counters {
+            counters
+                .in_flight
+                .ended_unworked(self.header.header.epoch(), rejected as u64);
         }
-        refused
+        rejected
     }
 
     /// Of a chunk that was not accepted: its payloads.
@@ -301,7 +303,7 @@ impl<'a, P, O, E> Claim<'a, P, O, E> {
     /// The job of the input in hand.
     #[inline]
     pub(crate) fn job(&self) -> JobId {
-        JobId::new(self.chunk.label.number + self.range.start as u64 - 1)
+        JobId::new(self.chunk.header.number + self.range.start as u64 - 1)
     }
 
     /// The result of the input in hand.
@@ -324,11 +326,11 @@ impl<P, O, E> Drop for Claim<'_, P, O, E> {
         }
         let before = chunk.unfinished.fetch_sub(self.ended, SeqCst);
         if before == self.ended && before > 0 {
-            chunk.board.chunk_finished();
+            chunk.progress.chunk_finished();
         }
         // Between the results and the look at who waits.
         fence(SeqCst);
-        chunk.board.call(chunk.label.place);
+        chunk.progress.notify(chunk.header.place);
     }
 }
 
@@ -338,7 +340,7 @@ pub(crate) struct Reader<P, O, E> {
     chunk: Arc<Chunk<P, O, E>>,
     /// Every result is there.
     all: bool,
-    taken: Taken,
+    taken: TakenSet,
 }
 
 impl<P, O, E> Reader<P, O, E> {

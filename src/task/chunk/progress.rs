@@ -21,11 +21,11 @@ use crate::sync::{
 const NOTHING: usize = 0;
 /// It waits for a result of any chunk.
 pub(crate) const ANY: usize = usize::MAX;
-/// It waits for no result, only for [so many](Board::call_at) chunks to be finished.
+/// It waits for no result, only for [so many](Progress::notify_at) chunks to be finished.
 pub(crate) const END_OF_SOME: usize = usize::MAX - 1;
 
 #[repr(align(128))]
-pub(crate) struct Board {
+pub(crate) struct Progress {
     /// The place of the chunk that the iterator waits for.
     wanted: AtomicUsize,
     /// Chunks of which every input has its result.
@@ -40,9 +40,9 @@ pub(crate) struct Board {
     parker: Arc<Parker>,
 }
 
-impl Board {
+impl Progress {
     pub(crate) fn new() -> Self {
-        Board {
+        Progress {
             wanted: AtomicUsize::new(NOTHING),
             finished: AtomicUsize::new(0),
             low: AtomicUsize::new(usize::MAX),
@@ -59,7 +59,7 @@ impl Board {
 
     /// Results of this chunk are there.
     #[inline]
-    pub(crate) fn call(&self, place: usize) {
+    pub(crate) fn notify(&self, place: usize) {
         let wanted = self.wanted.load(SeqCst);
         if wanted != NOTHING && (wanted == ANY || wanted == place) {
             self.wake(wanted);
@@ -77,16 +77,16 @@ impl Board {
     }
 
     /// The iterator waits for results of this chunk from now on. It looks once more after a fence.
-    pub(crate) fn want(&self, place: usize) {
+    pub(crate) fn await_at(&self, place: usize) {
         self.wanted.store(place, SeqCst);
     }
 
-    pub(crate) fn want_nothing(&self) {
+    pub(crate) fn await_nothing(&self) {
         self.wanted.store(NOTHING, SeqCst);
     }
 
     /// Has the iterator been called since it last wanted something?
-    pub(crate) fn is_called(&self) -> bool {
+    pub(crate) fn is_notified(&self) -> bool {
         self.wanted.load(SeqCst) == NOTHING
     }
 
@@ -102,7 +102,7 @@ impl Board {
     }
 
     /// When so many chunks are finished, the iterator is called whatever it waits for.
-    pub(crate) fn call_at(&self, finished: usize) {
+    pub(crate) fn notify_at(&self, finished: usize) {
         self.low.store(finished, SeqCst);
     }
 

@@ -4,15 +4,15 @@
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering::SeqCst};
 use crate::task::chunk::Chunk;
 
-pub(crate) struct Open<P, O, E> {
+pub(crate) struct SharedChunks<P, O, E> {
     /// How many are listed, for those who only look.
     count: AtomicUsize,
     chunks: Mutex<Vec<Arc<Chunk<P, O, E>>>>,
 }
 
-impl<P, O, E> Open<P, O, E> {
+impl<P, O, E> SharedChunks<P, O, E> {
     pub(crate) fn new() -> Self {
-        Open {
+        SharedChunks {
             count: AtomicUsize::new(0),
             chunks: Mutex::default(),
         }

@@ -2,7 +2,7 @@
 
 /// A set of inputs: nearly always the first ones, up to somewhere.
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct TakenSet {
     /// All before this are in there.
     first: usize,
     /// Those beyond that came out of turn, one bit each. Once there was one, all are marked here.
@@ -11,7 +11,7 @@ pub(super) struct Taken {
     count: usize,
 }
 
-impl Taken {
+impl TakenSet {
     pub(super) fn len(&self) -> usize {
         self.first + self.count
     }
