@@ -1,10 +1,10 @@
 //! A pool of stateful workers on OS threads, for programs without an async runtime.
 //!
 //! A [`Worker`] is an object with a state of its own (a loaded model, a child process, a database
-//! handle), not a bare closure. Each has its own thread; workers are added and removed while the
-//! pool runs. A job goes in by a blocking [`submit`](Manager::submit), by
-//! [`enqueue`](Manager::enqueue) or [`try_enqueue`](Manager::try_enqueue) with a [`JobHandle`] for
-//! later, or by [`detach_submit`](Manager::detach_submit), where only failures are heard of.
+//! handle), not a bare closure. Each has its own thread, and you can add and remove workers while the
+//! pool runs. [`submit`](Manager::submit) blocks until a job has its result.
+//! [`enqueue`](Manager::enqueue) and [`try_enqueue`](Manager::try_enqueue) return a [`JobHandle`] for
+//! later. After [`detach_submit`](Manager::detach_submit) only failures are reported.
 //!
 //! ```
 //! use worker_pool::{Job, Manager, Meter, Worker};
@@ -27,56 +27,46 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! For jobs that are plain closures there is [`closures::ThreadPool`]; for payloads and workers that
+//! For jobs that are plain closures there is [`closures::ThreadPool`]. For payloads and workers that
 //! borrow from the caller's stack there is [`scope`](scope()).
 //!
 //! # The way of a job
 //!
 //! ```text
-//! caller ──submit──▶ job channel ──▶ dispatcher thread ──▶ ready channel ──▶ worker thread ──▶ reply to the caller
-//!            │          (bounded)                              │                 │
-//!            └── nothing waits: straight to the workers ───────┘                 └─▶ hooks ─▶ meter ─▶ gRPC stream
+//! submit ──▶ job channel ──▶ dispatcher ──▶ run queue ──▶ worker ──▶ reply to the caller
+//!    │        (bounded)                        ▲            │
+//!    └── nothing waits: direct handoff ────────┘            └─▶ hooks ─▶ meter ─▶ gRPC stream
 //! ```
 //!
-//! 1. **The queue** counts the jobs that wait. Is the queue full, `submit` blocks and `try_enqueue`
-//!    hands the payload back.
-//! 2. **The job channel** is a bounded crossbeam channel. (Jobs of low priority have another; those
-//!    of high priority have a lane of their own, which the workers look into first.)
-//! 3. **The dispatcher**, one thread, moves jobs on to the workers, turns away those that were
-//!    cancelled or are late, joins workers that leave, tells those that wait in vain, and keeps the
-//!    order of closing. Its decisions are a pure state machine. While it sleeps, a worker that finds
-//!    few jobs left moves the next ones itself.
-//! 4. **The ready channel** is what the workers take from: about one job per worker if jobs are
-//!    long; if they are short, as many as the workers take in a millisecond.
-//! 5. **The handoff**: if nothing waits and the ready channel has room, the submitter puts the job
-//!    there itself. As it does so only if nothing waits, its jobs keep their order.
-//! 6. **The worker** calls the hooks, runs the job, calls the hooks, and *then* replies: who holds a
-//!    result sees settled counters. One idle worker looks for jobs, for a tenth of a millisecond if
-//!    they lately came that soon; the others sleep, and the last to lie down is woken first.
-//! 7. **A batch** goes the same way, some inputs at a time: a *chunk* is one job to all but the worker,
-//!    which takes its inputs one after the other, and shares them with workers that have nothing to do.
-//!    Results lie in the chunk until the iterator takes them.
-//! 8. **A job to be tried again** goes back to the dispatcher, which keeps it until it is time. A worker
-//!    that ended and has a factory is made anew on its own thread.
+//! If the queue is full, `submit` blocks and `try_enqueue` returns the payload. The dispatcher, one
+//! thread, releases waiting jobs to the run queue: about one per worker, or for short jobs as many as
+//! the workers take in a millisecond. If nothing waits, the submitter puts a normal job there itself.
+//! The worker calls the hooks, runs the job, calls the hooks, and *then* replies: once you have a
+//! result, the counters include it. A batch goes the same way in chunks, and a job to be retried goes
+//! back to the dispatcher until its back-off is over. [The design](guide::design) has the details, for
+//! people who read or change the library.
 //!
 //! # Promises
 //!
-//! - Every accepted job has exactly one outcome; payloads and outputs are dropped exactly once.
+//! - Every accepted job has exactly one outcome. Payloads and outputs are dropped exactly once.
 //! - Jobs of one submitter and one priority begin in the order in which they were submitted. (Of a
 //!   batch, the chunks do; each chunk may be shared by several workers.)
-//! - A panic in a worker, hook, or destructor harms no other worker, and its caller is told. A worker
-//!   that has a factory comes back.
+//! - A panic in a worker, hook, or destructor does not affect the other workers, and its caller is
+//!   told. A worker that has a factory is restarted.
 //! - A caller returns when its token fires or its deadline passes, whatever the worker does.
 //! - `0 ≤ busy ≤ total` in every [`Snapshot`].
 //! - An idle pool uses no processor time.
-//! - No call blocks for ever by accident: a submit from inside the pool that could never be served
-//!   is an error ([`RejectReason::WouldDeadlock`]), and closing from inside only asks.
+//! - No call blocks forever by accident: a submit from inside the pool that could never be served
+//!   is an error ([`RejectReason::WouldDeadlock`]), and closing from inside only requests it.
 //!
 //! # Features
 //!
-//! `histograms` (default) adds quantiles of waiting and running times to [`Stats`].
-//! `grpc` (default) streams the meter's capacity to clients; it builds gRPC's C++ core. `tls` adds
-//! TLS to it. `affinity` lets workers be pinned to cores. With `default-features = false` the pool has three small dependencies.
+//! - `histograms` (default) adds quantiles of waiting and running times to [`Stats`].
+//! - `grpc` (default) streams the meter's capacity to clients. It builds gRPC's C++ core.
+//! - `tls` adds TLS to `grpc`.
+//! - `affinity` lets workers be pinned to cores.
+//!
+//! With `default-features = false` the pool has three small dependencies.
 
 mod batch;
 pub mod closures;
@@ -84,6 +74,11 @@ mod dispatcher;
 mod error;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+/// Documentation for people who read or change the library.
+pub mod guide {
+    #[doc = include_str!("guide/design.md")]
+    pub mod design {}
+}
 mod hook;
 mod job;
 mod manager;
@@ -121,7 +116,7 @@ pub use submit::JobBuilder;
 pub use submit::handle::JobHandle;
 pub use worker::{Worker, WorkerHandle};
 
-/// The README's examples are tests.
+/// Runs the README's examples as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

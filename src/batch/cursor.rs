@@ -1,28 +1,28 @@
-//! A chunk as its iterator keeps it: which answers were taken, and those that are given in place of
-//! the workers.
+//! A batch's cursor in one chunk: which results were taken, and which inputs the batch answered itself
+//! after it gave up.
 
-use crate::error::cause_of;
-use crate::error::{JobError, RejectReason, SubmitError};
+use crate::error::{JobError, RejectReason, SubmitError, cause_of};
 use crate::job::id::Attempt;
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
-use crate::task::chunk::{Chunk, Load, Outcome, Reader};
+use crate::task::chunk::reader::Reader;
+use crate::task::chunk::{Chunk, Load, Outcome};
 
-/// What one input came to.
+/// The result of one input, as the consumer gets it.
 pub(super) type Answer<P, O, E> = Result<O, SubmitError<P, E>>;
 
-/// A chunk that was sent off, as the iterator keeps it.
+/// A chunk that was sent off, and how far its results were yielded.
 pub(super) struct ChunkCursor<P, O, E> {
     reader: Reader<P, O, E>,
     /// The index of its first input in the batch.
     first: usize,
-    /// Where to look next.
+    /// The input of the chunk to look at next.
     next: usize,
-    /// How many results were taken.
-    taken: usize,
-    /// The batch gave up, and answers in place of the workers.
+    /// How many inputs were answered.
+    answered: usize,
+    /// The batch gave up for this reason, and answers in place of the workers.
     given_up: Option<RejectReason>,
-    /// Inputs that were answered so.
+    /// Inputs that were answered in place of a worker.
     abandoned: Vec<usize>,
 }
 
@@ -32,26 +32,26 @@ impl<P, O, E> ChunkCursor<P, O, E> {
             reader,
             first,
             next: 0,
-            taken: 0,
+            answered: 0,
             given_up: None,
             abandoned: Vec::new(),
         }
     }
 
-    /// From now on, what has no result is answered so.
+    /// From now on, each input without a result is answered with this reason.
     pub(super) fn give_up(&mut self, reason: RejectReason) {
         self.given_up = Some(reason);
     }
 
-    /// Nobody wants the results that are there: drops them now, for the chunk itself may wait or run
-    /// for long.
+    /// The results are not wanted. Drops those that are there now, since the chunk itself may wait or
+    /// run for long.
     pub(super) fn drop_results(&mut self) {
         for index in 0..self.reader.len() {
             panics::discard("result", self.reader.take(index));
         }
     }
 
-    /// The memory of the chunk, if it is free.
+    /// The memory of the chunk, if nobody uses it any more.
     pub(super) fn recycle(self) -> Option<Load<P, O, E>> {
         self.reader.recycle()
     }
@@ -60,10 +60,10 @@ impl<P, O, E> ChunkCursor<P, O, E> {
         self.reader.chunk()
     }
 
-    /// The same result as [`take_next`](Self::take_next) would give, where nothing is unusual.
+    /// The fast path of [`take_next`](Self::take_next): the same result, or `None` in unusual cases.
     ///
-    /// As narrow as it lies in the chunk, and inlined up to the caller's loop: an answer is wide, and
-    /// to put it together in memory, to be copied from there at once, took longer than to find it.
+    /// The result is as narrow as in the chunk, and this is inlined up to the caller's loop. An answer
+    /// is wide: to put it together in memory and copy it from there at once took longer than to find it.
     #[inline(always)]
     pub(super) fn take_ready(&mut self, all: bool) -> Option<Outcome<P, O, E>> {
         if self.given_up.is_some()
@@ -74,17 +74,17 @@ impl<P, O, E> ChunkCursor<P, O, E> {
         }
         let result = self.reader.take(self.next)?;
         self.next += 1;
-        self.taken += 1;
+        self.answered += 1;
         Some(result)
     }
 
-    /// The index in the batch of the input to look at next.
+    /// The input to look at next, by its index in the batch.
     #[inline]
     pub(super) fn index(&self) -> usize {
         self.first + self.next
     }
 
-    /// The next answer in the order of the inputs; with `all`, not before every one is there.
+    /// The next answer in the order of the inputs. With `all`, `None` until every answer is there.
     pub(super) fn take_next(&mut self, all: bool) -> Option<Answer<P, O, E>> {
         if self.next == self.reader.len() || (all && !self.is_finished()) {
             return None;
@@ -94,13 +94,13 @@ impl<P, O, E> ChunkCursor<P, O, E> {
         Some(answer)
     }
 
-    /// The answer where the last one was found, or a little further.
+    /// The same, with the index of the input in the batch.
     pub(super) fn take_here(&mut self, all: bool) -> Option<(usize, Answer<P, O, E>)> {
         let index = self.index();
         Some((index, self.take_next(all)?))
     }
 
-    /// Any answer that is there.
+    /// Any answer that is there, with the index of its input in the batch.
     pub(super) fn take_any(&mut self, all: bool) -> Option<(usize, Answer<P, O, E>)> {
         if all && !self.is_finished() {
             return None;
@@ -126,10 +126,11 @@ impl<P, O, E> ChunkCursor<P, O, E> {
             None => result,
             Some(_) => self.answer_for_worker(index, result),
         };
-        self.taken += usize::from(answer.is_some());
+        self.answered += usize::from(answer.is_some());
         answer
     }
 
+    /// The batch gave up: the answer of an input, which is not left to a worker.
     fn answer_for_worker(
         &mut self,
         index: usize,
@@ -148,8 +149,8 @@ impl<P, O, E> ChunkCursor<P, O, E> {
         }
         self.abandoned.push(index);
         let chunk = self.chunk();
-        let holder = chunk.holder(index).map(Attempt::first);
-        let error = JobError::new(chunk.job(index), holder, cause_of(reason));
+        let attempt = chunk.holder(index).map(Attempt::first);
+        let error = JobError::new(chunk.job(index), attempt, cause_of(reason));
         Some(Err(SubmitError::Failed(error)))
     }
 
@@ -159,13 +160,14 @@ impl<P, O, E> ChunkCursor<P, O, E> {
         self.reader.is_finished() || self.given_up.is_some()
     }
 
-    /// Is the answer there that it would be asked for next?
+    /// Is the result of the input to look at next there?
     pub(super) fn has_answer(&self) -> bool {
         self.next < self.reader.len() && self.reader.is_full(self.next)
     }
 
+    /// Was every input answered?
     #[inline]
     pub(super) fn is_done(&self) -> bool {
-        self.taken == self.reader.len()
+        self.answered == self.reader.len()
     }
 }

@@ -1,5 +1,5 @@
-//! What the iterators of a batch have in common: they read inputs, send them off in chunks, and wait
-//! for results.
+//! What a batch's iterators have in common: they read inputs, send them off in chunks, and wait for
+//! results.
 
 use std::collections::VecDeque;
 use std::iter::Fuse;
@@ -17,27 +17,28 @@ use crate::sync::backoff::Backoff;
 use crate::sync::park::Wake;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::task::Task;
-use crate::task::chunk::progress::{ANY, END_OF_SOME, Progress};
+use crate::task::chunk::progress::{ANY, FINISHED_CHUNKS, Progress};
 use crate::task::chunk::{Chunk, ChunkHeader, Load};
 use crate::task::header::Header;
 
-/// A chunk shall keep a worker busy for about so long: much longer than it takes to hand it over, and
-/// short beside what anybody notices.
-const CHUNK: Duration = Duration::from_micros(200);
-/// The most inputs of a chunk: with all that are on their way, what two cores keep close to them.
-const MOST: usize = 4096;
-/// No worker wants less than this, not even at the end of a batch.
-const CRUMB: Duration = Duration::from_micros(2);
-/// An input that comes slowly is sent off without waiting for more.
-const PATIENCE: Duration = Duration::from_micros(200);
-/// How far ahead of its consumer a batch reads, unless it says otherwise.
+/// How long a chunk is to keep a worker busy: much longer than it takes to hand it over, and too short
+/// to be noticed.
+const CHUNK_TIME: Duration = Duration::from_micros(200);
+/// The most inputs of a chunk: those of all chunks on their way fit into the caches of two cores.
+const MAX_INPUTS: usize = 4096;
+/// The least work that is worth a chunk, even at the end of a batch.
+const MIN_CHUNK_TIME: Duration = Duration::from_micros(2);
+/// The longest that the iterator reads for one chunk: inputs that come slowly are sent off without
+/// waiting for more.
+const MAX_READ: Duration = Duration::from_micros(200);
+/// How many inputs a batch reads ahead of its consumer by default.
 pub(super) const BUFFERED: usize = 65_536;
-/// How long the iterator sleeps before it looks once more; see [`Progress`].
-const NAP: Duration = Duration::from_millis(1);
+/// How long the iterator sleeps before it looks at the results a second time; see [`Progress`].
+const FIRST_WAIT: Duration = Duration::from_millis(1);
 
-/// What a batch keeps to.
+/// What the caller asked of a batch.
 #[derive(Clone)]
-pub(super) struct Terms {
+pub(super) struct BatchOptions {
     pub(super) token: Option<CancelToken>,
     pub(super) cancellable: bool,
     pub(super) priority: Priority,
@@ -47,45 +48,50 @@ pub(super) struct Terms {
 pub(super) struct Feeder<I, P, O, E> {
     pool: Arc<Pool<P, O, E>>,
     progress: Arc<Progress>,
-    terms: Terms,
+    options: BatchOptions,
     inputs: Fuse<I>,
-    /// Read, and not yet sent off.
+    /// Inputs that were read and not yet sent off.
     held: Load<P, O, E>,
-    /// Memory of chunks that were yielded to the end.
+    /// The memory of chunks that were yielded to the end.
     spare: Vec<Load<P, O, E>>,
-    /// Sent off, and not yet yielded to the end.
+    /// The chunks that were sent off and not yet yielded to the end.
     pub(super) cursors: VecDeque<ChunkCursor<P, O, E>>,
-    /// Chunks sent off so far.
+    /// How many chunks were sent off so far.
     sent: usize,
-    /// Inputs read, and answers yielded.
+    /// How many inputs were read, and how many answers yielded.
     read: usize,
     pub(super) yielded: usize,
-    /// Nanoseconds per job, once known, and what that is drawn from.
-    pace: Option<u64>,
-    seen: (u64, u64),
-    /// The most inputs of the next chunk, as they come.
-    stream: usize,
-    /// They came slowly the last time.
-    slow: bool,
-    /// Are answers asked for in the order of the inputs?
+    /// How long a job takes, once that is known, and the jobs and nanoseconds that it is drawn from.
+    nanos_per_job: Option<u64>,
+    measured: (u64, u64),
+    /// How many inputs can be read in time for the next chunk, by the rate at which they came.
+    max_in_time: usize,
+    /// The last chunk's inputs came slowly.
+    inputs_slow: bool,
+    /// Are answers yielded in the order of the inputs?
     ordered: bool,
-    /// Jobs are so short that each chunk is waited for to its end: to be woken for every few results
-    /// costs more than a short job, and to follow the workers closely would take from them the cache
-    /// lines that they write to.
-    pub(super) patient: bool,
-    /// Enough is on its way: what it waits for is some chunks away, too far to spin for.
-    resting: bool,
+    /// Jobs are so short that results are taken only from finished chunks: to be woken for every few
+    /// results costs more than a short job, and to follow the workers closely would take from them the
+    /// cache lines that they write to.
+    pub(super) whole_chunks: bool,
+    /// Enough chunks are on their way: the awaited one is some chunks away, too far to spin for.
+    skip_spin: bool,
 }
 
 impl<I, P, O, E> Feeder<I, P, O, E>
 where
     I: Iterator<Item = P>,
 {
-    pub(super) fn new(pool: &Arc<Pool<P, O, E>>, terms: Terms, inputs: I, ordered: bool) -> Self {
+    pub(super) fn new(
+        pool: &Arc<Pool<P, O, E>>,
+        options: BatchOptions,
+        inputs: I,
+        ordered: bool,
+    ) -> Self {
         Feeder {
             pool: Arc::clone(pool),
             progress: Arc::new(Progress::new()),
-            terms,
+            options,
             inputs: inputs.fuse(),
             held: Load::default(),
             spare: Vec::new(),
@@ -93,17 +99,17 @@ where
             sent: 0,
             read: 0,
             yielded: 0,
-            pace: None,
-            seen: (0, 0),
-            stream: MOST,
-            slow: false,
+            nanos_per_job: None,
+            measured: (0, 0),
+            max_in_time: MAX_INPUTS,
+            inputs_slow: false,
             ordered,
-            patient: false,
-            resting: false,
+            whole_chunks: false,
+            skip_spin: false,
         }
     }
 
-    /// Results still to come, as far as the inputs say.
+    /// How many results are still to come, as far as the inputs tell.
     pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
         let (least, most) = self.inputs.size_hint();
         let read = self.read - self.yielded;
@@ -111,30 +117,32 @@ where
         (least.saturating_add(read), most)
     }
 
-    /// Sends off chunks until all workers have enough, the inputs end or come slowly while an answer
+    /// Sends off chunks until all workers have enough, the inputs end, they come slowly while an answer
     /// is there, or the consumer is too far behind. Blocks for room in the queue only if there is
     /// nothing else to wait for.
     pub(super) fn feed(&mut self) {
         let workers = self.pool.roster.count().max(1);
         self.progress.notify_at(usize::MAX);
-        self.resting = false;
+        self.skip_spin = false;
         // A chunk may be yielded to the end before it counts as finished.
-        while self.cursors.is_empty() || self.sent - self.progress.finished() < self.enough(workers)
+        while self.cursors.is_empty()
+            || self.sent - self.progress.finished() < self.target_chunks(workers)
         {
-            if self.slow && self.has_answer() {
-                // It is to be found: else the two would wait for each other.
-                self.patient = false;
+            if self.inputs_slow && self.has_answer() {
+                // The answer is to be yielded even from an unfinished chunk. Otherwise the two would
+                // wait for each other.
+                self.whole_chunks = false;
                 break;
             }
             if self.held.is_empty() {
-                self.read_on(workers);
+                self.read_chunk(workers);
             }
             let finished = self.progress.finished();
             if self.held.is_empty() {
-                // Either there are no more, or the next one has room when others are yielded.
-                let more = self.room() == 0;
+                // Either there are no more inputs, or there is room again when others are yielded.
+                let full = self.room() == 0;
                 self.progress
-                    .notify_at(if more { finished + 1 } else { self.sent });
+                    .notify_at(if full { finished + 1 } else { self.sent });
                 return;
             }
             if !self.send() {
@@ -144,24 +152,26 @@ where
         }
         let few = workers + workers / 2;
         self.progress.notify_at(self.sent.saturating_sub(few));
-        self.resting = self.patient;
+        self.skip_spin = self.whole_chunks;
     }
 
-    /// So many chunks on their way are enough. It is called when one and a half per worker are left:
-    /// the more, the more seldom.
-    fn enough(&self, workers: usize) -> usize {
-        let each = if self.patient { 5 } else { 2 };
+    /// How many chunks are to be on their way. The iterator is woken when one and a half per worker are
+    /// left: the more chunks, the less often.
+    fn target_chunks(&self, workers: usize) -> usize {
+        let each = if self.whole_chunks { 5 } else { 2 };
         each * workers
     }
 
     /// How many more inputs may be read.
     fn room(&self) -> usize {
-        self.terms.buffered.saturating_sub(self.read - self.yielded)
+        let ahead = self.read - self.yielded;
+        self.options.buffered.saturating_sub(ahead)
     }
 
     /// Reads the inputs of the next chunk.
-    fn read_on(&mut self, workers: usize) {
-        let most = self.length(workers).min(self.room()).min(self.stream);
+    fn read_chunk(&mut self, workers: usize) {
+        let len = self.chunk_len(workers);
+        let most = len.min(self.room()).min(self.max_in_time);
         let begun = Instant::now();
         let (least, _) = self.inputs.size_hint();
         self.held.reserve(least.min(most));
@@ -171,21 +181,21 @@ where
             self.held.push(payload);
             self.read += 1;
             let read = self.held.len();
-            if (read.is_power_of_two() || read.is_multiple_of(64)) && begun.elapsed() >= PATIENCE {
+            if (read.is_power_of_two() || read.is_multiple_of(64)) && begun.elapsed() >= MAX_READ {
                 break;
             }
         }
         if self.held.is_empty() {
             return;
         }
-        // Those that come slowly are not kept until there are many.
+        // If inputs come slowly, the next chunk has as many as come in time.
         let took = begun.elapsed();
-        let in_time = self.held.len() as u128 * 2 * PATIENCE.as_nanos() / took.as_nanos().max(1);
-        self.stream = in_time.clamp(1, MOST as u128) as usize;
-        self.slow = took >= PATIENCE;
+        let in_time = self.held.len() as u128 * 2 * MAX_READ.as_nanos() / took.as_nanos().max(1);
+        self.max_in_time = in_time.clamp(1, MAX_INPUTS as u128) as usize;
+        self.inputs_slow = took >= MAX_READ;
     }
 
-    /// Is the answer there that is to be yielded next?
+    /// Is there an answer that may be yielded next?
     fn has_answer(&self) -> bool {
         if self.ordered {
             self.cursors.front().is_some_and(ChunkCursor::has_answer)
@@ -194,45 +204,49 @@ where
         }
     }
 
-    /// How many inputs the next chunk shall have.
-    fn length(&mut self, workers: usize) -> usize {
+    /// How many inputs the next chunk is to have, if enough come in time.
+    fn chunk_len(&mut self, workers: usize) -> usize {
         let (jobs, nanos) = self.progress.ran_so_far();
-        let (new_jobs, new_nanos) = (jobs - self.seen.0, nanos.saturating_sub(self.seen.1));
+        let (old_jobs, old_nanos) = self.measured;
+        let (new_jobs, new_nanos) = (jobs - old_jobs, nanos.saturating_sub(old_nanos));
         if let Some(new) = new_nanos.checked_div(new_jobs) {
-            self.pace = Some(self.pace.map_or(new, |old| old.midpoint(new)));
-            self.seen = (jobs, nanos);
+            self.nanos_per_job = Some(self.nanos_per_job.map_or(new, |old| old.midpoint(new)));
+            self.measured = (jobs, nanos);
         }
-        let Some(pace) = self.pace else { return 1 };
-        self.patient = pace < CHUNK.as_nanos() as u64;
-        let fits = |time: Duration| (time.as_nanos() as u64 / pace.max(1)) as usize;
-        // To the nearest: two jobs that are a little too long are one chunk, not two.
-        let nearest = fits(CHUNK + Duration::from_nanos(pace / 2));
-        let mut length = nearest.min(self.terms.buffered / (2 * workers)).min(MOST);
+        let Some(per_job) = self.nanos_per_job else {
+            return 1;
+        };
+        self.whole_chunks = per_job < CHUNK_TIME.as_nanos() as u64;
+        let fits = |time: Duration| (time.as_nanos() as u64 / per_job.max(1)) as usize;
+        // Rounded to the nearest: two jobs that are a little too long are one chunk, not two.
+        let nearest = fits(CHUNK_TIME + Duration::from_nanos(per_job / 2));
+        let buffered = self.options.buffered / (2 * workers);
+        let mut len = nearest.min(buffered).min(MAX_INPUTS);
         if let Some(rest) = self.inputs.size_hint().1 {
-            // The last ones small, so that the workers come to the end together.
-            length = length.min(fits(CRUMB).max(rest / (2 * workers)));
+            // The last chunks are small, so that the workers come to the end together.
+            len = len.min(fits(MIN_CHUNK_TIME).max(rest / (2 * workers)));
         }
-        length.max(1)
+        len.max(1)
     }
 
-    /// Sends off what is held. `false` if there is no room now.
+    /// Sends off the inputs that are held. `false` if there is no room now.
     fn send(&mut self) -> bool {
         let spare = self.spare.pop().unwrap_or_default();
         let load = std::mem::replace(&mut self.held, spare);
         let jobs = load.len() as u64;
-        let counters = &self.pool.counters;
+        let (counters, options) = (&self.pool.counters, &self.options);
         let (number, epoch) = counters.in_flight.count_in_many(jobs);
         let header = ChunkHeader {
             number,
-            header: Header::new(number, epoch, self.terms.cancellable, self.terms.priority),
-            token: self.terms.token.clone(),
+            header: Header::new(number, epoch, options.cancellable, options.priority),
+            token: options.token.clone(),
             place: self.sent + 1,
-            pace: self.pace,
+            pace: self.nanos_per_job,
         };
         let (chunk, reader) = Chunk::new(header, load, Arc::clone(&self.progress));
         if let Err((mut task, reason)) = self.admit(Task::chunk(chunk)) {
             counters.not_accepted_now(epoch, jobs);
-            let chunk = task.as_chunk().expect("it was made of one");
+            let chunk = task.as_chunk().expect("the task was made of a chunk");
             if reason == RejectReason::Full {
                 self.held = chunk.take_payloads();
                 return false;
@@ -246,22 +260,22 @@ where
     }
 
     fn admit(&self, task: Task<P, O, E>) -> Result<(), (Task<P, O, E>, RejectReason)> {
-        let token = self.terms.token.as_ref();
+        let token = self.options.token.as_ref();
         if let Some(fired) = token.and_then(CancelToken::fired_by) {
             return Err((task, fired.into()));
         }
         if self.pool.place() == Some(ThreadRole::Dispatcher) {
-            return Err((task, RejectReason::WouldDeadlock)); // it would wait for itself
+            return Err((task, RejectReason::WouldDeadlock)); // the dispatcher would wait for itself
         }
-        let patience = if self.cursors.is_empty() {
+        let wait_for_room = if self.cursors.is_empty() {
             WaitForRoom::Until(token)
         } else {
             WaitForRoom::None
         };
-        self.pool.admit(task, patience)
+        self.pool.admit(task, wait_for_room)
     }
 
-    /// Takes a chunk off the list if it was yielded to the end.
+    /// Removes the cursor of a chunk that was yielded to the end, and keeps the chunk's memory.
     pub(super) fn remove_done(&mut self, at: usize) {
         if self.cursors.get(at).is_some_and(ChunkCursor::is_done) {
             let load = self.cursors.remove(at).and_then(ChunkCursor::recycle);
@@ -269,30 +283,30 @@ where
         }
     }
 
-    /// Looks for a moment.
+    /// Spins for a moment, until `look` finds something.
     pub(super) fn spin<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> Option<R> {
-        if self.resting {
+        if self.skip_spin {
             return None;
         }
-        let mut spin = Backoff::default();
+        let mut backoff = Backoff::default();
         loop {
             let found = look(self);
-            if found.is_some() || !spin.turn() {
+            if found.is_some() || !backoff.turn() {
                 return found;
             }
         }
     }
 
-    /// Blocks until `look` finds something. `None` if more is to be sent off meanwhile.
+    /// Blocks until `look` finds something. `None` if more is to be sent off first.
     pub(super) fn wait<R>(&mut self, mut look: impl FnMut(&mut Self) -> Option<R>) -> Option<R> {
         let (pool, progress) = (Arc::clone(&self.pool), Arc::clone(&self.progress));
-        let token = self.terms.token.clone();
+        let token = self.options.token.clone();
         let deadline = token.as_ref().and_then(CancelToken::deadline);
         let blocked = match pool.place() {
             Some(ThreadRole::Worker(me)) => {
                 Some(pool.roster.block(me, progress.parker(), deadline))
             }
-            // Without the dispatcher the pool stands still: it takes what is there.
+            // The pool stands still without its dispatcher, so that takes only what is there.
             Some(ThreadRole::Dispatcher) => {
                 self.give_up(RejectReason::WouldDeadlock);
                 None
@@ -303,18 +317,19 @@ where
             let parker = Arc::clone(progress.parker());
             token.watch(parker as Arc<dyn Wake>)
         });
-        // A worker shall not be thought to wait in vain while its result lies there.
-        let mut naps = u32::from(blocked.is_some());
+        // How many times it has slept for the same results; see `Progress`. A worker begins at 1: with
+        // `whole_chunks` it could be taken for deadlocked while a result is there.
+        let mut waits = u32::from(blocked.is_some());
         let mut deadlocked = false;
-        // What found the queue full is sent off as soon as there is room.
+        // Inputs that found the queue full are sent off as soon as there is room.
         let full = !self.held.is_empty();
         let add_waiter = || full.then(|| pool.admission.add_waiter(progress.parker()));
-        let mut cursor = add_waiter();
+        let mut waiter = add_waiter();
         loop {
-            if cursor.as_ref().is_some_and(WaiterGuard::is_woken) {
-                cursor = add_waiter(); // and if another was faster, it is called again
+            if waiter.as_ref().is_some_and(WaiterGuard::is_woken) {
+                waiter = add_waiter(); // if another thread takes the room, this one is woken again
             }
-            progress.await_at(self.wanted(naps));
+            progress.await_at(self.what_to_await(waits));
             fence(SeqCst);
             let found = look(self);
             let feed = progress.is_low() || (full && pool.admission.has_answer());
@@ -332,32 +347,32 @@ where
                 }
                 blocked.iter().for_each(|blocked| blocked.cannot_withdraw());
             }
-            let nap = (naps < 2).then(|| Instant::now() + NAP);
-            progress.set_asleep(nap.is_none());
-            if naps > 0 && !pool.shared_chunks.is_empty() {
-                // Its jobs are slower than they were: others may help.
+            let limit = (waits < 2).then(|| Instant::now() + FIRST_WAIT);
+            progress.set_asleep(limit.is_none());
+            if waits > 0 && !pool.shared_chunks.is_empty() {
+                // Jobs are slower than they were: other workers may help.
                 pool.sleep.wake_one();
             }
-            let until = earliest(nap, deadline);
+            let until = earliest(limit, deadline);
             deadlocked = pool.park(progress.parker(), blocked.as_ref(), until);
             progress.set_asleep(false);
-            // A result that it was called for may not be the one: then it looks twice again.
-            naps = if progress.is_notified() { 1 } else { naps + 1 };
+            // The result that it was woken for may not be the next one: then it looks twice again.
+            waits = if progress.is_notified() { 1 } else { waits + 1 };
         }
     }
 
-    /// What to wait for. At first, with short jobs, for the end of some chunks: to be woken for every
-    /// few results costs more than the jobs.
-    fn wanted(&mut self, naps: u32) -> usize {
-        self.patient &= naps == 0;
+    /// What to wait for. With short jobs, the iterator first waits until some chunks are finished: to be
+    /// woken for every few results costs more than the jobs.
+    fn what_to_await(&mut self, waits: u32) -> usize {
+        self.whole_chunks &= waits == 0;
         match self.cursors.front() {
-            _ if self.patient => END_OF_SOME,
+            _ if self.whole_chunks => FINISHED_CHUNKS,
             Some(cursor) if self.ordered => cursor.chunk().header().place,
             _ => ANY,
         }
     }
 
-    /// The batch's token fired: what has not begun never will, and nobody waits for the rest.
+    /// Gives up for this reason: jobs that have not begun never will, and the others are not waited for.
     fn give_up(&mut self, reason: RejectReason) {
         self.reject(reason);
         for cursor in &mut self.cursors {
@@ -365,7 +380,7 @@ where
         }
     }
 
-    /// Turns away what has not begun. Was there any?
+    /// Rejects the inputs that no worker has claimed. Were there any?
     fn reject(&mut self, reason: RejectReason) -> bool {
         let mut any = false;
         for cursor in &self.cursors {
@@ -375,7 +390,7 @@ where
     }
 }
 
-/// Turns away what nobody has claimed of a chunk. Was there any?
+/// Rejects a chunk's inputs that no worker has claimed. Were there any?
 fn reject<P, O, E>(pool: &Pool<P, O, E>, chunk: &Chunk<P, O, E>, reason: RejectReason) -> bool {
     let any = chunk.reject(reason, Some(&pool.counters)) > 0;
     if any {
@@ -385,7 +400,7 @@ fn reject<P, O, E>(pool: &Pool<P, O, E>, chunk: &Chunk<P, O, E>, reason: RejectR
 }
 
 impl<I, P, O, E> Drop for Feeder<I, P, O, E> {
-    /// Nobody wants what has not begun.
+    /// Cancels the jobs that have not begun: their results are not wanted.
     fn drop(&mut self) {
         self.held = Load::default();
         for cursor in &mut self.cursors {

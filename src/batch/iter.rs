@@ -9,19 +9,19 @@ use crate::task::chunk::Outcome;
 
 /// A batch's results in the order of its inputs; made by [`Manager::map`](crate::Manager::map).
 ///
-/// Lazy: nothing is read or run before the first call of `next`, and what was not asked for when it
-/// is dropped is cancelled, unless it runs. It knows its length when its input does.
+/// It is lazy: nothing is read or run before the first call of `next`. When it is dropped, jobs that
+/// have not begun are cancelled. It knows its length when its input does.
 #[must_use = "a batch is lazy: nothing runs until its results are asked for"]
 pub struct Map<I, P, O, E> {
     pub(super) feeder: Feeder<I, P, O, E>,
 }
 
 /// A batch's results as they come, each with the index of its input; made by
-/// [`Manager::map_unordered`](crate::Manager::map_unordered). Otherwise as [`Map`].
+/// [`Manager::map_unordered`](crate::Manager::map_unordered). Otherwise it is like [`Map`].
 #[must_use = "a batch is lazy: nothing runs until its results are asked for"]
 pub struct MapUnordered<I, P, O, E> {
     pub(super) feeder: Feeder<I, P, O, E>,
-    /// The chunk to look at first.
+    /// The cursor to look at first: where the last result was found.
     pub(super) at: usize,
 }
 
@@ -31,11 +31,11 @@ where
 {
     type Item = Result<O, crate::SubmitError<P, E>>;
 
-    /// The result of the next input. Blocks until it is there, the batch's token fires or its
-    /// deadline passes; then the rest is answered so, one error for each input.
+    /// The result of the next input. Blocks until it is there. If the batch's token fires or its
+    /// deadline passes, each input without a result gets an error that says so.
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        match self.run_queue() {
+        match self.next_ready() {
             Some(Ok(output)) => Some(Ok(output)),
             Some(Err(error)) => Some(Err(*error)),
             None => self.next_slowly(),
@@ -51,10 +51,12 @@ impl<I, P, O, E> Map<I, P, O, E>
 where
     I: Iterator<Item = P>,
 {
+    /// The next result, if it is there and nothing else is to be done.
     #[inline(always)]
-    fn run_queue(&mut self) -> Option<Outcome<P, O, E>> {
+    fn next_ready(&mut self) -> Option<Outcome<P, O, E>> {
         let feeder = &mut self.feeder;
-        let result = feeder.cursors.front_mut()?.take_ready(feeder.patient)?;
+        let cursor = feeder.cursors.front_mut()?;
+        let result = cursor.take_ready(feeder.whole_chunks)?;
         feeder.yielded += 1;
         Some(result)
     }
@@ -67,8 +69,8 @@ where
             if self.feeder.cursors.is_empty() {
                 return None;
             }
-            let soon = self.feeder.spin(look_at_first);
-            let found = soon.or_else(|| self.feeder.wait(look_at_first));
+            let found = self.feeder.spin(look_at_first);
+            let found = found.or_else(|| self.feeder.wait(look_at_first));
             if found.is_some() {
                 return found;
             }
@@ -80,7 +82,8 @@ fn look_at_first<I, P, O, E>(feeder: &mut Feeder<I, P, O, E>) -> Option<Answer<P
 where
     I: Iterator<Item = P>,
 {
-    let answer = feeder.cursors.front_mut()?.take_next(feeder.patient)?;
+    let cursor = feeder.cursors.front_mut()?;
+    let answer = cursor.take_next(feeder.whole_chunks)?;
     feeder.yielded += 1;
     Some(answer)
 }
@@ -91,11 +94,10 @@ where
 {
     type Item = (usize, Result<O, crate::SubmitError<P, E>>);
 
-    /// The next result that is there, and the index of its input, from 0 on. Blocks as
-    /// [`Map`] does.
+    /// The next result that is there, and the index of its input, from 0 on. Blocks like [`Map`].
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        match self.run_queue() {
+        match self.next_ready() {
             Some((index, Ok(output))) => Some((index, Ok(output))),
             Some((index, Err(error))) => Some((index, Err(*error))),
             None => self.next_slowly(),
@@ -111,13 +113,13 @@ impl<I, P, O, E> MapUnordered<I, P, O, E>
 where
     I: Iterator<Item = P>,
 {
-    /// The next result where the last one was found.
+    /// The next result where the last one was found, if it is there and nothing else is to be done.
     #[inline(always)]
-    fn run_queue(&mut self) -> Option<(usize, Outcome<P, O, E>)> {
+    fn next_ready(&mut self) -> Option<(usize, Outcome<P, O, E>)> {
         let feeder = &mut self.feeder;
         let cursor = feeder.cursors.get_mut(self.at)?;
         let index = cursor.index();
-        let result = cursor.take_ready(feeder.patient)?;
+        let result = cursor.take_ready(feeder.whole_chunks)?;
         feeder.yielded += 1;
         Some((index, result))
     }
@@ -151,8 +153,8 @@ where
     }
 }
 
-/// Looks at each chunk, beginning where something was found the last time. A chunk that was yielded
-/// to the end ends the look: more is to be sent off first.
+/// Looks at each chunk, beginning where the last result was found. Stops at a chunk that was yielded to
+/// the end: more is to be sent off first.
 fn look_around<I, P, O, E>(
     feeder: &mut Feeder<I, P, O, E>,
     at: &mut usize,
@@ -166,7 +168,7 @@ where
             *at = 0;
         }
         let cursor = &mut feeder.cursors[*at];
-        if let Some(found) = take(cursor, feeder.patient) {
+        if let Some(found) = take(cursor, feeder.whole_chunks) {
             feeder.yielded += 1;
             return Some(found);
         }

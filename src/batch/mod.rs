@@ -1,8 +1,9 @@
 //! Batches: many inputs with one call, whose results come back lazily.
 //!
-//! The consumer's own thread reads inputs and sends them off in [chunks](crate::task::chunk), each of which travels
-//! as one job; [workers](crate::worker::chunk) claim their inputs a few at a time, and idle ones [join in](crate::task::chunk::shared). Results
-//! lie in the chunk until the consumer takes them.
+//! The consumer's own thread reads inputs and sends them off in [chunks](crate::task::chunk), each of
+//! which travels as one job. [Workers](crate::worker::chunk) claim a few of a chunk's inputs at a time,
+//! and idle workers [help](crate::task::chunk::shared). Results stay in the chunk until the consumer
+//! takes them.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -19,21 +20,22 @@ mod iter;
 
 pub use iter::{Map, MapUnordered};
 
-use feeder::{Feeder, Terms};
+use feeder::{BatchOptions, Feeder};
 
-/// A batch about to be run, made by [`Manager::batch`](crate::Manager::batch): first what its jobs
-/// shall keep to, then one of the verbs.
+/// A batch about to be run, made by [`Manager::batch`](crate::Manager::batch): set its options, then
+/// call one of its verbs.
 ///
 /// Every input has one result, whatever happens to it: an output, the worker's error or panic, or the
-/// payload with the reason why its job did not begin. Hooks, counters and ids are those of single
-/// jobs; only in the queue a chunk of very short jobs takes a single place.
+/// payload with the reason why its job did not begin. Each input is a job with its own id, and hooks and
+/// counters see it as such. Only in the queue, a chunk of very short jobs takes a single place.
 ///
-/// Chunks last about 200 µs, as the jobs went so far, and begin in order; inputs of one chunk may be
-/// run by several workers at once. An urgent job, a pause, or a worker's end come between two jobs of a
-/// chunk, not after it. (What was claimed before is a job of 4 µs, or up to 256 shorter ones.)
+/// A chunk lasts about 200 µs, by the time that the batch's jobs took so far. Chunks begin in order,
+/// and several workers may run inputs of one chunk at once. An urgent job, a pause or a worker's end
+/// takes effect between two jobs of a chunk, not after it. (A worker claims one job of 4 µs at a time,
+/// or up to 256 shorter ones.)
 ///
-/// Results of jobs that are shorter than a chunk are handed over some chunks at a time, and may lie
-/// there for about a millisecond: to wake the caller's thread costs some microseconds of the cores'
+/// Results of jobs that are shorter than a chunk are handed over some chunks at a time, and may wait
+/// for that for about a millisecond: to wake the caller's thread costs some microseconds of the cores'
 /// time. Results of longer jobs are handed over at once.
 ///
 /// ```
@@ -69,14 +71,14 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
         }
     }
 
-    /// Gives up at this moment: jobs that have not begun by then never will, and for those that run
-    /// the batch does not wait.
+    /// Gives up at this moment: jobs that have not begun by then never will, and the batch does not wait
+    /// for those that run.
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
         self
     }
 
-    /// A deadline so long from now. One too far to be told is none.
+    /// A deadline this long from now. A deadline that overflows is no deadline.
     pub fn timeout(self, timeout: Duration) -> Self {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.deadline(deadline),
@@ -84,20 +86,20 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
         }
     }
 
-    /// Gives up when this token fires. The jobs see a token that fires with it.
+    /// Gives up when this token fires. The jobs' own tokens fire with it.
     pub fn cancel_token(mut self, token: &CancelToken) -> Self {
         self.token = Some(token.clone());
         self
     }
 
-    /// How important its jobs are; see [`JobBuilder::priority`](crate::JobBuilder::priority).
+    /// How important the batch's jobs are; see [`JobBuilder::priority`](crate::JobBuilder::priority).
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
     }
 
-    /// How many inputs are read buffered of the results that were yielded, at most; 65,536 unless given,
-    /// at least 1. Less than two per worker leaves workers idle.
+    /// How many inputs may be read whose results are not yet yielded: 65,536 unless set, at least 1.
+    /// Fewer than two per worker leave workers idle.
     pub fn buffered(mut self, inputs: usize) -> Self {
         self.buffered = inputs.max(1);
         self
@@ -134,7 +136,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
     /// See [`Manager::try_for_each`](crate::Manager::try_for_each).
     ///
     /// # Errors
-    /// The first error, in time, and the index of its input.
+    /// The first error in time, and the index of its input.
     pub fn try_for_each<I>(
         mut self,
         inputs: I,
@@ -143,7 +145,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
     where
         I: IntoIterator<Item = P>,
     {
-        // A token of the batch's own, for those that run when one fails.
+        // A token of the batch's own cancels the jobs that run when one fails.
         let token = self
             .token
             .map_or_else(CancelToken::new, |token| token.child());
@@ -164,18 +166,18 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
     where
         I: Iterator<Item = P>,
     {
-        let terms = Terms {
+        let options = BatchOptions {
             cancellable: self.token.is_some(),
             token: match (self.token, self.deadline) {
                 (None, None) => None,
                 (Some(token), None) => Some(token),
-                (None, Some(at)) => Some(CancelToken::with_deadline(at)),
-                (Some(token), Some(at)) => Some(token.child_with_deadline(at)),
+                (None, Some(deadline)) => Some(CancelToken::with_deadline(deadline)),
+                (Some(token), Some(deadline)) => Some(token.child_with_deadline(deadline)),
             },
             priority: self.priority,
             buffered: self.buffered,
         };
-        Feeder::new(self.pool, terms, inputs, ordered)
+        Feeder::new(self.pool, options, inputs, ordered)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a pool for closures is built.
+//! The [`ThreadPoolBuilder`].
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::manager::builder::Builder;
 use crate::manager::{Manager, OnDrop};
 use crate::sync::thread;
 
-type Below = Builder<Closure, (), ClosurePanic>;
+type ManagerBuilder = Builder<Closure, (), ClosurePanic>;
 
 /// Builds a [`ThreadPool`]; made by [`ThreadPool::builder`].
 ///
@@ -26,66 +26,66 @@ type Below = Builder<Closure, (), ClosurePanic>;
 /// assert_eq!(meter.snapshot().total, 4);
 /// # Ok::<(), worker_pool::BuildError>(())
 /// ```
-#[must_use = "a pool is built by `build`"]
+#[must_use = "no pool is built until `build` is called"]
 pub struct ThreadPoolBuilder {
     threads: Option<usize>,
-    below: Below,
+    builder: ManagerBuilder,
 }
 
 impl ThreadPoolBuilder {
     pub(super) fn new() -> Self {
         ThreadPoolBuilder {
             threads: None,
-            below: Manager::builder().on_drop(OnDrop::Drain),
+            builder: Manager::builder().on_drop(OnDrop::Drain),
         }
     }
 
-    fn with(self, set: impl FnOnce(Below) -> Below) -> Self {
+    fn with(self, set: impl FnOnce(ManagerBuilder) -> ManagerBuilder) -> Self {
         ThreadPoolBuilder {
-            below: set(self.below),
+            builder: set(self.builder),
             ..self
         }
     }
 
-    /// How many threads; as many as the machine runs at once unless given. At least 1.
+    /// How many threads the pool has, at least 1; by default as many as the machine runs at once.
     pub fn num_threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// The pool's name, for logs and gauges; "pool" unless given.
+    /// The pool's name, for logs and gauges; "pool" by default.
     pub fn name(self, name: impl Into<String>) -> Self {
-        self.with(|below| below.name(name))
+        self.with(|builder| builder.name(name))
     }
 
-    /// Threads are named `name-1`, `name-2`, …; the pool's name unless given.
+    /// The name of the threads, which are `name-1`, `name-2`, …; the pool's name by default.
     pub fn thread_name(self, name: impl Into<String>) -> Self {
-        self.with(|below| below.thread_name_prefix(name))
+        self.with(|builder| builder.thread_name_prefix(name))
     }
 
-    /// The size of each thread's stack, in bytes; the system's default unless given.
+    /// The size of each thread's stack, in bytes; the system's default if not set.
     pub fn thread_stack_size(self, bytes: usize) -> Self {
-        self.with(|below| below.stack_size(bytes))
+        self.with(|builder| builder.stack_size(bytes))
     }
 
-    /// How many closures may wait before [`execute`](ThreadPool::execute) blocks; 1,024 unless
-    /// given. See [`Builder::queue_capacity`].
+    /// How many closures may wait before [`execute`](ThreadPool::execute) blocks; 1,024 by default.
+    /// See [`Builder::queue_capacity`].
     pub fn queue_capacity(self, closures: usize) -> Self {
-        self.with(|below| below.queue_capacity(closures))
+        self.with(|builder| builder.queue_capacity(closures))
     }
 
-    /// A hook, such as a [`Meter`](crate::Meter), that is told of what happens; see
+    /// Adds a hook, such as a [`Meter`](crate::Meter), that is told what happens in the pool; see
     /// [`Builder::hook`]. A closure that panics counts as [`Failed`](crate::Outcome::Failed), since
-    /// its thread goes on.
+    /// its thread continues.
     pub fn hook(self, hook: impl Hook + 'static) -> Self {
-        self.with(|below| below.hook(hook))
+        self.with(|builder| builder.hook(hook))
     }
 
     /// Starts the pool and its threads.
     ///
     /// # Errors
-    /// No threads at all, a zero or absurd capacity, a NUL byte in the threads' names, or a thread
-    /// that cannot be started. No thread is left behind then.
+    /// Zero threads, a capacity that is zero or too large, a NUL byte in the threads' names, or a
+    /// thread that cannot be started. No thread is left then.
     pub fn build(self) -> Result<ThreadPool, BuildError> {
         let threads = self
             .threads
@@ -93,9 +93,9 @@ impl ThreadPoolBuilder {
         if threads == 0 {
             return Err(BuildError::ZeroThreads);
         }
-        let manager = self.below.build()?;
+        let manager = self.builder.build()?;
         ThreadPool::start(manager, threads).map_err(|AddError { spawn, .. }| {
-            // A hook that closes the pool while it is built: nobody's mistake but the hook's.
+            // Without a spawn error, a hook has closed the pool while it was built.
             BuildError::Spawn(spawn.unwrap_or_else(|| std::io::Error::other("the pool is closed")))
         })
     }
@@ -105,7 +105,7 @@ impl fmt::Debug for ThreadPoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ThreadPoolBuilder")
             .field("num_threads", &self.threads)
-            .field("below", &self.below)
+            .field("builder", &self.builder)
             .finish()
     }
 }

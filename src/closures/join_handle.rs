@@ -1,4 +1,4 @@
-//! A closure's result, to be waited for.
+//! The [`JoinHandle`]: a closure's result, to wait for.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use crate::manager::Manager;
 use crate::submit::handle::JobHandle;
 use crate::sync::{Arc, Mutex};
 
-/// The result of a closure, to be waited for, polled or cancelled, from any thread; made by
-/// [`ThreadPool::spawn`](crate::closures::ThreadPool::spawn).
+/// A handle to a closure's result; made by [`ThreadPool::spawn`](crate::closures::ThreadPool::spawn).
+/// It waits for the result, polls it, or cancels the closure, from any thread.
 ///
-/// Dropping it does not stop the closure: it runs, and its result is dropped.
+/// Dropping it does not stop the closure: the closure runs, and its result is dropped.
 ///
 /// ```
 /// use worker_pool::closures::{JoinError, ThreadPool};
 ///
 /// let pool = ThreadPool::new(2);
-/// let tasks = (1..=3_u32).map(|n| pool.spawn(move || 6 / (n - 1)));
-/// let results: Vec<_> = tasks.map(|task| task.and_then(|task| task.wait())).collect();
-/// assert!(matches!(&results[0], Err(JoinError::Panicked(why)) if why.contains("divide by zero")));
+/// let handles = (1..=3_u32).map(|n| pool.spawn(move || 6 / (n - 1)));
+/// let results: Vec<_> = handles.map(|handle| handle.and_then(|handle| handle.wait())).collect();
+/// assert!(matches!(&results[0], Err(JoinError::Panicked(text)) if text.contains("divide by zero")));
 /// assert_eq!(results[1..], [Ok(6), Ok(3)]);
 /// ```
-#[must_use = "dropping the task drops the closure's result; see `execute`"]
+#[must_use = "dropping the handle drops the closure's result; see `execute`"]
 pub struct JoinHandle<T> {
     handle: JobHandle<Closure, (), ClosurePanic>,
     result: Arc<Mutex<Option<T>>>,
@@ -35,18 +35,19 @@ impl<T: Send + 'static> JoinHandle<T> {
         closure: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Self, JoinError> {
         let result = Arc::new(Mutex::new(None));
-        let place = Arc::clone(&result);
+        let output = Arc::clone(&result);
         let handle = manager.enqueue(Box::new(move || {
-            let result = closure();
-            *place.lock() = Some(result);
+            // Without the lock, since the closure may run for long.
+            let value = closure();
+            *output.lock() = Some(value);
         }))?;
         Ok(JoinHandle { handle, result })
     }
 }
 
 impl<T> JoinHandle<T> {
-    /// Has the closure ended, one way or the other, or was it cancelled? Then [`wait`](Self::wait)
-    /// does not block.
+    /// Has the closure ended, with or without a result, or was it cancelled? Then
+    /// [`wait`](Self::wait) does not block.
     pub fn is_done(&self) -> bool {
         self.handle.is_done()
     }
@@ -57,39 +58,40 @@ impl<T> JoinHandle<T> {
     /// Why there is no result; see [`JoinError`].
     ///
     /// # Panics
-    /// If [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait) gave out the result before.
+    /// If [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait) has already returned the
+    /// result.
     pub fn wait(self) -> Result<T, JoinError> {
-        settle(self.handle.wait(), &self.result)
+        take_result(self.handle.wait(), &self.result)
     }
 
-    /// As [`wait`](Self::wait), for at most `timeout`: `None` if the closure had not ended by then,
-    /// or if its result was taken before. It is not cancelled by that.
+    /// As [`wait`](Self::wait), but blocks for at most `timeout`. Returns `None` if the closure has not
+    /// ended by then, which does not cancel it, or if its result was taken before.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, JoinError>> {
         let ended = self.handle.wait_timeout(timeout)?;
-        Some(settle(ended, &self.result))
+        Some(take_result(ended, &self.result))
     }
 
-    /// The result if it is there, once. Never blocks.
+    /// Returns the result if it is there and was not taken before. Never blocks.
     pub fn try_wait(&mut self) -> Option<Result<T, JoinError>> {
         let ended = self.handle.try_wait()?;
-        Some(settle(ended, &self.result))
+        Some(take_result(ended, &self.result))
     }
 
-    /// Cancels the closure, unless it has ended: one that has not begun never will; of one that
-    /// runs, the result is dropped. Waiting ends at once. `false` if it was too late.
+    /// Cancels the closure, unless it has ended. If it has not begun, it never will; if it runs, its
+    /// result is dropped. Waiting ends at once. Returns `false` if the closure had already ended.
     pub fn cancel(&self) -> bool {
         self.handle.cancel()
     }
 }
 
-/// What the closure left, once its job has ended.
-fn settle<T>(
+/// The closure's result, once its job has ended.
+fn take_result<T>(
     ended: Result<(), SubmitError<Closure, ClosurePanic>>,
     result: &Mutex<Option<T>>,
 ) -> Result<T, JoinError> {
     ended?;
     let result = result.lock().take();
-    Ok(result.expect("a closure that returned has left its result, which is taken once"))
+    Ok(result.expect("a closure that returned has stored its result, which is taken once"))
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
@@ -105,11 +107,11 @@ impl<T> fmt::Debug for JoinHandle<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// It panicked, with this message. The thread that ran it serves on.
+    /// It panicked, with this message. The thread that ran it continues.
     Panicked(String),
     /// It did not begin and never will.
     NotRun(RejectReason),
-    /// It was cancelled while it ran; its result is dropped.
+    /// It was cancelled while it ran. Its result is dropped.
     Cancelled,
 }
 

@@ -1,18 +1,18 @@
 //! A pool for plain closures, for programs whose jobs need no worker with a state of its own.
 //!
-//! [`ThreadPool`] is a [`Manager`] whose workers call the closures that they are given, and whose
-//! verbs are those of the `threadpool` crate; [`moving_over`] leads from there to here. Closures get
-//! what they need by capture.
+//! [`ThreadPool`] is a [`Manager`] whose workers call the closures that they are given. Its methods
+//! are those of the `threadpool` crate; [`moving_over`] is a guide from that crate to this one.
+//! Closures capture what they need.
 //!
 //! ```
 //! use worker_pool::closures::ThreadPool;
 //!
 //! let pool = ThreadPool::new(4);
-//! pool.execute(|| println!("somewhere else"))?; // nobody waits for it
+//! pool.execute(|| println!("on another thread"))?; // nobody waits for it
 //! assert_eq!(pool.run(|| 6 * 7)?, 42); // blocks for the result
 //! let later = pool.spawn(|| "done".to_owned())?; // a handle to wait on
 //! assert_eq!(later.wait()?, "done");
-//! pool.join(); // nothing is left to be done
+//! pool.join(); // blocks until every closure has ended
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -25,8 +25,7 @@ use crate::job::id::WorkerId;
 use crate::manager::Manager;
 use crate::pool::roster::record::WorkerState;
 use crate::sync::channel::{Sender, bounded};
-use crate::sync::unwind as panics;
-use crate::sync::{Arc, AtomicUsize, Ordering::SeqCst};
+use crate::sync::{Arc, AtomicUsize, Ordering::SeqCst, unwind};
 
 mod builder;
 mod join_handle;
@@ -38,11 +37,11 @@ pub mod moving_over {
     #![doc = include_str!("moving_over.md")]
 }
 
-/// What the [`Manager`] below a [`ThreadPool`] has for payloads.
+/// The payload of the [`Manager`] inside a [`ThreadPool`].
 pub type Closure = Box<dyn FnOnce() + Send>;
 
-/// A closure panicked; the thread that ran it serves on. The worker's error of the [`Manager`] below
-/// a [`ThreadPool`].
+/// A closure panicked, and the thread that ran it continues. This is the worker's error of the
+/// [`Manager`] inside a [`ThreadPool`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClosurePanic {
@@ -58,18 +57,19 @@ impl fmt::Display for ClosurePanic {
 
 impl std::error::Error for ClosurePanic {}
 
-/// A pool of threads that run closures. Cheap to clone, to be shared between threads.
+/// A pool of threads that run closures. It is cheap to clone and can be shared between threads.
 ///
 /// Closures of one submitter begin in the order in which they were submitted. The queue is bounded:
-/// when it is full, submitting blocks.
+/// if it is full, submitting blocks.
 ///
-/// A closure that panics harms nobody else: the panic is logged and counted
-/// ([`panic_count`](Self::panic_count)), whoever waits for the result is told, and the thread goes on.
+/// A closure that panics does not affect the others. The panic is logged and counted
+/// ([`panic_count`](Self::panic_count)), the caller that waits for the result gets an error, and the
+/// thread continues.
 ///
-/// Dropping the last clone (of it, and of the [`manager`](Self::manager) below)
-/// [drains](Manager::drain) the pool: it blocks until every closure that was accepted has run and
-/// every thread is joined. From inside the pool, as with a closure that owns the last clone, it only
-/// asks for that. To leave out those that have not begun, call `pool.manager().close()` first.
+/// Dropping the last clone (of the pool, and of the [`manager`](Self::manager) inside)
+/// [drains](Manager::drain) the pool: the drop blocks until every accepted closure has run and every
+/// thread is joined. From inside the pool, for instance in a closure that owns the last clone, the
+/// drop only requests this. To skip closures that have not begun, call `pool.manager().close()` first.
 #[derive(Clone)]
 pub struct ThreadPool {
     inner: Arc<Inner>,
@@ -77,31 +77,31 @@ pub struct ThreadPool {
 
 struct Inner {
     manager: Manager<Closure, (), ClosurePanic>,
-    /// Nobody listens: what `execute` was given has its panics logged.
-    nobody: Sender<DetachedError<ClosurePanic>>,
-    /// How many threads there shall be.
-    wanted: AtomicUsize,
+    /// A channel without a receiver: panics of closures that `execute` was given are only logged.
+    no_receiver: Sender<DetachedError<ClosurePanic>>,
+    /// How many threads the pool is to have.
+    target: AtomicUsize,
 }
 
 impl ThreadPool {
-    /// A pool of so many threads, with a queue for 1,024 closures.
+    /// Starts a pool of `threads` threads, with a queue for 1,024 closures.
     ///
     /// # Panics
-    /// If `threads` is zero, or a thread cannot be started; [`ThreadPoolBuilder::build`] returns an
+    /// If `threads` is zero, or a thread cannot be started. [`ThreadPoolBuilder::build`] returns an
     /// error instead.
     pub fn new(threads: usize) -> Self {
-        started(Self::builder().num_threads(threads))
+        build_or_panic(Self::builder().num_threads(threads))
     }
 
-    /// As [`new`](Self::new), with threads that are named `name-1`, `name-2` and so on.
+    /// As [`new`](Self::new), with threads named `name-1`, `name-2` and so on.
     ///
     /// # Panics
-    /// As [`new`](Self::new), and if there is a NUL byte in the name.
+    /// As [`new`](Self::new), or if there is a NUL byte in the name.
     pub fn with_name(name: impl Into<String>, threads: usize) -> Self {
-        started(Self::builder().name(name).num_threads(threads))
+        build_or_panic(Self::builder().name(name).num_threads(threads))
     }
 
-    /// A builder, for a pool with other settings.
+    /// Returns a builder, for a pool with other settings than the defaults.
     pub fn builder() -> ThreadPoolBuilder {
         ThreadPoolBuilder::new()
     }
@@ -112,8 +112,8 @@ impl ThreadPool {
     ) -> Result<Self, AddError<()>> {
         let inner = Inner {
             manager,
-            nobody: bounded(0).0,
-            wanted: AtomicUsize::new(0),
+            no_receiver: bounded(0).0,
+            target: AtomicUsize::new(0),
         };
         let pool = ThreadPool {
             inner: Arc::new(inner),
@@ -122,7 +122,7 @@ impl ThreadPool {
         Ok(pool)
     }
 
-    /// Hands in a closure that nobody waits for, blocking only while the queue is full.
+    /// Submits a closure whose result nobody waits for. Blocks only while the queue is full.
     ///
     /// ```
     /// use worker_pool::closures::ThreadPool;
@@ -139,21 +139,21 @@ impl ThreadPool {
     /// ```
     ///
     /// # Errors
-    /// The closure, if the pool is draining or closed; or, from inside the pool, if waiting for room
-    /// would deadlock. It can still be called: `(rejected.payload)()`.
+    /// The closure, if the pool is draining or closed or, from inside the pool, if waiting for room
+    /// would deadlock. The closure can still be called: `(rejected.payload)()`.
     pub fn execute<F>(&self, closure: F) -> Result<(), RejectedError<Closure>>
     where
         F: FnOnce() + Send + 'static,
     {
         let job = self.inner.manager.job(Box::new(closure));
-        job.detach_numbered(&self.inner.nobody)
+        job.detach_numbered(&self.inner.no_receiver)
     }
 
-    /// Runs a closure on one of the threads, and blocks until its result is there.
+    /// Runs a closure on one of the pool's threads, and blocks until its result is there.
     ///
     /// # Errors
-    /// It panicked, or the pool closed before it began, or waiting would deadlock, because it is
-    /// called from inside the pool and no thread is left to run it.
+    /// The closure panicked, or the pool closed before it began, or waiting would deadlock, because
+    /// the call comes from inside the pool and no thread is left to run the closure.
     pub fn run<T, F>(&self, closure: F) -> Result<T, JoinError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -162,10 +162,11 @@ impl ThreadPool {
         self.spawn(closure)?.wait()
     }
 
-    /// Hands in a closure whose result is wanted later, blocking only while the queue is full.
+    /// Submits a closure and returns a handle to its result. Blocks only while the queue is full.
     ///
     /// # Errors
-    /// It was not accepted: the pool is draining or closed, or waiting for room would deadlock.
+    /// The closure was not accepted: the pool is draining or closed, or waiting for room would
+    /// deadlock.
     pub fn spawn<T, F>(&self, closure: F) -> Result<JoinHandle<T>, JoinError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -174,12 +175,12 @@ impl ThreadPool {
         JoinHandle::spawn(&self.inner.manager, closure)
     }
 
-    /// Blocks until nothing is left to be done: every closure accepted so far has ended, and those
-    /// that were accepted meanwhile as well, for instance from these closures. If others hand in
-    /// closures without a pause, that may be never; see [`Manager::wait_idle`].
+    /// Blocks until every closure accepted so far has ended, and so have those that were accepted
+    /// meanwhile, for instance from these closures. Then returns `true`. If other threads submit closures
+    /// without a pause, this may block forever; see [`Manager::wait_idle`].
     ///
-    /// `true`; or `false`, at once, from inside the pool, where the calling closure itself would be
-    /// waited for.
+    /// From inside the pool it returns `false` at once, since it would wait for the calling closure
+    /// itself.
     pub fn join(&self) -> bool {
         let manager = &self.inner.manager;
         loop {
@@ -193,63 +194,62 @@ impl ThreadPool {
         }
     }
 
-    /// Closures that run right now.
+    /// How many closures run right now.
     pub fn active_count(&self) -> usize {
         self.inner.manager.busy()
     }
 
-    /// Closures that were accepted and have not begun.
+    /// How many closures were accepted and have not begun.
     pub fn queued_count(&self) -> usize {
-        // In this order: what runs or has ended was accepted before.
+        // The running closures are counted first, so `accepted`, read later, includes them.
         let active = self.active_count() as u64;
         let stats = self.inner.manager.stats();
         let queued = stats.accepted.saturating_sub(stats.ended() + active);
         usize::try_from(queued).unwrap_or(usize::MAX)
     }
 
-    /// Threads that take closures, now or when they are done with the one in hand.
+    /// How many threads take closures, now or when their current one has ended.
     pub fn max_count(&self) -> usize {
         self.serving().count()
     }
 
-    /// Closures that panicked so far.
+    /// How many closures panicked so far.
     pub fn panic_count(&self) -> u64 {
         self.inner.manager.stats().failed
     }
 
-    /// From now on there are so many threads. New ones take closures when this returns; of those
-    /// that are too many each leaves when it is done with the closure in hand. This does not wait
-    /// for it.
+    /// Changes the number of threads to `threads`. When this returns, new threads take closures.
+    /// Surplus threads leave when their current closure has ended; this does not wait for them.
     ///
     /// # Errors
     /// A thread could not be started (those before it were), or the pool is draining or closed.
     ///
     /// # Panics
-    /// If `threads` is zero. To hold the closures up, use [`Manager::pause`].
+    /// If `threads` is zero. To stop closures from beginning, use [`Manager::pause`].
     pub fn set_num_threads(&self, threads: usize) -> Result<(), AddError<()>> {
         assert!(threads > 0, "a pool needs at least one thread");
-        // No lock, since `add` calls hooks, which may come here. Of two calls at the same time both
-        // go for what was asked last.
-        self.inner.wanted.store(threads, SeqCst);
+        // There is no lock, since `add` calls hooks, which may call this method. Two calls at the same
+        // time both aim for the number that was stored last.
+        self.inner.target.store(threads, SeqCst);
         loop {
             let serving = self.serving().count();
-            match serving.cmp(&self.inner.wanted.load(SeqCst)) {
+            match serving.cmp(&self.inner.target.load(SeqCst)) {
                 std::cmp::Ordering::Equal => return Ok(()),
                 std::cmp::Ordering::Less => {
-                    let added = self.inner.manager.add(call);
+                    let added = self.inner.manager.add(run_closure);
                     added.map_err(|AddError { spawn, .. }| AddError { worker: (), spawn })?;
                 }
                 std::cmp::Ordering::Greater => {
                     let newest = self.serving().last();
-                    // If it has just left by itself, so much the better.
+                    // If it has just left by itself, nothing is left to do.
                     newest.map(|id| self.inner.manager.remove(id).ok());
                 }
             }
         }
     }
 
-    /// The pool below: for priorities, deadlines, cancel tokens, [`Stats`](crate::Stats), and every
-    /// way of ending it. [`job`](Manager::job) takes a boxed closure.
+    /// The [`Manager`] inside, for priorities, deadlines, cancel tokens, [`Stats`](crate::Stats), and
+    /// every way to end the pool. Its [`job`](Manager::job) takes a boxed closure.
     ///
     /// ```
     /// use worker_pool::{Priority, closures::ThreadPool};
@@ -266,6 +266,7 @@ impl ThreadPool {
         &self.inner.manager
     }
 
+    /// The threads that are there to stay, oldest first.
     fn serving(&self) -> impl Iterator<Item = WorkerId> {
         let workers = self.inner.manager.workers().into_iter();
         let serving = workers.filter(|worker| worker.state != WorkerState::Leaving);
@@ -273,18 +274,18 @@ impl ThreadPool {
     }
 }
 
-/// The worker: calls what it is given, and outlives its panics.
-fn call(job: Job<Closure>) -> Result<(), ClosurePanic> {
+/// The worker: calls each closure and contains its panic.
+fn run_closure(job: Job<Closure>) -> Result<(), ClosurePanic> {
     let id = job.id();
     catch_unwind(AssertUnwindSafe(job.into_payload())).map_err(|panic| {
-        let message = panics::message(panic);
+        let message = unwind::message(panic);
         log::error!("closure {id} panicked: {message}");
         ClosurePanic { message }
     })
 }
 
 #[track_caller]
-fn started(builder: ThreadPoolBuilder) -> ThreadPool {
+fn build_or_panic(builder: ThreadPoolBuilder) -> ThreadPool {
     match builder.build() {
         Ok(pool) => pool,
         Err(error) => panic!("{error}"),
@@ -292,12 +293,12 @@ fn started(builder: ThreadPoolBuilder) -> ThreadPool {
 }
 
 impl Default for ThreadPool {
-    /// A pool of as many threads as the machine runs at once.
+    /// Starts a pool of as many threads as the machine runs at once.
     ///
     /// # Panics
     /// If a thread cannot be started.
     fn default() -> Self {
-        started(Self::builder())
+        build_or_panic(Self::builder())
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a pool is built.
+//! The [`Builder`] of a pool.
 
 use std::fmt;
 
@@ -11,24 +11,24 @@ use crate::manager::{Manager, OnDrop};
 use crate::policy::NoWorkers;
 use crate::policy::elastic::Elastic;
 use crate::policy::restart::Restarts;
-use crate::pool::Pool;
-use crate::pool::WorkerFactory;
+use crate::pool::dispatch_state::DispatchState;
 use crate::pool::gauge::PoolGauge;
 use crate::pool::queue::Admission;
 use crate::pool::queue::run_queue::RunQueue;
 use crate::pool::roster::Roster;
+use crate::pool::signal::DispatcherSignal;
+use crate::pool::{Pool, WorkerFactory};
 use crate::stats::counters::Counters;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::thread_spawn::{Free, Spawn};
 use crate::sync::{Arc, Mutex, Weak, thread};
 use crate::task::chunk::shared::SharedChunks;
 use crate::task::free_list::FreeList;
-use crate::worker::Worker;
-use crate::worker::thread as life;
+use crate::worker::{Worker, thread as worker_thread};
 
-/// Jobs that may wait, unless the builder says otherwise.
+/// How many jobs may wait by default.
 const DEFAULT_CAPACITY: usize = 1024;
-/// The queue's memory is taken at once: a gigabyte for so many.
+/// The queue's memory is allocated at once, which is a gigabyte for this capacity.
 const MAX_CAPACITY: usize = 1 << 24;
 
 /// Builds a [`Manager`]; made by [`Manager::builder`].
@@ -45,7 +45,7 @@ const MAX_CAPACITY: usize = 1 << 24;
 /// assert_eq!(pool.name(), "lengths");
 /// # Ok::<(), worker_pool::BuildError>(())
 /// ```
-#[must_use = "a pool is built by `build`"]
+#[must_use = "no pool is built until `build` is called"]
 pub struct Builder<P, O, E> {
     name: String,
     capacity: usize,
@@ -83,52 +83,56 @@ impl<P, O, E> Builder<P, O, E> {
         }
     }
 
-    /// The pool's name, for logs and gauges; "pool" unless given.
+    /// The pool's name, for logs and gauges; "pool" by default.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// How many jobs may wait before [`submit`](Manager::submit) blocks; 1,024 unless given, at
-    /// least 1 and at most 16,777,216. 24 bytes for each are taken at once; a job that waits needs some
-    /// 50 more (some 110 if it has a handle), and its payload. Jobs that are already released to the
-    /// workers, about one per worker or what they do in a millisecond, do not count.
+    /// How many jobs may wait before [`submit`](Manager::submit) blocks; 1,024 by default, at least 1
+    /// and at most 16,777,216.
+    ///
+    /// 24 bytes are allocated at once for each of them. A job that waits needs some 50 bytes more
+    /// (some 110 if it has a handle), and its payload. Jobs that are already released to the workers,
+    /// about one per worker or what they do in a millisecond, do not count.
     pub fn queue_capacity(mut self, jobs: usize) -> Self {
         self.capacity = jobs;
         self
     }
 
-    /// A hook that is told of what happens. May be called several times; the hooks are called in
-    /// this order.
+    /// Adds a hook that is told what happens in the pool. Several hooks are called in the order in
+    /// which they were added.
     pub fn hook(mut self, hook: impl Hook + 'static) -> Self {
         self.hooks.push(Box::new(hook));
         self
     }
 
-    /// Workers' threads are named `prefix-1`, `prefix-2`, …, and the dispatcher's `prefix-0`; the
-    /// pool's name unless given. (Linux shows the first 15 bytes.)
+    /// The prefix of thread names; the pool's name by default. Workers' threads are named `prefix-1`,
+    /// `prefix-2`, …, and the dispatcher's thread `prefix-0`. (Linux shows the first 15 bytes.)
     pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.thread_prefix = Some(prefix.into());
         self
     }
 
-    /// The size of each worker's stack, in bytes; the system's default unless given.
+    /// The size of each worker's stack, in bytes; the system's default if not set.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// What becomes of the pool when its last handle is dropped.
+    /// How the pool ends when its last handle is dropped.
     pub(crate) fn on_drop(mut self, on_drop: OnDrop) -> Self {
         self.on_drop = on_drop;
         self
     }
 
-    /// Measures how long jobs wait and run, for [`Stats`](crate::Stats); off unless given, since the
-    /// clock is read three times for each job. On a virtual machine with two cores, where reading the
-    /// clock takes 23 ns, it cost an empty detached job 50 ns more, and a blocking one 105 to 145
-    /// (`cargo bench --bench pool -- extras`). The pool takes some 80 kB for it, and with the feature
-    /// `histograms` each worker keeps two of them, some 20 kB each if its jobs take milliseconds.
+    /// Measures how long jobs wait and run, for [`Stats`](crate::Stats). It is off by default, since
+    /// the clock is read three times for each job.
+    ///
+    /// On a virtual machine with two cores, where reading the clock takes 23 ns, it cost an empty
+    /// detached job 50 ns more, and a blocking one 105 to 145 (`cargo bench --bench pool -- extras`).
+    /// The pool takes some 80 kB for it. With the feature `histograms` each worker keeps two
+    /// histograms, some 20 kB each if its jobs take milliseconds.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -144,11 +148,12 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
-    /// Pins each worker's thread to one core: worker N to the core number (N - 1) modulo the cores
-    /// that the process may use. One that cannot be pinned is logged and works all the same.
+    /// Pins each worker's thread to one core: worker N to the core number (N - 1) modulo the number of
+    /// cores that the process may use. If a thread cannot be pinned, this is logged and the worker runs
+    /// unpinned.
     ///
-    /// For pools that have the machine to themselves: a pinned worker waits for its core though
-    /// another is idle.
+    /// This is for pools that have the machine to themselves: a pinned worker waits for its core even
+    /// if another core is idle.
     ///
     /// ```
     /// let pool = worker_pool::Manager::<u32>::builder().pin_to_cores(true).build()?;
@@ -160,13 +165,13 @@ impl<P, O, E> Builder<P, O, E> {
         self
     }
 
-    /// The pool's own factory: makes the [`workers`](Self::workers) that it begins with, and those that
-    /// [`resize`](Manager::resize) asks for, each on its own thread, and makes them anew as
-    /// [`restarts`](Self::restarts) says. The workers need not be `Send`. It may be called on several
-    /// threads at once.
+    /// The pool's own factory. It makes the [`workers`](Self::workers) that the pool starts with and
+    /// those that [`resize`](Manager::resize) or [`elastic`](Self::elastic) adds, each on its own
+    /// thread, and restarts them as [`restarts`](Self::restarts) allows. The workers need not be `Send`.
+    /// The factory may be called on several threads at once.
     ///
-    /// It lives as long as the pool: a [`Manager`] of this same pool inside it would keep the pool
-    /// open for ever.
+    /// The factory lives as long as the pool: a [`Manager`] of this same pool inside it would keep the
+    /// pool open for ever.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -192,49 +197,48 @@ impl<P, O, E> Builder<P, O, E> {
         W: Worker<P, O, E> + 'static,
         X: fmt::Display + 'static,
     {
-        self.factory = Some(life::worker_factory(factory));
+        self.factory = Some(worker_thread::worker_factory(factory));
         self
     }
 
-    /// How many workers the pool begins with, made by its [`factory`](Self::factory); none unless
-    /// given.
+    /// How many workers the pool starts with, made by its [`factory`](Self::factory); none by default.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
-    /// The pool grows and shrinks with its load, by workers of its [`factory`](Self::factory); it does
-    /// not unless given. It begins with the least number, or with as many [`workers`](Self::workers)
-    /// as it is given. See [`Elastic`].
+    /// Makes the pool grow and shrink with its load, by workers of its [`factory`](Self::factory). It
+    /// does not by default. The pool starts with the least number of workers, or with
+    /// [`workers`](Self::workers) if that is more. See [`Elastic`].
     ///
     /// A job that waits inside another for its own pool is no deadlock while the pool may grow.
-    /// Workers that came by other means count too, and may be asked to leave.
+    /// Workers that were added by other means count too, and may be asked to leave.
     pub fn elastic(mut self, elastic: Elastic) -> Self {
         self.elastic = Some(elastic);
         self
     }
 
-    /// How often a worker that has a factory is made anew, and after which pause; 5 times in 10
-    /// seconds unless given. See [`Restarts`].
+    /// How often a worker that has a factory is restarted, and after which pause; 5 times in 10
+    /// seconds by default. See [`Restarts`].
     pub fn restarts(mut self, restarts: Restarts) -> Self {
         self.restarts = restarts;
         self
     }
 
-    /// What becomes of jobs when the pool's last worker is gone for good; they wait unless given. See
+    /// What becomes of jobs when the pool's last worker is gone for good; they wait by default. See
     /// [`NoWorkers`].
     pub fn no_workers(mut self, rule: NoWorkers) -> Self {
         self.no_workers = rule;
         self
     }
 
-    /// Starts the pool: its dispatcher's thread, and the [`workers`](Self::workers) that it begins
-    /// with, one after the other; blocks until they are made.
+    /// Starts the pool: its dispatcher's thread, and then its first [`workers`](Self::workers), one
+    /// after the other. Blocks until they are made.
     ///
     /// # Errors
-    /// A zero or absurd capacity, a NUL byte in the threads' names, a thread that cannot be started,
-    /// bounds that make no sense, workers without a factory, or a factory that fails. No thread is left then: the workers made
-    /// before have been closed.
+    /// A capacity that is zero or too large, a NUL byte in the threads' names, a thread that cannot be
+    /// started, bounds that make no sense, workers without a factory, or a factory that fails. No thread
+    /// is left then: the workers made before have been closed.
     pub fn build(self) -> Result<Manager<P, O, E>, BuildError>
     where
         P: Send + 'static,
@@ -244,7 +248,7 @@ impl<P, O, E> Builder<P, O, E> {
         self.build_with(&Free)
     }
 
-    /// As [`build`](Self::build), on threads that are started so.
+    /// As [`build`](Self::build), but starts the dispatcher's thread by `spawn`.
     pub(crate) fn build_with<'a>(
         self,
         spawn: &impl Spawn<'a>,
@@ -270,8 +274,9 @@ impl<P, O, E> Builder<P, O, E> {
         let mut workers = self.workers;
         if let Some(Elastic { least, most, .. }) = self.elastic {
             workers = workers.max(least);
-            let stuck_at_none = least == 0 && self.no_workers == NoWorkers::Reject;
-            if most == 0 || workers > most || stuck_at_none {
+            // Rejected jobs never wait, so a pool without workers would never grow again.
+            let stuck_at_zero = least == 0 && self.no_workers == NoWorkers::Reject;
+            if most == 0 || workers > most || stuck_at_zero {
                 return Err(BuildError::Elastic { least, most });
             }
         }
@@ -282,7 +287,7 @@ impl<P, O, E> Builder<P, O, E> {
             admission: Arc::new(Admission::new(self.capacity)),
             roster: Arc::new(Roster::new(self.timings)),
         });
-        let seen: Weak<dyn PoolStatus> = Arc::downgrade(&gauge) as Weak<dyn PoolStatus>;
+        let status: Weak<dyn PoolStatus> = Arc::downgrade(&gauge) as Weak<dyn PoolStatus>;
         let pool = Arc::new(Pool {
             thread_prefix,
             stack_size: self.stack_size,
@@ -302,8 +307,8 @@ impl<P, O, E> Builder<P, O, E> {
             free_list: FreeList::new(),
             shared_chunks: SharedChunks::new(),
             sleep: Default::default(),
-            signal: Arc::new(crate::pool::signal::DispatcherSignal::new()),
-            state: Mutex::new(crate::pool::dispatch_state::DispatchState::new()),
+            signal: Arc::new(DispatcherSignal::new()),
+            state: Mutex::new(DispatchState::new()),
             roster: Arc::clone(&gauge.roster),
             gauge,
             counters: Counters::new(self.timings),
@@ -316,11 +321,11 @@ impl<P, O, E> Builder<P, O, E> {
         });
         let dispatcher = dispatcher.map_err(BuildError::Spawn)?;
         pool.hooks
-            .each("pool_start", |hook| hook.pool_start(Weak::clone(&seen)));
-        // From here on, an error drops it, which ends the pool.
+            .each("pool_start", |hook| hook.pool_start(Weak::clone(&status)));
+        // From here on an error drops the manager, which ends the pool.
         let manager = Manager::new_with(Arc::clone(&pool), dispatcher, ended, self.on_drop);
         if let Some(factory) = &pool.factory {
-            let (_, filled) = life::fill_up(&pool, factory, workers);
+            let (_, filled) = worker_thread::fill_up(&pool, factory, workers);
             filled.map_err(BuildError::Worker)?;
         }
         Ok(manager)
@@ -342,7 +347,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// A pool with the builder's defaults, and no worker yet.
+    /// Starts a pool with the default settings and no workers.
     ///
     /// # Panics
     /// If the dispatcher's thread cannot be started; [`Builder::build`] returns an error instead.
@@ -359,7 +364,7 @@ where
     O: Send,
     E: Send,
 {
-    /// A builder, for a pool with other settings than the defaults.
+    /// Returns a builder, for a pool with other settings than the defaults.
     pub fn builder() -> Builder<P, O, E> {
         Builder::new()
     }

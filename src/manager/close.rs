@@ -1,4 +1,4 @@
-//! The pool's end, and those who wait for it.
+//! Waiting for a pool's end.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,8 +8,10 @@ use crate::sync::channel::{Receiver, RecvTimeoutError};
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst};
 
-/// StartReply when a pool has closed: every job has its outcome, every worker's thread is gone. Cheap to
-/// clone; any number may wait, and those who come late are told at once.
+/// Signals when a pool has closed: every job has its outcome, and every worker's thread is gone.
+///
+/// It is cheap to clone. Any number of threads may wait, and once the pool has closed, waiting returns
+/// at once.
 ///
 /// ```
 /// let pool = worker_pool::Manager::<()>::new();
@@ -29,7 +31,8 @@ impl CloseSignal {
         let _ = self.ended.recv();
     }
 
-    /// Blocks until the pool has closed, for at most `timeout`. Has it?
+    /// Blocks until the pool has closed, for at most `timeout`. Returns `false` if it has not closed
+    /// by then.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
     }
@@ -39,7 +42,7 @@ impl CloseSignal {
         self.wait_timeout(Duration::ZERO)
     }
 
-    /// A channel that is disconnected when the pool has closed, for `crossbeam_channel::select!`.
+    /// A channel that is disconnected once the pool has closed, for `crossbeam_channel::select!`.
     pub fn receiver(&self) -> &Receiver<Infallible> {
         &self.ended
     }
@@ -53,20 +56,20 @@ impl fmt::Debug for CloseSignal {
     }
 }
 
-/// What the owners of a pool need to wait for its end.
-pub(crate) struct Ending {
+/// What a pool's handles need to wait for its end.
+pub(crate) struct Termination {
     signal: CloseSignal,
     dispatcher: Mutex<Option<Joinable>>,
-    /// Somebody lost patience: dropping the pool does not wait again.
-    gave_up: AtomicBool,
+    /// A wait has timed out, so dropping the pool does not wait again.
+    timed_out: AtomicBool,
 }
 
-impl Ending {
+impl Termination {
     pub(crate) fn new(dispatcher: Joinable, ended: Receiver<Infallible>) -> Self {
-        Ending {
+        Termination {
             signal: CloseSignal { ended },
             dispatcher: Mutex::new(Some(dispatcher)),
-            gave_up: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
         }
     }
 
@@ -74,22 +77,23 @@ impl Ending {
         self.signal.clone()
     }
 
-    /// Blocks until every thread is joined, unless called from inside the pool. Are they?
+    /// Blocks until every thread is joined, unless called from inside the pool. Returns whether the
+    /// pool has closed.
     pub(crate) fn wait(&self, inside: bool, timeout: Option<Duration>) -> bool {
         if inside {
             return self.signal.is_closed();
         }
-        // A time too far to be told is no limit.
+        // A deadline that overflows is no deadline.
         match timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
             None => self.signal.wait(),
-            Some(at) => {
-                if self.signal.ended.recv_deadline(at) == Err(RecvTimeoutError::Timeout) {
-                    self.gave_up.store(true, SeqCst);
+            Some(deadline) => {
+                if self.signal.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {
+                    self.timed_out.store(true, SeqCst);
                     return false;
                 }
             }
         }
-        // Under the lock, so that whoever returns from here finds it joined.
+        // The lock is held until the thread is joined, so every caller returns after that.
         let mut dispatcher = self.dispatcher.lock();
         if let Some(thread) = dispatcher.take() {
             let _ = thread.join();
@@ -98,7 +102,7 @@ impl Ending {
     }
 
     pub(crate) fn wait_on_drop(&self, inside: bool) {
-        if !self.gave_up.load(SeqCst) {
+        if !self.timed_out.load(SeqCst) {
             self.wait(inside, None);
         }
     }

@@ -1,24 +1,23 @@
-//! The [`Manager`]: the pool as its users hold it.
+//! The [`Manager`]: the handle through which users work with a pool.
 
 use std::convert::Infallible;
 use std::fmt;
 
 use crate::hook::PoolStatus;
-use crate::manager::close::{CloseSignal, Ending};
+use crate::manager::close::{CloseSignal, Termination};
 use crate::pool::Pool;
 use crate::pool::lifecycle::Close;
 use crate::sync::channel::Receiver;
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, Weak};
 
-mod asking;
-mod batches;
+mod batch;
 pub(crate) mod builder;
 pub(crate) mod close;
-mod ending;
-mod factories;
+mod info;
 pub(crate) mod scope;
-mod submitting;
+mod shutdown;
+mod submit;
 mod weak;
 mod workers;
 
@@ -27,12 +26,13 @@ pub use weak::WeakManager;
 /// A pool of stateful workers, each on its own OS thread: payloads of type `P` go in, outputs of
 /// type `O` or the workers' errors of type `E` come out.
 ///
-/// Cheap to clone, to be shared between threads. Dropping the last clone closes the pool, as
-/// [`close`](Self::close) does.
+/// A manager is cheap to clone and can be shared between threads. Dropping the last clone closes the
+/// pool, as [`close`](Self::close) does.
 ///
-/// Jobs of one submitter and one priority begin in the order in which they were submitted. A pool without workers
-/// keeps what it accepts until one is added, unless it was told to turn jobs away when the last is
-/// gone ([`NoWorkers`](crate::NoWorkers)): give jobs a deadline if that may be never.
+/// Jobs of one submitter and one priority begin in the order in which they were submitted. A pool
+/// without workers keeps what it accepts until a worker is added. If that may never happen, give jobs
+/// a deadline, or let the pool reject jobs when its last worker is gone
+/// ([`NoWorkers`](crate::NoWorkers)).
 ///
 /// Payloads, outputs, errors and workers that borrow need a [`scope`](crate::scope()).
 ///
@@ -51,22 +51,22 @@ pub struct Manager<P, O = (), E = Infallible> {
     owner: Arc<Owner<P, O, E>>,
 }
 
-/// Pool by the clones of a manager, not by the pool's own threads: when the last is dropped, the
-/// pool closes.
+/// What the clones of a manager share. The pool's own threads do not hold it: when the last clone is
+/// dropped, the pool ends.
 struct Owner<P, O, E> {
     pool: Arc<Pool<P, O, E>>,
-    ending: Ending,
+    termination: Termination,
     on_drop: OnDrop,
 }
 
-/// How a pool ends whose last owner is gone.
+/// How a pool ends when its last handle is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnDrop {
-    /// It closes; the owner waits.
+    /// It closes, and the drop waits for its end.
     Close,
-    /// What was accepted runs first; the owner waits.
+    /// It drains: accepted jobs run first. The drop waits for its end.
     Drain,
-    /// It closes; somebody else waits.
+    /// It closes, and the drop does not wait: the scope does.
     AskToClose,
 }
 
@@ -77,7 +77,7 @@ impl<P, O, E> Drop for Owner<P, O, E> {
             OnDrop::Drain => self.pool.drain(),
         }
         if self.on_drop != OnDrop::AskToClose {
-            self.ending.wait_on_drop(self.pool.place().is_some());
+            self.termination.wait_on_drop(self.pool.place().is_some());
         }
     }
 }
@@ -96,20 +96,20 @@ where
     O: Send,
     E: Send,
 {
-    /// A handle that does not keep the pool open: for workers, hooks and payloads that submit to
-    /// their own pool. If they held a [`Manager`], the last one would never be dropped.
+    /// Returns a handle that does not keep the pool open, for workers, hooks and payloads that submit
+    /// to their own pool. If they held a [`Manager`], the last one would never be dropped.
     pub fn downgrade(&self) -> WeakManager<P, O, E> {
         WeakManager {
             owner: Arc::downgrade(&self.owner),
         }
     }
 
-    /// A signal of the pool's end, for any number of waiters; see [`CloseSignal`].
+    /// Returns a signal of the pool's end, for any number of waiters; see [`CloseSignal`].
     pub fn close_signal(&self) -> CloseSignal {
-        self.owner.ending.signal()
+        self.owner.termination.signal()
     }
 
-    /// For whoever closes the pool without a handle to it.
+    /// Lets a scope close the pool without keeping it alive.
     pub(crate) fn closer<'a>(&self) -> Weak<dyn Close + Send + Sync + 'a>
     where
         P: 'a,
@@ -119,6 +119,7 @@ where
         Arc::downgrade(&self.owner.pool) as _
     }
 
+    /// Is the caller inside the pool: on one of its threads, or in a hook that `add` calls?
     fn is_inside(&self) -> bool {
         self.owner.pool.place().is_some()
     }
@@ -134,7 +135,7 @@ impl<P, O, E> Manager<P, O, E> {
         Manager {
             owner: Arc::new(Owner {
                 pool,
-                ending: Ending::new(dispatcher, ended),
+                termination: Termination::new(dispatcher, ended),
                 on_drop,
             }),
         }

@@ -1,4 +1,4 @@
-//! Pools that borrow: [`scope`], and the pools that are made in it.
+//! Pools that borrow: [`scope`], and the pools that are built in it.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,24 +11,24 @@ use crate::pool::lifecycle::Close;
 use crate::sync::{Mutex, Weak, thread};
 use crate::worker::Worker;
 
-/// Calls `body` with a scope: payloads, outputs, errors and workers of the pools that are made in it
+/// Calls `body` with a scope. Payloads, outputs, errors and workers of the pools that are built in it
 /// may borrow whatever outlives this call.
 ///
-/// When `body` returns or panics, its pools are closed, as by [`Manager::close`], and this blocks
-/// until their workers have ended the job in hand and closed, and every thread is joined: whatever
-/// became of the handles, also if one was leaked or put somewhere else. Call
-/// [`drain`](Manager::drain) in `body` if everything accepted is to run.
+/// When `body` returns or panics, its pools are closed, as by [`Manager::close`]. `scope` then blocks
+/// until their workers have finished their current jobs and closed, and every thread is joined. This
+/// holds whatever became of the handles, even if one was leaked or moved out of `body`. Call
+/// [`drain`](Manager::drain) in `body` if every accepted job is to run.
 ///
-/// Dropping the last handle to such a pool closes it and, other than with a [`Manager`], does not
-/// wait: what `body` owns is all dropped before anything is waited for, so a job may wait for a
-/// channel to which `body` has the sender.
+/// Dropping the last handle to such a pool closes it but, unlike with a [`Manager`], does not wait.
+/// Everything that `body` owns is dropped before `scope` waits for anything, so a job may wait for a
+/// channel whose sender `body` owns.
 ///
-/// Hooks borrow nothing.
+/// Hooks cannot borrow.
 ///
 /// ```
 /// use worker_pool::{Job, Worker};
 ///
-/// /// Adds up numbers that somebody else owns, in a place that somebody else owns.
+/// /// Adds up borrowed numbers in a borrowed total.
 /// struct Adder<'a> { total: &'a mut u64 }
 ///
 /// impl<'a> Worker<&'a [u64], u64, String> for Adder<'a> {
@@ -54,10 +54,10 @@ use crate::worker::Worker;
 /// assert_eq!(totals[0] + totals[1], 5050);
 /// ```
 ///
-/// Errors give back workers and payloads, and so borrow what these borrow: they do not fit in a
-/// `Box<dyn Error>`, unless by their text.
+/// Errors return workers and payloads, and so borrow what these borrow. They do not fit in a
+/// `Box<dyn Error>`; only their text does.
 ///
-/// What is borrowed cannot end before the scope:
+/// Borrowed values must outlive the scope:
 ///
 /// ```compile_fail,E0597
 /// worker_pool::scope(|scope| {
@@ -69,27 +69,27 @@ use crate::worker::Worker;
 /// ```
 ///
 /// # Panics
-/// As `body` does, once everything is joined.
+/// If `body` panics, once every thread is joined.
 pub fn scope<'env, T>(body: impl for<'scope> FnOnce(&Scope<'scope, 'env>) -> T) -> T {
     thread::scope(|threads| {
         let scope = Scope {
             threads,
             pools: Mutex::default(),
         };
-        // Its drop, also when the body panics, comes before the threads are waited for.
+        // The scope is dropped before the threads are waited for, also if the body panics.
         body(&scope)
     })
 }
 
-/// Where pools are made that may borrow; see [`scope`].
+/// Builds pools that may borrow; see [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {
     threads: &'scope thread::Scope<'scope, 'env>,
-    /// To be closed, whoever holds a handle to them then.
+    /// These are closed when the scope is dropped, even if a handle to one is left.
     pools: Mutex<Vec<Weak<dyn Close + Send + Sync + 'scope>>>,
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
-    /// A pool with the builder's defaults, and no worker yet.
+    /// Starts a pool with the default settings and no workers.
     ///
     /// # Errors
     /// If the dispatcher's thread cannot be started.
@@ -102,7 +102,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.build(Manager::builder())
     }
 
-    /// A pool with the settings of this builder, and no worker yet.
+    /// Starts a pool with the settings of this builder.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -164,8 +164,8 @@ impl fmt::Debug for Scope<'_, '_> {
 /// A [`Manager`] whose pool lives no longer than a [`scope`], and so may borrow; made by
 /// [`Scope::pool`] and [`Scope::build`].
 ///
-/// It has all that a `Manager` has; only [`add`](Self::add) is its own. Cheap to clone, to be shared
-/// between threads.
+/// It has every method of a `Manager`; only [`add`](Self::add) is its own. It is cheap to clone and
+/// can be shared between threads.
 pub struct ScopedManager<'scope, 'env: 'scope, P, O, E> {
     manager: Manager<P, O, E>,
     threads: &'scope thread::Scope<'scope, 'env>,
@@ -177,8 +177,8 @@ where
     O: Send + 'scope,
     E: Send + 'scope,
 {
-    /// Adds a worker that may borrow, on a new thread of its own; see [`Manager::add`]. The hooks
-    /// are told of its end a moment before its thread is gone.
+    /// Adds a worker that may borrow, on a new thread of its own; see [`Manager::add`]. The hooks hear
+    /// of its end a moment before its thread is gone.
     ///
     /// # Errors
     /// The worker, if the pool is draining or closed, or its thread cannot be started.

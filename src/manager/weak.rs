@@ -12,7 +12,7 @@ pub struct WeakManager<P, O = (), E = Infallible> {
 }
 
 impl<P, O, E> WeakManager<P, O, E> {
-    /// The pool, unless its last [`Manager`] is gone.
+    /// Returns a handle that keeps the pool open, unless the last [`Manager`] is gone.
     ///
     /// ```
     /// let pool = worker_pool::Manager::<u32>::new();

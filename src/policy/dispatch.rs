@@ -1,16 +1,17 @@
-//! The dispatcher's decisions, as a pure state machine: `step(state, event, now) → actions`. No
-//! thread, lock or clock is in here, so that any sequence of events can be tried.
+//! The dispatcher's decisions, as a pure state machine: `step(event, now) → actions`. It has no
+//! thread, lock or clock, so that any sequence of events can be tested.
 //!
 //! ```text
-//!          Drain                 Settled, or no worker is left
-//!  SharedChunks ──────────▶ Draining ─────────────────────────────────▶ Closing
-//!    └───────────────────────── Close ────────────────────────────▶
+//!         Drain                  Settled, or no worker is left
+//!  Open ──────────▶ Draining ─────────────────────────────────▶ Closing
+//!    └──────────────────────────── Close ─────────────────────────▶
 //! ```
 //!
-//! Jobs of normal and low priority pass through here, first in, first out within each. Low ones are
-//! released only where workers would else go without, so that at most one per worker can stand
-//! before a normal one; and after [`AGE`] normal ones that went ahead of a waiting low one, the low
-//! one goes. Jobs that failed and are to be tried again wait here for their time. (Those of high priority go straight to the workers, who keep to the same rule.)
+//! Jobs of normal and low priority pass through here, first in, first out within each. Low jobs are
+//! released only to workers that would otherwise have none, so that at most one per worker can be
+//! ahead of a normal job. After [`AGE`] normal jobs have gone ahead of a waiting low one, the low
+//! one goes. Failed jobs wait here until it is time for their next attempt. (Jobs of high priority
+//! go straight to the workers, which follow the same rule.)
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -18,88 +19,87 @@ use std::time::Instant;
 use crate::error::RejectReason;
 use crate::job::Priority;
 use crate::job::id::WorkerId;
-use crate::policy::prefetch::MAX_LIMIT;
-use crate::policy::prefetch::Prefetch;
+use crate::policy::prefetch::{MAX_LIMIT, Prefetch};
 
-/// So many jobs go ahead of one of lower priority, and then it goes.
+/// How many jobs go ahead of one of lower priority before it goes.
 pub(crate) const AGE: u32 = 32;
 
-/// Whether a job that has not begun still should.
+/// Whether a job that has not begun may still begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Ready,
-    /// To be turned away for this reason.
+    /// To be rejected for this reason.
     Expired(RejectReason),
-    /// Its caller gave up and has its payload back: nothing is left to be answered.
+    /// Its caller gave up and has its payload back: no answer is left to give.
     Withdrawn,
 }
 
-/// What the pure dispatcher core needs to know of a job.
+/// What the state machine needs to know of a job.
 pub(crate) trait Schedulable {
     fn priority(&self) -> Priority;
     fn status(&self) -> Status;
-    /// When it is late.
     fn deadline(&self) -> Option<Instant>;
 }
 
-/// What the dispatcher is told.
+/// What happened.
 #[derive(Debug)]
 pub(crate) enum Event<J> {
-    /// A job came out of its job channel.
+    /// A job was taken out of its job channel.
     Arrived(J),
-    /// A look at the workers' side: so many jobs are released and not taken.
+    /// This many jobs are released and not taken.
     Observed { ready: usize },
-    /// The jobs that it wanted have arrived, if there are any: now it releases.
+    /// The jobs that it wanted have arrived, if there are any. It releases jobs now.
     Release,
-    /// A job that was to be released found no place: it goes first the next time.
+    /// A job that was to be released found no place. It goes first the next time.
     NoPlace(J),
-    /// All that was released is where the workers take from, and so many jobs still wait.
+    /// All that was released is where the workers take from, and `waiting` jobs still wait.
     Released { waiting: usize },
-    /// A worker's try failed, and the job is to be tried again from that moment on.
+    /// An attempt failed, and the job gets another one at that time.
     Failed(J, Instant),
-    /// It may be time for some of those.
+    /// It may be time for some of those attempts.
     Tick,
-    /// Callers gave up on some of the jobs that wait.
+    /// Some of the waiting jobs may be dead: callers gave up on them, or they are late.
     Sweep,
     /// A worker's thread was started.
     Added(WorkerId),
     /// A worker's thread is at its end.
     Gone(WorkerId),
-    /// The last worker is gone for good: turn away all that is in hand.
+    /// The last worker is gone for good: the jobs held here are to be rejected.
     Deserted,
     /// No new jobs; run those accepted.
     Drain,
-    /// Nothing waits, nothing is released, and every worker is asleep.
+    /// No job waits, none is released, and every worker sleeps.
     Settled,
-    /// No new jobs; answer those that have not begun.
+    /// No new jobs; reject those that have not begun.
     Close,
 }
 
-/// What the dispatcher shall do.
+/// What the dispatcher is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action<J> {
     /// Put the job where the workers take from.
     Release(J),
-    /// Turn the job away.
+    /// Reject the job.
     Reject(J, RejectReason),
     /// The job's caller has taken it back: drop what is left.
     Discard(J),
-    /// It is time for the job's next try: it waits again, at the end of its queue.
+    /// It is time for the job's next attempt: it waits again, at the end of its queue.
     WaitAgain(J),
-    /// The job waited for its next try, and gets none: turn it away, or, without a reason, forget it.
+    /// The job waited for its next attempt, and gets none: reject it or, without a reason, discard
+    /// it.
     GiveUp(J, Option<RejectReason>),
     /// Join the worker's thread and tell the hooks.
     Reap(WorkerId),
     /// Ask all workers to leave.
     StopAll,
-    /// Turn away the jobs that were released and not taken.
+    /// Reject the jobs that were released and not taken.
     RejectReleased,
     /// Tell the hooks that the pool is draining.
     AnnounceDraining,
 }
 
 impl<J> Action<J> {
-    /// Is one job less waiting after it?
+    /// Does one job less wait after it?
     pub(crate) fn moves_a_job(&self) -> bool {
         matches!(
             self,
@@ -110,7 +110,7 @@ impl<J> Action<J> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
-    SharedChunks,
+    Open,
     Draining,
     Closing,
 }
@@ -121,23 +121,22 @@ pub(crate) struct Dispatch<J> {
     /// Jobs taken from the job channels and not yet released, in order.
     normal: VecDeque<J>,
     low: VecDeque<J>,
-    /// Jobs that wait for the time of their next try, in its order, and then in that in which they
-    /// failed.
+    /// Jobs that wait for their next attempt, ordered by its time, and then by when they failed.
     backing_off: BTreeMap<(Instant, u64), J>,
-    /// Numbers those.
+    /// Numbers the failures.
     failures: u64,
-    /// Normal jobs released since the oldest low one waits.
+    /// How many normal jobs went ahead of the oldest waiting low one.
     ahead_of_low: u32,
     workers: BTreeSet<WorkerId>,
     prefetch: Prefetch,
-    /// How many are released and not taken, as far as is known.
+    /// How many jobs are released and not taken, as far as is known.
     ready: usize,
 }
 
 impl<J: Schedulable> Dispatch<J> {
     pub(crate) fn new() -> Self {
         Dispatch {
-            phase: Phase::SharedChunks,
+            phase: Phase::Open,
             normal: VecDeque::new(),
             low: VecDeque::new(),
             backing_off: BTreeMap::new(),
@@ -153,7 +152,7 @@ impl<J: Schedulable> Dispatch<J> {
         match event {
             Event::Arrived(job) => self.arrived(job),
             Event::Observed { ready } => {
-                self.prefetch.look(ready, now);
+                self.prefetch.observed(ready, now);
                 self.ready = ready;
             }
             Event::NoPlace(job) => {
@@ -163,8 +162,8 @@ impl<J: Schedulable> Dispatch<J> {
                     Priority::Normal | Priority::High => self.normal.push_front(job),
                 }
             }
-            Event::Release => self.move_on(actions),
-            Event::Released { waiting } => self.prefetch.fed(self.ready, waiting),
+            Event::Release => self.release(actions),
+            Event::Released { waiting } => self.prefetch.released(self.ready, waiting),
             Event::Failed(job, at) => {
                 self.failures += 1;
                 self.backing_off.insert((at, self.failures), job);
@@ -184,19 +183,19 @@ impl<J: Schedulable> Dispatch<J> {
                     actions.push(Action::Reap(worker));
                 }
                 if self.phase == Phase::Closing {
-                    // What it had taken and not begun came back; nobody else will take it.
+                    // It gave back what it had taken and not begun, and no other worker takes that.
                     actions.push(Action::RejectReleased);
                 }
-                self.close_if_nobody_is_left(actions);
+                self.close_if_no_worker_is_left(actions);
             }
-            Event::Deserted => self.turn_away(RejectReason::NoWorkers, actions),
+            Event::Deserted => self.reject_all(RejectReason::NoWorkers, actions),
             Event::Drain => {
                 self.drain(actions);
-                self.close_if_nobody_is_left(actions);
+                self.close_if_no_worker_is_left(actions);
             }
             Event::Settled => {
-                let rest = self.in_hand() == 0 && self.backing_off.is_empty();
-                if self.phase == Phase::Draining && rest {
+                let at_rest = self.in_hand() == 0 && self.backing_off.is_empty();
+                if self.phase == Phase::Draining && at_rest {
                     self.close(actions);
                 }
             }
@@ -204,7 +203,7 @@ impl<J: Schedulable> Dispatch<J> {
         }
     }
 
-    /// [`Event::Arrived`], for the many of them: without moving the job once more.
+    /// The same as [`Event::Arrived`], which is frequent, without moving the job once more.
     #[inline]
     pub(crate) fn arrived(&mut self, job: J) {
         match job.priority() {
@@ -213,28 +212,28 @@ impl<J: Schedulable> Dispatch<J> {
         }
     }
 
-    /// How many more jobs of this priority it wants to have in hand: what it would release at
-    /// once, and one low job, so that it knows whether any waits.
+    /// How many more jobs of this priority it wants to hold: those that it would release at once,
+    /// and at least one low job, so that it knows whether any waits.
     pub(crate) fn wants(&self, priority: Priority) -> usize {
-        let (hand, room) = match priority {
+        let (queue, room) = match priority {
             _ if self.phase == Phase::Closing => return usize::MAX,
             Priority::Low => (&self.low, self.low_room().max(1)),
             Priority::Normal | Priority::High => (&self.normal, self.room()),
         };
-        room.saturating_sub(hand.len())
+        room.saturating_sub(queue.len())
     }
 
-    /// How many more jobs the workers' side takes.
+    /// For how many more released jobs there is room.
     fn room(&self) -> usize {
         self.prefetch.limit().saturating_sub(self.ready)
     }
 
-    /// How many more low jobs it takes: one per worker.
+    /// The same for low jobs: one job per worker.
     fn low_room(&self) -> usize {
         self.workers.len().min(MAX_LIMIT).saturating_sub(self.ready)
     }
 
-    /// The depth that the ready channel shall have.
+    /// How many jobs to have released at a time.
     pub(crate) fn limit(&self) -> usize {
         if self.normal.is_empty() && !self.low.is_empty() {
             self.workers.len().min(MAX_LIMIT)
@@ -243,43 +242,43 @@ impl<J: Schedulable> Dispatch<J> {
         }
     }
 
-    /// Jobs in hand.
+    /// How many jobs are held here and may be released.
     pub(crate) fn in_hand(&self) -> usize {
         self.normal.len() + self.low.len()
     }
 
-    /// When it is time for the next try of a job that failed.
+    /// When it is time for the next attempt of a job that failed.
     pub(crate) fn next_try(&self) -> Option<Instant> {
         let first = self.backing_off.first_key_value();
         first.map(|((at, _), _)| *at)
     }
 
-    /// When the next of all that wait here is late.
+    /// The earliest deadline of all jobs that wait here.
     pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
-        let hand = self.normal.iter().chain(&self.low);
-        let all = hand.chain(self.backing_off.values());
+        let held = self.normal.iter().chain(&self.low);
+        let all = held.chain(self.backing_off.values());
         all.filter_map(Schedulable::deadline).min()
     }
 
-    /// Does it wait for the workers to come to rest?
+    /// Does it wait for the accepted jobs to end?
     pub(crate) fn is_draining(&self) -> bool {
         self.phase == Phase::Draining
     }
 
-    /// Are jobs turned away that have not begun?
+    /// Are jobs that have not begun rejected?
     pub(crate) fn is_closing(&self) -> bool {
         self.phase == Phase::Closing
     }
 
-    /// Is nothing left to be done?
+    /// Is nothing left to do?
     pub(crate) fn is_over(&self) -> bool {
         self.phase == Phase::Closing && self.workers.is_empty() && self.in_hand() == 0
     }
 
-    /// Releases what there is room for; while closing, turns everything away.
-    fn move_on(&mut self, actions: &mut Vec<Action<J>>) {
+    /// Releases the jobs for which there is room. While closing, rejects all instead.
+    fn release(&mut self, actions: &mut Vec<Action<J>>) {
         if self.phase == Phase::Closing {
-            return self.turn_away(RejectReason::Closed, actions);
+            return self.reject_all(RejectReason::Closed, actions);
         }
         while let Some(job) = self.pick() {
             actions.push(match job.status() {
@@ -296,19 +295,19 @@ impl<J: Schedulable> Dispatch<J> {
         }
     }
 
-    /// Turns away all that is in hand.
-    fn turn_away(&mut self, reason: RejectReason, actions: &mut Vec<Action<J>>) {
+    /// Rejects all jobs held here, except those that wait for their next attempt.
+    fn reject_all(&mut self, reason: RejectReason, actions: &mut Vec<Action<J>>) {
         for job in self.normal.drain(..).chain(self.low.drain(..)) {
             actions.push(match job.status() {
                 Status::Withdrawn => Action::Discard(job),
-                Status::Expired(its_own) => Action::Reject(job, its_own),
+                Status::Expired(own_reason) => Action::Reject(job, own_reason),
                 Status::Ready => Action::Reject(job, reason),
             });
         }
         self.ahead_of_low = 0;
     }
 
-    /// The next job to go, if there is room for it.
+    /// The next job to be released, if there is room for it.
     fn pick(&mut self) -> Option<J> {
         let aged = self.ahead_of_low >= AGE && self.room() > 0;
         if !self.low.is_empty() && (aged || (self.normal.is_empty() && self.low_room() > 0)) {
@@ -326,7 +325,7 @@ impl<J: Schedulable> Dispatch<J> {
         Some(job)
     }
 
-    /// Those whose time has come wait again.
+    /// Jobs for whose next attempt it is time wait again.
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action<J>>) {
         while let Some(first) = self.backing_off.first_entry()
             && first.key().0 <= now
@@ -340,7 +339,7 @@ impl<J: Schedulable> Dispatch<J> {
         }
     }
 
-    /// There are no further tries.
+    /// No job gets another attempt.
     fn give_up_retries(&mut self, actions: &mut Vec<Action<J>>) {
         for job in std::mem::take(&mut self.backing_off).into_values() {
             let reason = match job.status() {
@@ -352,19 +351,20 @@ impl<J: Schedulable> Dispatch<J> {
         }
     }
 
+    /// Takes out the dead jobs.
     fn sweep(&mut self, actions: &mut Vec<Action<J>>) {
-        for hand in [&mut self.normal, &mut self.low] {
-            for job in std::mem::take(hand) {
+        for queue in [&mut self.normal, &mut self.low] {
+            for job in std::mem::take(queue) {
                 match job.status() {
-                    Status::Ready => hand.push_back(job),
+                    Status::Ready => queue.push_back(job),
                     Status::Withdrawn => actions.push(Action::Discard(job)),
                     Status::Expired(reason) => actions.push(Action::Reject(job, reason)),
                 }
             }
         }
-        for (turn, job) in std::mem::take(&mut self.backing_off) {
+        for (key, job) in std::mem::take(&mut self.backing_off) {
             match job.status() {
-                Status::Ready => drop(self.backing_off.insert(turn, job)),
+                Status::Ready => drop(self.backing_off.insert(key, job)),
                 Status::Withdrawn => actions.push(Action::GiveUp(job, None)),
                 Status::Expired(reason) => actions.push(Action::GiveUp(job, Some(reason))),
             }
@@ -372,14 +372,14 @@ impl<J: Schedulable> Dispatch<J> {
     }
 
     fn drain(&mut self, actions: &mut Vec<Action<J>>) {
-        if self.phase == Phase::SharedChunks {
+        if self.phase == Phase::Open {
             self.phase = Phase::Draining;
             actions.push(Action::AnnounceDraining);
         }
     }
 
-    /// A draining pool takes no new workers: without any, its jobs would wait for ever.
-    fn close_if_nobody_is_left(&mut self, actions: &mut Vec<Action<J>>) {
+    /// A draining pool takes no new workers. Without any worker, its jobs would wait for ever.
+    fn close_if_no_worker_is_left(&mut self, actions: &mut Vec<Action<J>>) {
         if self.phase == Phase::Draining && self.workers.is_empty() {
             self.close(actions);
         }
@@ -391,7 +391,7 @@ impl<J: Schedulable> Dispatch<J> {
         }
         self.drain(actions);
         self.phase = Phase::Closing;
-        self.move_on(actions);
+        self.release(actions);
         self.give_up_retries(actions);
         actions.push(Action::RejectReleased);
         actions.push(Action::StopAll);
@@ -399,5 +399,9 @@ impl<J: Schedulable> Dispatch<J> {
 }
 
 #[cfg(test)]
-#[path = "policy_tests.rs"]
+#[path = "dispatch_model.rs"]
+mod model;
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
 mod tests;

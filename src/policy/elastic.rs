@@ -1,27 +1,28 @@
-//! When an elastic pool grows and shrinks: decisions without thread, lock or clock.
+//! When an elastic pool grows and shrinks: decisions, without thread, lock or clock.
 //!
 //! # How a job that waits too long is seen without a time stamp
 //!
-//! At a mark the number of accepted jobs is noted. When `grow_after` has passed, more jobs wait than
-//! were accepted since the mark only if one of those from before the mark still waits: it has waited
-//! for so long at least. A job that came just after a mark is seen at the end of the next one, so
-//! after twice `grow_after` at the latest. (If later jobs go ahead of it, because their priority is
-//! higher, it may take longer: it is counted, not known by name.)
+//! A baseline notes the number of accepted jobs. When `grow_after` has passed, more jobs wait than
+//! were accepted since the baseline only if one from before it still waits. That job has waited for
+//! at least `grow_after`. A job that came just after a baseline is seen at the end of the next one,
+//! so after twice `grow_after` at the latest. (If later jobs go ahead of it, because their priority
+//! is higher, it may take longer: jobs are only counted, not told apart.)
 //!
 //! # Timers
 //!
-//! There is a mark only while jobs wait or came since the last one, and another worker is allowed;
-//! there is a window for shrinking only while there are more workers than the least. So an idle pool
-//! of the least size has no timer.
+//! There is a baseline only while jobs wait or came since the last one, and another worker is
+//! allowed. There is a window for shrinking only while there are more workers than the minimum. So
+//! an idle pool of the minimum size has no timer.
 
 use std::time::{Duration, Instant};
 
 /// How an elastic pool follows its load; see [`Builder::elastic`](crate::Builder::elastic).
 ///
-/// It grows by one worker when some job has waited for [`grow_after`](Self::grow_after) (seen after
-/// twice that at the latest), and not again while that worker is being made. It shrinks by one when
-/// for all of [`shrink_after`](Self::shrink_after) at least one worker had nothing to do. It does
-/// neither while it is paused. A worker that is gone for good is replaced when jobs wait for it.
+/// It grows by one worker when a job has waited for [`grow_after`](Self::grow_after). This is seen
+/// after twice that time at the latest. It does not grow again while that worker is being made. It
+/// shrinks by one worker when for all of [`shrink_after`](Self::shrink_after) at least one worker
+/// had nothing to do. While it is paused, it does neither. A worker that is gone for good is
+/// replaced when jobs wait for it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,12 +48,12 @@ pub struct Elastic {
     shrink_after: Duration,
 }
 
-/// No look follows the last more closely.
+/// The shortest time that `grow_after` and `shrink_after` can be.
 const MIN_PERIOD: Duration = Duration::from_millis(1);
 
 impl Elastic {
-    /// At least and at most so many workers. It grows after 100 milliseconds and shrinks after 10
-    /// seconds unless set.
+    /// At least `least` and at most `most` workers. By default, it grows after 100 milliseconds and
+    /// shrinks after 10 seconds.
     pub const fn between(least: usize, most: usize) -> Self {
         Elastic {
             least,
@@ -62,32 +63,32 @@ impl Elastic {
         }
     }
 
-    /// How long a job may wait before there is another worker; a millisecond at least.
+    /// How long a job may wait before another worker is added: at least a millisecond.
     pub fn grow_after(mut self, wait: Duration) -> Self {
         self.grow_after = wait.max(MIN_PERIOD);
         self
     }
 
-    /// How long a worker must have had nothing to do before there is one less; a millisecond at least.
+    /// How long a worker must have had nothing to do before one is removed: at least a millisecond.
     pub fn shrink_after(mut self, idle: Duration) -> Self {
         self.shrink_after = idle.max(MIN_PERIOD);
         self
     }
 }
 
-/// A look at the pool.
+/// What the pool looks like at one time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     pub(crate) now: Instant,
-    /// Jobs that have not begun; counted before `accepted`.
+    /// Jobs that have not begun. Read before `accepted`.
     pub(crate) waiting: u64,
     /// Jobs accepted so far.
     pub(crate) accepted: u64,
     /// Workers that are there to stay.
     pub(crate) workers: usize,
-    /// One of them is made for the first time.
+    /// One of them is being made for the first time.
     pub(crate) making: bool,
-    /// So many workers slept all the time since the last [`Scaler::window`] began.
+    /// How many workers slept all the time since the present [`Scaler::window`] began.
     pub(crate) slept: usize,
     /// No job begins for now.
     pub(crate) paused: bool,
@@ -100,6 +101,7 @@ pub(crate) enum Decision {
     Shrink,
 }
 
+/// How many jobs were accepted at some time, and when to compare.
 #[derive(Debug, Clone, Copy)]
 struct Baseline {
     accepted: u64,
@@ -109,14 +111,14 @@ struct Baseline {
 #[derive(Debug)]
 pub(crate) struct Scaler {
     rules: Elastic,
-    mark: Option<Baseline>,
-    /// When it ends: did a worker sleep all through it?
+    baseline: Option<Baseline>,
+    /// The end of the window in which some worker would have to sleep all the time.
     window: Option<Instant>,
-    /// Jobs accepted by the last look.
+    /// Jobs accepted until the last sample.
     seen: u64,
     /// Another worker may be added.
     can_grow: bool,
-    /// Jobs change nothing: no other worker may be added, or one is being made.
+    /// Waiting jobs change nothing: no other worker may be added, or one is being made.
     held: bool,
 }
 
@@ -124,7 +126,7 @@ impl Scaler {
     pub(crate) fn new(rules: Elastic) -> Self {
         Scaler {
             rules,
-            mark: None,
+            baseline: None,
             window: None,
             seen: 0,
             can_grow: true,
@@ -132,72 +134,74 @@ impl Scaler {
         }
     }
 
-    pub(crate) fn look(&mut self, look: Sample) -> Decision {
-        let allowed = look.workers < self.rules.most && !look.paused;
+    pub(crate) fn look(&mut self, sample: Sample) -> Decision {
+        let allowed = sample.workers < self.rules.most && !sample.paused;
         self.can_grow = allowed;
-        let decision = if self.waited_too_long(&look) && allowed && !look.making {
+        let decision = if self.waited_too_long(&sample) && allowed && !sample.making {
             Decision::Grow
-        } else if self.slept_too_long(&look) {
+        } else if self.slept_too_long(&sample) {
             Decision::Shrink
         } else {
             Decision::Stay
         };
-        self.held = !allowed || look.making || decision == Decision::Grow;
+        self.held = !allowed || sample.making || decision == Decision::Grow;
         if self.held {
-            self.mark = None;
+            self.baseline = None;
             return decision;
         }
-        let news = look.waiting > 0 || look.accepted != self.seen;
-        if self.mark.is_none() && news {
-            let due = look.now.checked_add(self.rules.grow_after);
-            let accepted = look.accepted;
-            self.mark = due.map(|due| Baseline { accepted, due });
+        let needed = sample.waiting > 0 || sample.accepted != self.seen;
+        if self.baseline.is_none() && needed {
+            let due = sample.now.checked_add(self.rules.grow_after);
+            let accepted = sample.accepted;
+            self.baseline = due.map(|due| Baseline { accepted, due });
         }
-        self.seen = look.accepted;
+        self.seen = sample.accepted;
         decision
     }
 
-    /// At the end of a mark: does a job from before it still wait?
-    fn waited_too_long(&mut self, look: &Sample) -> bool {
-        let due = self.mark.take_if(|mark| look.now >= mark.due);
-        due.is_some_and(|mark| look.waiting > look.accepted.saturating_sub(mark.accepted))
+    /// At the end of a baseline: does a job from before it still wait?
+    fn waited_too_long(&mut self, sample: &Sample) -> bool {
+        let due = self.baseline.take_if(|baseline| sample.now >= baseline.due);
+        due.is_some_and(|baseline| {
+            sample.waiting > sample.accepted.saturating_sub(baseline.accepted)
+        })
     }
 
     /// At the end of a window: did a worker sleep all through it?
-    fn slept_too_long(&mut self, look: &Sample) -> bool {
-        if look.workers <= self.rules.least || look.paused {
+    fn slept_too_long(&mut self, sample: &Sample) -> bool {
+        if sample.workers <= self.rules.least || sample.paused {
             self.window = None;
             return false;
         }
-        let over = self.window.is_some_and(|end| look.now >= end);
+        let over = self.window.is_some_and(|end| sample.now >= end);
         if over || self.window.is_none() {
-            self.window = look.now.checked_add(self.rules.shrink_after);
+            self.window = sample.now.checked_add(self.rules.shrink_after);
         }
-        over && look.slept > 0
+        over && sample.slept > 0
     }
 
-    /// When the present window ends. A new one counts sleepers anew.
+    /// When the present window ends. When a new one begins, the caller counts sleepers anew.
     pub(crate) fn window(&self) -> Option<Instant> {
         self.window
     }
 
-    /// When to look again, if nothing happens before.
+    /// When to take the next sample, if nothing happens before.
     pub(crate) fn next_look(&self) -> Option<Instant> {
-        let due = self.mark.map(|mark| mark.due);
+        let due = self.baseline.map(|baseline| baseline.due);
         [due, self.window].into_iter().flatten().min()
     }
 
-    /// Has it to be told of the next job that is accepted?
+    /// Must it be told of the next job that is accepted?
     pub(crate) fn is_calm(&self) -> bool {
-        self.mark.is_none() && !self.held
+        self.baseline.is_none() && !self.held
     }
 
-    /// Jobs accepted by the last look.
+    /// Jobs accepted until the last sample.
     pub(crate) fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Another worker would be added if jobs waited long enough.
+    /// Would another worker be added if jobs waited long enough?
     pub(crate) fn can_grow(&self) -> bool {
         self.can_grow
     }

@@ -5,38 +5,38 @@ use super::*;
 const MILLI: Duration = Duration::from_millis(1);
 
 /// A small random generator (xorshift): the same sequences on every run.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % sides
+        self.0 % limit
     }
 }
 
 #[derive(Clone, Copy)]
-enum Toy {
+enum ModelWorker {
     Asleep { since: Instant },
     Busy { until: Instant },
     Made { at: Instant },
 }
 
-/// Stands for the pool around the decisions, knows when each job came, and checks each decision.
-struct World {
+/// A model of the pool around the scaler: it knows when each job came, and checks each decision.
+struct Model {
     scaler: Scaler,
     now: Instant,
-    dice: Dice,
-    /// When each of the jobs came that wait.
+    random: Random,
+    /// When each of the waiting jobs came.
     queue: VecDeque<Instant>,
     accepted: u64,
-    workers: Vec<Toy>,
+    workers: Vec<ModelWorker>,
     window_began: Instant,
     paused: bool,
-    /// Since then another worker could have been added.
+    /// Since when another worker could have been added.
     could_grow: Instant,
-    /// Since then one less would have been allowed.
+    /// Since when a worker could have been removed.
     could_shrink: Instant,
     grown: u32,
     shrunk: u32,
@@ -47,17 +47,17 @@ const MOST: usize = 5;
 const GROW: Duration = Duration::from_millis(20);
 const SHRINK: Duration = Duration::from_millis(200);
 
-impl World {
+impl Model {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
         let rules = Elastic::between(LEAST, MOST);
-        World {
+        Model {
             scaler: Scaler::new(rules.grow_after(GROW).shrink_after(SHRINK)),
             now,
-            dice: Dice(seed * 0x9E37_79B9 + 1),
+            random: Random(seed * 0x9E37_79B9 + 1),
             queue: VecDeque::new(),
             accepted: 0,
-            workers: vec![Toy::Asleep { since: now }; LEAST],
+            workers: vec![ModelWorker::Asleep { since: now }; LEAST],
             window_began: now,
             paused: false,
             could_grow: now,
@@ -70,12 +70,12 @@ impl World {
     fn making(&self) -> bool {
         self.workers
             .iter()
-            .any(|one| matches!(one, Toy::Made { .. }))
+            .any(|worker| matches!(worker, ModelWorker::Made { .. }))
     }
 
     fn look(&mut self) {
-        let asleep_since_window = |one: &&Toy| match one {
-            Toy::Asleep { since } => *since <= self.window_began,
+        let asleep_since_window = |worker: &&ModelWorker| match worker {
+            ModelWorker::Asleep { since } => *since <= self.window_began,
             _ => false,
         };
         let slept = self.workers.iter().filter(asleep_since_window).count();
@@ -98,21 +98,21 @@ impl World {
                 let oldest = *self.queue.front().expect("grew though nothing waits");
                 assert!(self.now - oldest >= GROW, "grew too early");
                 assert!(!self.making() && self.workers.len() < MOST && !self.paused);
-                let at = self.now + MILLI * self.dice.roll(30) as u32;
-                self.workers.push(Toy::Made { at });
+                let at = self.now + MILLI * self.random.below(30) as u32;
+                self.workers.push(ModelWorker::Made { at });
                 self.grown += 1;
                 assert!(!self.scaler.is_calm());
                 self.look();
             }
             Decision::Shrink => {
                 assert!(self.workers.len() > LEAST && !self.paused);
-                let idle = |one: &Toy| match one {
-                    Toy::Asleep { since } => self.now - *since >= SHRINK,
+                let idle = |worker: &ModelWorker| match worker {
+                    ModelWorker::Asleep { since } => self.now - *since >= SHRINK,
                     _ => false,
                 };
-                let place = self.workers.iter().position(idle);
+                let index = self.workers.iter().position(idle);
                 self.workers
-                    .remove(place.expect("no worker was idle for so long"));
+                    .remove(index.expect("no worker was idle for that long"));
                 self.shrunk += 1;
                 self.could_shrink = self.now;
                 self.look();
@@ -120,34 +120,36 @@ impl World {
         }
     }
 
-    /// Jobs end, workers that were made begin, and those who can take jobs.
+    /// Jobs end, workers that were made begin, and idle ones take jobs.
     fn work(&mut self) {
         let now = self.now;
-        let mut news = false;
-        for one in &mut self.workers {
-            match *one {
-                Toy::Busy { until } if until <= now => *one = Toy::Asleep { since: now },
-                Toy::Made { at } if at <= now => {
-                    *one = Toy::Asleep { since: now };
-                    news = true;
+        let mut any_made = false;
+        for worker in &mut self.workers {
+            match *worker {
+                ModelWorker::Busy { until } if until <= now => {
+                    *worker = ModelWorker::Asleep { since: now }
+                }
+                ModelWorker::Made { at } if at <= now => {
+                    *worker = ModelWorker::Asleep { since: now };
+                    any_made = true;
                 }
                 _ => {}
             }
         }
-        // The last to lie down is woken first.
+        // The most recently parked worker wakes first.
         while !self.paused && !self.queue.is_empty() {
-            let asleep = self.workers.iter_mut().filter_map(|one| match one {
-                Toy::Asleep { since } => Some((*since, one)),
+            let asleep = self.workers.iter_mut().filter_map(|worker| match worker {
+                ModelWorker::Asleep { since } => Some((*since, worker)),
                 _ => None,
             });
-            let Some((_, one)) = asleep.max_by_key(|(since, _)| *since) else {
+            let Some((_, worker)) = asleep.max_by_key(|(since, _)| *since) else {
                 break;
             };
             self.queue.pop_front();
-            let until = now + MILLI * (1 + self.dice.roll(60)) as u32;
-            *one = Toy::Busy { until };
+            let until = now + MILLI * (1 + self.random.below(60)) as u32;
+            *worker = ModelWorker::Busy { until };
         }
-        if news {
+        if any_made {
             self.look();
         }
     }
@@ -161,7 +163,7 @@ impl World {
         }
     }
 
-    /// Time passes; no look is missed.
+    /// Time passes, and no sample is missed.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -183,14 +185,14 @@ impl World {
             let since = (*oldest).max(self.could_grow);
             assert!(
                 now - since <= 2 * GROW + 2 * MILLI,
-                "a job waits and nobody comes"
+                "a job waits and no worker is added"
             );
         }
         if self.workers.len() == LEAST || self.paused {
             self.could_shrink = now;
         }
-        for one in &self.workers {
-            if let Toy::Asleep { since } = one {
+        for worker in &self.workers {
+            if let ModelWorker::Asleep { since } = worker {
                 let since = (*since).max(self.could_shrink);
                 assert!(
                     now - since <= 2 * SHRINK + 2 * MILLI,
@@ -203,47 +205,47 @@ impl World {
 }
 
 #[test]
-fn grows_for_jobs_that_wait_and_shrinks_when_workers_idle_and_for_nothing_else() {
+fn it_grows_for_waiting_jobs_and_shrinks_for_idle_workers_and_for_nothing_else() {
     let (mut grown, mut shrunk) = (0, 0);
     for seed in 1..=200 {
-        let mut world = World::new(seed);
+        let mut model = Model::new(seed);
         // Phases of more and less load.
         let mut load = 10;
         for _ in 0..400 {
-            match world.dice.roll(40) {
-                0 => load = 1 + world.dice.roll(100),
+            match model.random.below(40) {
+                0 => load = 1 + model.random.below(100),
                 1 => {
-                    world.paused = !world.paused;
-                    world.work();
-                    world.look();
+                    model.paused = !model.paused;
+                    model.work();
+                    model.look();
                 }
-                2 => world.pass(SHRINK),
+                2 => model.pass(SHRINK),
                 _ => {}
             }
-            if world.dice.roll(100) < load {
-                world.arrive();
+            if model.random.below(100) < load {
+                model.arrive();
             }
-            let time = MILLI * world.dice.roll(10) as u32;
-            world.pass(time);
+            let time = MILLI * model.random.below(10) as u32;
+            model.pass(time);
         }
-        if std::mem::take(&mut world.paused) {
-            world.work();
-            world.look();
+        if std::mem::take(&mut model.paused) {
+            model.work();
+            model.look();
         }
-        // At rest it comes back to the least size, and then sets no timer.
+        // At rest it comes back to the minimum size, and then has no timer.
         let shrinks = MOST as u32 + 2;
-        world.pass(10 * Duration::from_secs(1) + 2 * shrinks * SHRINK);
-        assert!(world.queue.is_empty());
-        assert_eq!(world.workers.len(), LEAST);
-        assert_eq!(world.scaler.next_look(), None, "an idle pool ticks");
-        assert!(world.scaler.is_calm());
-        grown += world.grown;
-        shrunk += world.shrunk;
+        model.pass(10 * Duration::from_secs(1) + 2 * shrinks * SHRINK);
+        assert!(model.queue.is_empty());
+        assert_eq!(model.workers.len(), LEAST);
+        assert_eq!(model.scaler.next_look(), None, "an idle pool has a timer");
+        assert!(model.scaler.is_calm());
+        grown += model.grown;
+        shrunk += model.shrunk;
     }
     assert!(grown > 200 && grown == shrunk, "{grown} and {shrunk}");
 }
 
-fn look(now: Instant, waiting: u64, accepted: u64, workers: usize) -> Sample {
+fn sample(now: Instant, waiting: u64, accepted: u64, workers: usize) -> Sample {
     Sample {
         now,
         waiting,
@@ -259,44 +261,44 @@ fn look(now: Instant, waiting: u64, accepted: u64, workers: usize) -> Sample {
 fn a_job_that_waits_is_seen_though_others_come_and_go() {
     let mut scaler = Scaler::new(Elastic::between(1, 2).grow_after(GROW));
     let now = Instant::now();
-    assert_eq!(scaler.look(look(now, 3, 10, 1)), Decision::Stay);
+    assert_eq!(scaler.look(sample(now, 3, 10, 1)), Decision::Stay);
     assert_eq!(scaler.next_look(), Some(now + GROW));
     // Four more came. If only four wait, they may be those.
     let due = now + GROW;
-    assert_eq!(scaler.look(look(due, 4, 14, 1)), Decision::Stay);
+    assert_eq!(scaler.look(sample(due, 4, 14, 1)), Decision::Stay);
     // Five more came, and six wait.
-    assert_eq!(scaler.look(look(due + GROW, 6, 19, 1)), Decision::Grow);
+    assert_eq!(scaler.look(sample(due + GROW, 6, 19, 1)), Decision::Grow);
 }
 
 #[test]
-fn not_above_the_most_nor_while_one_is_made() {
+fn it_does_not_grow_above_the_maximum_nor_while_a_worker_is_made() {
     let now = Instant::now();
     let mut scaler = Scaler::new(Elastic::between(0, 2).grow_after(GROW));
-    assert_eq!(scaler.look(look(now, 9, 9, 2)), Decision::Stay);
+    assert_eq!(scaler.look(sample(now, 9, 9, 2)), Decision::Stay);
     assert_eq!(
         scaler.next_look().is_some(),
         scaler.window().is_some(),
-        "no mark"
+        "no baseline"
     );
     assert!(!scaler.can_grow() && !scaler.is_calm());
     let making = |now| Sample {
         making: true,
-        ..look(now, 9, 9, 1)
+        ..sample(now, 9, 9, 1)
     };
     for n in 0..5 {
         assert_eq!(scaler.look(making(now + n * GROW)), Decision::Stay);
     }
     assert!(
-        scaler.can_grow() && scaler.mark.is_none(),
-        "it waits for that one"
+        scaler.can_grow() && scaler.baseline.is_none(),
+        "it waits for that worker"
     );
     assert!(!scaler.is_calm(), "no job changes that");
-    // Nor while one is made for another reason.
+    // Nor while a worker is made for another reason.
     let mut scaler = Scaler::new(Elastic::between(0, 2).grow_after(GROW));
-    assert_eq!(scaler.look(look(now, 1, 1, 1)), Decision::Stay);
-    let one_comes = Sample {
+    assert_eq!(scaler.look(sample(now, 1, 1, 1)), Decision::Stay);
+    let being_made = Sample {
         making: true,
-        ..look(now + GROW, 1, 1, 1)
+        ..sample(now + GROW, 1, 1, 1)
     };
-    assert_eq!(scaler.look(one_comes), Decision::Stay);
+    assert_eq!(scaler.look(being_made), Decision::Stay);
 }

@@ -1,4 +1,4 @@
-//! Decisions without thread, lock or clock.
+//! Decisions, without thread, lock or clock.
 
 pub(crate) mod dispatch;
 pub(crate) mod elastic;
@@ -6,8 +6,8 @@ pub(crate) mod prefetch;
 pub(crate) mod restart;
 pub(crate) mod retry;
 
-/// What becomes of the jobs of a pool whose last worker is gone for good: removed, finished or
-/// panicked, and not to be made anew; see [`Builder::no_workers`](crate::Builder::no_workers).
+/// What happens to the jobs of a pool whose last worker is gone for good: it was removed, finished
+/// or panicked, and is not restarted; see [`Builder::no_workers`](crate::Builder::no_workers).
 ///
 /// ```
 /// use worker_pool::{Job, Manager, NoWorkers};
@@ -30,12 +30,13 @@ pub enum NoWorkers {
     /// Jobs wait until a worker is added, and submitters block when the queue is full.
     #[default]
     Wait,
-    /// Whatever waits then is answered with [`RejectReason::NoWorkers`](crate::RejectReason::NoWorkers), of every
-    /// priority, also submitters that wait for room; and so is every submit until a worker is added.
+    /// Waiting jobs of every priority are rejected with
+    /// [`RejectReason::NoWorkers`](crate::RejectReason::NoWorkers), and so are those of submitters
+    /// that wait for room. Until a worker is added, every later job is rejected as well.
     ///
-    /// The rule comes into force when the last worker's thread has been joined and the hooks have
-    /// been told: a hook that adds a worker from [`worker_remove`](crate::Hook::worker_remove) forestalls
-    /// it. A worker in a back-off is not gone. A pool that has not had a worker yet waits for its
-    /// first. A pool that drains or closes says "closed" instead.
+    /// This happens after the last worker's thread has been joined and the hooks have been told. A
+    /// hook that adds a worker in [`worker_remove`](crate::Hook::worker_remove) prevents it. A
+    /// worker in a back-off is not gone. A pool that has not had a worker yet waits for its first.
+    /// A pool that drains or closes says "closed" instead.
     Reject,
 }

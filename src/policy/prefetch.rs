@@ -5,42 +5,45 @@ use std::time::{Duration, Instant};
 /// The most jobs that are ever released ahead of the workers.
 pub(crate) const MAX_LIMIT: usize = 4096;
 
-/// From this depth on the released jobs are many.
+/// From this limit on, the released jobs are many.
 pub(crate) const MANY: usize = 64;
 
-/// So many jobs do not wait long for a worker that searches and has a core.
+/// Up to this many jobs do not wait long for a worker that searches and has a core.
 pub(crate) const UNATTENDED: usize = 16;
 
-/// Are so few released jobs left that more should follow? Half of a few; of many an eighth, so that
-/// the dispatcher is woken seldom and, between, the way past it is open.
+/// Are so few released jobs left that more should follow? The low-water mark is half of a small
+/// limit, and an eighth of a large one, so that the dispatcher is woken seldom and jobs can be
+/// handed off in between.
 pub(crate) fn is_low(ready: usize, limit: usize) -> bool {
-    let mark = if limit < MANY { limit / 2 } else { limit / 8 };
-    ready < limit && ready <= mark
+    let low_water = if limit < MANY { limit / 2 } else { limit / 8 };
+    ready < limit && ready <= low_water
 }
 
-/// The released jobs should last the workers about this long: much longer than it takes to wake the
-/// dispatcher, much shorter than anybody notices. And so long that a submitter seldom finds neither
-/// room there nor in the queue: one that was woken may wait for a core while the workers use all.
+/// The released jobs should last the workers about this long. It is much longer than it takes to
+/// wake the dispatcher, and much shorter than anybody notices. It is also long enough that a
+/// submitter seldom finds both the released jobs and the queue full: one that was woken may wait
+/// for a core while the workers use all of them.
 const HORIZON: Duration = Duration::from_millis(1);
 
-/// What happened within so long says enough. Jobs that happen to end together say nothing about their
-/// length.
+/// What happens within this time says enough about the length of the jobs. Over a shorter time,
+/// jobs that happen to end together would mislead.
 const TERM: Duration = Duration::from_micros(200);
 
-/// At each look the depth grows at most so many times.
+/// At each observation, the limit grows at most by this factor.
 const GROWTH: usize = 4;
 
-/// Finds the depth of the ready channel: about one job per worker for long jobs, and as many as the
-/// workers take in [`HORIZON`] for short ones.
+/// Finds how many jobs to have released: about one per worker if the jobs are long, and as many as
+/// the workers take in [`HORIZON`] if they are short.
 #[derive(Debug)]
 pub(crate) struct Prefetch {
     workers: usize,
     limit: usize,
-    /// So many were released, if jobs still waited then: only workers change that.
-    fed: Option<usize>,
-    /// So many were taken since then, as far as is known, and was there once nothing left?
+    /// How many were released, if jobs still waited then: from then on, only workers change that.
+    released: Option<usize>,
+    /// How many were taken since `since`, as far as is known.
     taken: usize,
     since: Option<Instant>,
+    /// Since then, there was a time when nothing was left.
     starved: bool,
 }
 
@@ -49,7 +52,7 @@ impl Prefetch {
         Prefetch {
             workers: 0,
             limit: 0,
-            fed: None,
+            released: None,
             taken: 0,
             since: None,
             starved: false,
@@ -65,16 +68,16 @@ impl Prefetch {
         self.set(self.limit);
     }
 
-    /// So many jobs are released now, and so many still wait.
-    pub(crate) fn fed(&mut self, ready: usize, waiting: usize) {
-        // With none waiting, submitters may go past the dispatcher, and nothing is known.
-        self.fed = (waiting > 0).then_some(ready);
+    /// `ready` jobs are released now, and `waiting` still wait.
+    pub(crate) fn released(&mut self, ready: usize, waiting: usize) {
+        // If none waits, submitters may go past the dispatcher, and nothing is known.
+        self.released = (waiting > 0).then_some(ready);
     }
 
-    /// So many of them are left.
-    pub(crate) fn look(&mut self, ready: usize, now: Instant) {
-        if let Some(fed) = self.fed.take() {
-            self.taken += fed.saturating_sub(ready);
+    /// Now `ready` of them are left.
+    pub(crate) fn observed(&mut self, ready: usize, now: Instant) {
+        if let Some(released) = self.released.take() {
+            self.taken += released.saturating_sub(ready);
             self.starved |= ready == 0;
         }
         let since = *self.since.get_or_insert(now);
@@ -85,7 +88,7 @@ impl Prefetch {
         let fits = self.taken as f64 * HORIZON.as_secs_f64() / elapsed.as_secs_f64();
         let mut limit = fits.min(MAX_LIMIT as f64) as usize;
         if self.starved && limit > self.workers {
-            // They could have taken more.
+            // The workers could have taken more.
             limit = limit.max(self.limit * 2);
         }
         self.set(limit.min(self.limit * GROWTH));
@@ -101,19 +104,19 @@ impl Prefetch {
 mod tests {
     use super::*;
 
-    /// Feeds the workers to the full depth, and looks when they have taken so many.
+    /// Releases jobs up to the limit, and observes when the workers have taken this many.
     fn round(prefetch: &mut Prefetch, now: &mut Instant, taken: usize, elapsed: Duration) {
         let limit = prefetch.limit();
-        prefetch.fed(limit, 1);
+        prefetch.released(limit, 1);
         *now += elapsed;
-        prefetch.look(limit - taken.min(limit), *now);
+        prefetch.observed(limit - taken.min(limit), *now);
     }
 
     fn prefetch(workers: usize) -> (Prefetch, Instant) {
         let mut prefetch = Prefetch::new();
         prefetch.set_workers(workers);
         let now = Instant::now();
-        prefetch.look(0, now);
+        prefetch.observed(0, now);
         (prefetch, now)
     }
 
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn one_look_is_not_trusted_too_far() {
+    fn one_observation_is_not_trusted_too_far() {
         let (mut prefetch, mut now) = prefetch(100);
         round(&mut prefetch, &mut now, 0, Duration::from_micros(1));
         for _ in 0..100 {
@@ -179,8 +182,8 @@ mod tests {
     #[test]
     fn nothing_is_learnt_while_submitters_go_past() {
         let (mut prefetch, now) = prefetch(1);
-        prefetch.fed(1, 0);
-        prefetch.look(0, now + TERM);
+        prefetch.released(1, 0);
+        prefetch.observed(0, now + TERM);
         assert_eq!(prefetch.limit(), 1);
     }
 

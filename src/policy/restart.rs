@@ -1,19 +1,19 @@
-//! How often a worker is made anew, and after which pause: a decision without thread or clock.
+//! How often a worker is restarted, and after which pause: decisions, without thread or clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How often a worker that has a factory is made anew; see
+/// How often a worker that has a factory is restarted; see
 /// [`Builder::restarts`](crate::Builder::restarts).
 ///
-/// At most so many restarts within so long, counted for each worker: by default 5 in 10 seconds. One
-/// more, and the worker is gone for good. Counted is every time it ends, by a panic or by
-/// [`finish`](crate::WorkerHandle::finish), and every time its factory fails.
+/// Each worker has a limit of restarts within a period: by default 5 in 10 seconds. If it ends once
+/// more, it is gone for good. Each end counts, by a panic or by
+/// [`finish`](crate::WorkerHandle::finish), and so does each failure of its factory.
 ///
-/// Before each restart there is a pause. It begins at 10 milliseconds and doubles up to a second
-/// unless set, less a random part of at most a half, so that workers that failed together do not come
-/// back together. A worker that then served for at least as long as restarts are counted begins
-/// with the first pause again.
+/// Before each restart there is a pause. By default it begins at 10 milliseconds and doubles up to
+/// a second. A random part of at most a half is taken off, so that workers that failed together do
+/// not come back together. After a worker has served for at least the period, the pauses begin with
+/// the first one again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct Restarts {
     limit: u32,
     within: Duration,
     first: Duration,
-    most: Duration,
+    longest: Duration,
 }
 
 impl Default for Restarts {
@@ -41,31 +41,31 @@ impl Default for Restarts {
 }
 
 impl Restarts {
-    /// At most so many, in 10 seconds. With 0, no worker is made anew.
+    /// At most `limit` restarts in 10 seconds. With 0, no worker is restarted.
     pub const fn at_most(limit: u32) -> Self {
         Restarts {
             limit,
             within: Duration::from_secs(10),
             first: Duration::from_millis(10),
-            most: Duration::from_secs(1),
+            longest: Duration::from_secs(1),
         }
     }
 
-    /// As many as it takes, for ever.
+    /// As many restarts as it takes, for ever.
     pub const fn without_limit() -> Self {
         Restarts::at_most(u32::MAX)
     }
 
-    /// The time in which they are counted.
+    /// The period in which restarts are counted.
     pub const fn within(mut self, within: Duration) -> Self {
         self.within = within;
         self
     }
 
-    /// The first pause before a restart, which doubles up to the longest.
+    /// The first pause before a restart, and the longest one, up to which the pauses double.
     pub const fn back_off(mut self, first: Duration, longest: Duration) -> Self {
         self.first = first;
-        self.most = longest;
+        self.longest = longest;
         self
     }
 }
@@ -74,11 +74,13 @@ impl Restarts {
 #[derive(Debug)]
 pub(crate) struct Restarter {
     rules: Restarts,
-    /// When it was made anew, within the time that counts.
+    /// When it was restarted, within the period that counts.
     recent: VecDeque<Instant>,
+    /// The next pause, before a random part is taken off.
     pause: Duration,
+    /// When the worker was made that serves now.
     made: Option<Instant>,
-    dice: u64,
+    random: u64,
 }
 
 impl Restarter {
@@ -88,8 +90,8 @@ impl Restarter {
             recent: VecDeque::new(),
             pause: rules.first,
             made: None,
-            // Neighbouring seeds far apart, and none zero.
-            dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            // Neighbouring seeds end up far apart, and none is zero.
+            random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
         }
     }
 
@@ -98,8 +100,8 @@ impl Restarter {
         self.made = Some(now);
     }
 
-    /// The worker has ended, or could not be made: how long to wait before the next is made, if there
-    /// is to be one.
+    /// The worker has ended, or could not be made. Returns the pause before the next one is made,
+    /// or `None` if there is to be no other.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Duration> {
         let Restarts { limit, within, .. } = self.rules;
         if limit < u32::MAX {
@@ -112,23 +114,23 @@ impl Restarter {
             }
             self.recent.push_back(now);
         }
-        let served = self.made.take();
-        if served.is_some_and(|since| now.saturating_duration_since(since) >= within) {
+        let made = self.made.take();
+        if made.is_some_and(|since| now.saturating_duration_since(since) >= within) {
             self.pause = self.rules.first;
         }
-        let pause = self.pause.min(self.rules.most);
-        self.pause = pause.saturating_mul(2).min(self.rules.most);
-        Some(pause - self.part_of(pause / 2))
+        let pause = self.pause.min(self.rules.longest);
+        self.pause = pause.saturating_mul(2).min(self.rules.longest);
+        Some(pause - self.random_up_to(pause / 2))
     }
 
-    /// Between nothing and `longest`.
-    fn part_of(&mut self, longest: Duration) -> Duration {
+    /// A random time between zero and `max`.
+    fn random_up_to(&mut self, max: Duration) -> Duration {
         // xorshift64
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        let part = (self.dice >> 11) as f64 / (1_u64 << 53) as f64;
-        longest.mul_f64(part)
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let fraction = (self.random >> 11) as f64 / (1_u64 << 53) as f64;
+        max.mul_f64(fraction)
     }
 }
 
@@ -146,42 +148,42 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_granted_within_so_long_and_no_more() {
+    fn the_limit_is_granted_within_the_period_and_no_more() {
         let now = Instant::now();
-        let mut one = Restarter::new(rules(3), 1);
+        let mut restarter = Restarter::new(rules(3), 1);
         for second in 0..3 {
-            assert!(one.next(now + second * SECOND).is_some());
+            assert!(restarter.next(now + second * SECOND).is_some());
         }
         assert_eq!(
-            one.next(now + 10 * SECOND),
+            restarter.next(now + 10 * SECOND),
             None,
             "the fourth in ten seconds"
         );
         assert!(
-            one.next(now + 10 * SECOND + MILLI).is_some(),
+            restarter.next(now + 10 * SECOND + MILLI).is_some(),
             "the first is forgotten"
         );
-        assert_eq!(one.next(now + 11 * SECOND), None);
+        assert_eq!(restarter.next(now + 11 * SECOND), None);
         assert_eq!(Restarter::new(rules(0), 1).next(now), None);
     }
 
     #[test]
     fn no_limit_is_no_limit_and_remembers_nothing() {
         let now = Instant::now();
-        let mut one = Restarter::new(Restarts::without_limit(), 1);
+        let mut restarter = Restarter::new(Restarts::without_limit(), 1);
         for _ in 0..10_000 {
-            assert!(one.next(now).is_some());
+            assert!(restarter.next(now).is_some());
         }
-        assert!(one.recent.is_empty());
+        assert!(restarter.recent.is_empty());
     }
 
     #[test]
     fn pauses_double_up_to_the_longest_less_at_most_a_half() {
         let now = Instant::now();
         for seed in 0..1000 {
-            let mut one = Restarter::new(rules(10), seed);
+            let mut restarter = Restarter::new(rules(10), seed);
             for full in [10, 20, 40, 80, 80, 80] {
-                let pause = one.next(now).expect("within the limit");
+                let pause = restarter.next(now).expect("within the limit");
                 let full = full * MILLI;
                 assert!(pause <= full && pause >= full / 2, "{pause:?} of {full:?}");
             }
@@ -204,23 +206,26 @@ mod tests {
     }
 
     #[test]
-    fn who_served_well_begins_with_the_first_pause_again() {
+    fn after_long_service_the_pauses_begin_anew() {
         let mut now = Instant::now();
-        let mut one = Restarter::new(rules(10), 1);
+        let mut restarter = Restarter::new(rules(10), 1);
         for _ in 0..5 {
-            one.next(now);
+            restarter.next(now);
         }
-        one.made(now);
+        restarter.made(now);
         now += 9 * SECOND;
-        assert!(one.next(now).unwrap() >= 40 * MILLI, "not long enough");
-        one.made(now);
+        assert!(
+            restarter.next(now).unwrap() >= 40 * MILLI,
+            "not long enough"
+        );
+        restarter.made(now);
         now += 10 * SECOND;
-        assert!(one.next(now).unwrap() <= 10 * MILLI);
-        // Time that no worker served does not count.
+        assert!(restarter.next(now).unwrap() <= 10 * MILLI);
+        // Time in which no worker served does not count.
         for _ in 0..4 {
-            one.next(now);
+            restarter.next(now);
         }
-        assert!(one.next(now + 100 * SECOND).unwrap() >= 40 * MILLI);
+        assert!(restarter.next(now + 100 * SECOND).unwrap() >= 40 * MILLI);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What whoever dispatches works on, under its lock.
+//! What the dispatcher, or a worker that helps it, works on. Under one lock.
 
 use crate::error::RejectReason;
 use crate::policy::dispatch::{Action, Dispatch};
@@ -8,14 +8,14 @@ pub(crate) struct DispatchState<P, O, E> {
     pub(crate) dispatch: Dispatch<Task<P, O, E>>,
     /// Kept between rounds for its memory.
     pub(crate) actions: Vec<Action<Task<P, O, E>>>,
-    /// A worker stands in, and answers these afterwards.
-    pub(crate) later: Option<Vec<TurnedAway<P, O, E>>>,
-    /// Jobs turned away since the pool began to close.
+    /// `Some` while a worker helps: it answers these jobs after it has released the lock.
+    pub(crate) later: Option<Vec<RejectedTask<P, O, E>>>,
+    /// Jobs rejected because the pool closes.
     pub(crate) rejected: usize,
 }
 
-/// A job to be turned away for this reason, or forgotten.
-pub(crate) type TurnedAway<P, O, E> = (Task<P, O, E>, Option<RejectReason>);
+/// A job to be rejected for this reason or, without a reason, discarded.
+pub(crate) type RejectedTask<P, O, E> = (Task<P, O, E>, Option<RejectReason>);
 
 impl<P, O, E> DispatchState<P, O, E> {
     pub(crate) fn new() -> Self {

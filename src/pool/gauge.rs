@@ -1,12 +1,12 @@
-//! What a pool tells its hooks about itself: the part of it that knows nothing of payloads, so that
-//! a hook may keep it whatever these borrow.
+//! What a pool's hooks may ask. This part of the pool knows nothing of payloads, so a hook may keep
+//! it whatever the payloads borrow.
 
 use crate::hook::{PoolState, PoolStatus};
 use crate::pool::queue::Admission;
 use crate::pool::roster::Roster;
 use crate::sync::Arc;
 
-/// Owned by the pool alone: hooks have a `Weak` to it.
+/// Only the pool owns it: hooks have a `Weak` to it.
 pub(crate) struct PoolGauge {
     pub(crate) name: String,
     pub(crate) admission: Arc<Admission>,
@@ -17,15 +17,19 @@ impl PoolStatus for PoolGauge {
     fn name(&self) -> &str {
         &self.name
     }
+
     fn waiting(&self) -> usize {
         self.admission.count()
     }
+
     fn queue_capacity(&self) -> usize {
         self.admission.capacity()
     }
+
     fn finished(&self) -> u64 {
         self.roster.finished()
     }
+
     fn state(&self) -> PoolState {
         if self.admission.is_stopped() {
             PoolState::Closed

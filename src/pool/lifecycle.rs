@@ -4,7 +4,7 @@ use crate::pool::{Command, Pool};
 use crate::sync::channel::Sender;
 use crate::sync::{Ordering::SeqCst, fence};
 
-/// A pool of any kind, to be closed.
+/// A pool of any job type, to be closed.
 pub(crate) trait Close {
     fn ask_to_close(&self);
 }
@@ -16,7 +16,7 @@ impl<P, O, E> Close for Pool<P, O, E> {
 }
 
 impl<P, O, E> Pool<P, O, E> {
-    /// Running jobs go on, none begins. A pool on its way out is not held up.
+    /// Running jobs go on, and no job begins. A pool that drains or closes is not paused.
     pub(crate) fn pause(&self) {
         self.admission.pause();
         self.run_queue.pause();
@@ -32,7 +32,7 @@ impl<P, O, E> Pool<P, O, E> {
         if self.has_work() {
             self.sleep.wake_one();
         }
-        self.look_at_size();
+        self.check_size();
     }
 
     /// No new jobs and no new workers, from this call on.
@@ -45,13 +45,14 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// As [`drain`](Self::drain); and no job begins any more, and the running ones are told.
-    pub(crate) fn close(&self, told: Option<Sender<usize>>) {
+    /// As [`drain`](Self::drain). In addition, no job begins any more, and the running ones see
+    /// that their tokens are cancelled. `reply` gets the number of rejected jobs.
+    pub(crate) fn close(&self, reply: Option<Sender<usize>>) {
         self.roster.close();
         self.run_queue.shut();
         let first = self.admission.close();
-        if first || told.is_some() {
-            self.command(Command::Close(told));
+        if first || reply.is_some() {
+            self.command(Command::Close(reply));
         }
         self.closing.cancel();
     }

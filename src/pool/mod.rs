@@ -1,4 +1,4 @@
-//! What a pool's handles, dispatcher and workers share, and the two ways in for a job.
+//! What a pool's handles, dispatcher and workers share.
 
 pub(crate) mod dispatch_state;
 pub(crate) mod gauge;
@@ -8,10 +8,13 @@ pub(crate) mod queue;
 pub(crate) mod roster;
 pub(crate) mod signal;
 
-use crate::error::FactoryError;
-use crate::error::RejectReason;
+use std::io;
+use std::time::Instant;
+
+use crate::error::{FactoryError, RejectReason};
 use crate::hook::Hooks;
 use crate::job::cancel::CancelToken;
+use crate::job::id::WorkerId;
 use crate::policy::NoWorkers;
 use crate::policy::dispatch::Schedulable;
 use crate::policy::elastic::Elastic;
@@ -21,39 +24,38 @@ use crate::pool::gauge::PoolGauge;
 use crate::pool::queue::Admission;
 use crate::pool::queue::run_queue::RunQueue;
 use crate::pool::roster::Roster;
-use crate::pool::roster::current::{self as context, ThreadRole};
+use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::roster::sleep::Sleep;
 use crate::pool::signal::DispatcherSignal;
 use crate::stats::counters::Counters;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::thread_spawn::Joinable;
-use crate::sync::unwind as panics;
-use crate::sync::{Arc, Mutex, Ordering::SeqCst};
+use crate::sync::{Arc, Mutex, Ordering::SeqCst, unwind};
 use crate::task::chunk::shared::SharedChunks;
 use crate::task::free_list::FreeList;
 use crate::task::{DetachedTask, Task};
-use std::io;
-use std::time::Instant;
 
 /// What the dispatcher is asked to do.
 pub(crate) enum Command {
-    Added(crate::job::id::WorkerId),
-    Gone(crate::job::id::WorkerId),
-    /// To look at the pool's size.
+    /// A worker's thread was started.
+    Added(WorkerId),
+    /// A worker's thread is at its end.
+    Gone(WorkerId),
+    /// Check the pool's size.
     Look,
     Drain,
-    /// The sender is told how many jobs were turned away.
+    /// The sender, if any, is told how many jobs were rejected.
     Close(Option<Sender<usize>>),
 }
 
 /// A channel that lives as long as the pool.
 pub(crate) type BothEnds<T> = (Sender<T>, Receiver<T>);
 
-/// Tells whoever adds a worker by its factory what came of it.
+/// Tells the caller that adds a worker by its factory whether it was made.
 pub(crate) type StartReply<X> = Sender<Result<(), FactoryError<X>>>;
 
-/// Starts the thread of a worker that the pool's own factory makes, as often as it is called.
+/// Each call starts the thread of a worker that the pool's own factory makes.
 pub(crate) type WorkerFactory<P, O, E> = Box<
     dyn Fn(
             &Arc<Pool<P, O, E>>,
@@ -65,37 +67,37 @@ pub(crate) type WorkerFactory<P, O, E> = Box<
 >;
 
 pub(crate) struct Pool<P, O, E> {
-    /// What hooks see of the pool.
+    /// What hooks may ask.
     pub(crate) gauge: Arc<PoolGauge>,
     pub(crate) thread_prefix: String,
     pub(crate) stack_size: Option<usize>,
     #[cfg(feature = "affinity")]
     pub(crate) pins: crate::sync::pin::Pins,
     pub(crate) hooks: Hooks,
-    /// The pool's own, if it has one.
+    /// The pool's own factory, if it has one.
     pub(crate) factory: Option<WorkerFactory<P, O, E>>,
     pub(crate) elastic: Option<Elastic>,
     pub(crate) restarts: Restarts,
     pub(crate) no_workers: NoWorkers,
-    /// The job channel: normal jobs that entered and that the dispatcher has not yet taken.
+    /// The job channel: normal jobs that were let in and that the dispatcher has not yet taken.
     pub(crate) jobs: BothEnds<Task<P, O, E>>,
-    /// The same for low ones. The queue bounds both together.
+    /// The same for low jobs. The queue's capacity bounds both together.
     pub(crate) low_jobs: BothEnds<Task<P, O, E>>,
-    /// Jobs to be tried again, and when.
+    /// Jobs that get another attempt, and when.
     pub(crate) retries: BothEnds<(Task<P, O, E>, Instant)>,
     pub(crate) control: Sender<Command>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) run_queue: RunQueue<Task<P, O, E>>,
-    /// What tasks are written on.
+    /// Boxes of detached tasks, for reuse.
     pub(crate) free_list: FreeList<DetachedTask<P, E>>,
-    /// Chunks of batches that idle workers may join in.
+    /// Chunks of batches with which idle workers may help.
     pub(crate) shared_chunks: SharedChunks<P, O, E>,
     pub(crate) sleep: Sleep,
     pub(crate) signal: Arc<DispatcherSignal>,
     pub(crate) state: Mutex<DispatchState<P, O, E>>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) counters: Counters,
-    /// Fires when the pool closes; the running jobs see it.
+    /// Cancelled when the pool closes. The running jobs see it.
     pub(crate) closing: CancelToken,
 }
 
@@ -104,17 +106,18 @@ impl<P, O, E> Pool<P, O, E> {
         &self.gauge.name
     }
 
-    /// A number that is this pool's own while its threads live.
+    /// A number that no other pool has while the threads of this one live.
     pub(crate) fn key(&self) -> usize {
         std::ptr::from_ref(self).cast::<()>() as usize
     }
 
-    /// Where in this pool the calling thread stands, if inside.
+    /// The calling thread's role in this pool, if it is inside.
     pub(crate) fn place(&self) -> Option<ThreadRole> {
-        context::inside(self.key())
+        current::inside(self.key())
     }
 
-    /// After the job with this token is there: whoever looks for dead jobs from now on finds it.
+    /// Heeds the token of a job that waits. The job is in its channel before, so that a sweep from
+    /// now on finds it.
     pub(crate) fn mind(&self, token: Option<CancelToken>) {
         let Some(token) = token else { return };
         if let Some(at) = token.deadline() {
@@ -125,7 +128,7 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// The job was accepted before: the queue does not count it until it is time.
+    /// A job gets another attempt at that time. Until then the queue does not count it.
     pub(crate) fn retry_later(&self, mut task: Task<P, O, E>, at: Instant) {
         let token = task.be_watched(&self.signal);
         self.counters.backing_off.fetch_add(1, SeqCst);
@@ -135,7 +138,8 @@ impl<P, O, E> Pool<P, O, E> {
         self.mind(token);
     }
 
-    /// A job was accepted. A sequentially consistent step lies between that and this call.
+    /// A job was accepted: an elastic pool may need more workers. A sequentially consistent step
+    /// lies between that and this call.
     #[inline]
     pub(crate) fn watch_size(&self) {
         if self.elastic.is_some() {
@@ -143,35 +147,37 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// Something changed on which the pool's size depends.
-    pub(crate) fn look_at_size(&self) {
+    /// Something changed on which the pool's size depends: asks the dispatcher to check it.
+    pub(crate) fn check_size(&self) {
         if self.elastic.is_some() {
             self.command(Command::Look);
         }
     }
 
-    /// Is there something that a worker may do?
+    /// Is there something for a worker to do?
     pub(crate) fn has_work(&self) -> bool {
         self.run_queue.has_work() || !(self.shared_chunks.is_empty() || self.run_queue.is_held())
     }
 
-    /// Turns away the jobs that were released and that no worker took, also those of chunks that
-    /// workers are at. How many? Workers that begin a chunk after this see that the pool is shut.
+    /// Rejects the jobs that were released and that no worker took, also those of chunks that
+    /// workers have begun. Returns how many. Workers that begin a chunk after this see that the
+    /// pool is shut.
     pub(crate) fn reject_released(&self) -> usize {
         let mut rejected = 0;
-        while let Some(taken) = self.run_queue.drain_one() {
-            rejected += taken.job.reject(RejectReason::Closed, &self.counters);
-            if taken.waited {
+        while let Some(popped) = self.run_queue.drain_one() {
+            rejected += popped.job.reject(RejectReason::Closed, &self.counters);
+            if popped.waited {
                 self.admission.release(1);
             }
         }
         for chunk in self.shared_chunks.take_all() {
             rejected += chunk.reject(RejectReason::Closed, Some(&self.counters));
-            panics::discard("chunk", chunk);
+            unwind::discard("chunk", chunk);
         }
         rejected
     }
 
+    /// Sends the dispatcher a command.
     pub(crate) fn command(&self, command: Command) {
         // The dispatcher is gone only when nothing is left to be done.
         let _ = self.control.send(command);
@@ -182,7 +188,7 @@ impl<P, O, E> Pool<P, O, E> {
 impl<P, O, E> std::fmt::Debug for Task<P, O, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Task")
-            .field("fate", &self.status())
+            .field("status", &self.status())
             .finish()
     }
 }

@@ -2,21 +2,25 @@
 //!
 //! # States
 //!
-//! | mode | meaning | called by |
+//! | mode | meaning | who notifies the dispatcher |
 //! |---|---|---|
-//! | `RUNNING` | somebody is at the [desk](crate::dispatcher::feed), or was called | nobody needs to |
-//! | `AWAITING_JOB` | no job waits | a job that enters the job channel |
+//! | `RUNNING` | a thread works on the [dispatch state](crate::dispatcher::feed), or was notified | nobody needs to |
+//! | `AWAITING_JOB` | no job waits | a submitter whose job enters the job channel |
 //! | `AWAITING_LOW_WATER` | jobs wait, and enough are released | a worker that took one and finds few left |
 //!
-//! Whoever leaves the dispatch state sets the mode and *then* looks once more at what would call somebody; the
-//! others do their part and *then* read the mode (sequentially consistent, with fences). So either the
-//! one sees it, or the mode is seen; and one of those who see it changes it to `RUNNING`. That one calls
-//! the dispatcher or, if it is a worker, takes its place at the dispatch state. A job that enters the job channel
-//! while enough are released needs nobody: its submitter changes `AWAITING_JOB` to `AWAITING_LOW_WATER`, and *then* looks
-//! whether there are still enough.
+//! # Why no wake-up is lost
 //!
-//! Commands ring whatever the mode. A ring that comes before the dispatcher parks is kept by the
-//! parker.
+//! A thread that leaves the dispatch state sets the mode, and *then* looks once more for what would
+//! need a notification. The others do their part, and *then* read the mode. Both are sequentially
+//! consistent, with fences. So either the first thread sees what happened, or another sees the
+//! mode. One of those that see it changes it to `RUNNING`. That one notifies the dispatcher or, if
+//! it is a worker, takes its place at the dispatch state.
+//!
+//! A job that enters the job channel while enough are released needs no dispatcher. Its submitter
+//! changes `AWAITING_JOB` to `AWAITING_LOW_WATER`, and *then* looks whether there are still enough.
+//!
+//! Commands notify the dispatcher whatever the mode. The parker keeps a notification that comes
+//! before the dispatcher parks.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +36,7 @@ const RUNNING: u8 = 0;
 const AWAITING_JOB: u8 = 1;
 const AWAITING_LOW_WATER: u8 = 2;
 
-/// What the dispatcher waits for when it has nothing to do.
+/// What the dispatcher waits for, when it has nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Until {
@@ -43,13 +47,13 @@ pub(crate) enum Until {
 #[repr(align(128))]
 pub(crate) struct DispatcherSignal {
     mode: AtomicU8,
-    /// Jobs that wait are to be looked through, because some were given up.
+    /// A sweep of the waiting jobs is wanted, because some were given up.
     sweep: AtomicBool,
-    /// So many were given up since the last time.
+    /// How many were given up since the last sweep.
     given_up: AtomicUsize,
-    /// When the next job that waits is late, in nanoseconds after `start`.
+    /// The next deadline of a waiting job, in nanoseconds after `start`.
     timer: AtomicU64,
-    /// The dispatcher needs not be told of a job that was accepted; see
+    /// The dispatcher need not be told of a job that was accepted; see
     /// [`Autoscaler`](crate::dispatcher::autoscale::Autoscaler).
     watching: AtomicBool,
     start: Instant,
@@ -72,13 +76,14 @@ impl DispatcherSignal {
         }
     }
 
-    /// A command was sent.
+    /// Wakes the dispatcher, whatever the mode.
     pub(crate) fn notify(&self) {
         self.parker.wake();
     }
 
-    /// A caller gave up on a job that may still wait. With `urgent`, its place is needed at once;
-    /// else it is freed when an eighth of the `waiting` are gone, so that each look frees many.
+    /// A caller gave up on a job that may still wait. If `urgent`, its place is needed at once.
+    /// Else the place is freed once an eighth of the `waiting` jobs are given up, so that each
+    /// sweep frees many.
     pub(crate) fn job_given_up(&self, waiting: usize, urgent: bool) {
         let given_up = self.given_up.fetch_add(1, SeqCst) + 1;
         if urgent || given_up >= waiting / 8 {
@@ -91,18 +96,19 @@ impl DispatcherSignal {
         self.given_up.load(Relaxed) > 0
     }
 
+    /// Asks the dispatcher for a sweep.
     pub(crate) fn ask_sweep(&self) {
         if !self.sweep.swap(true, SeqCst) {
             self.notify();
         }
     }
 
-    /// A job that may have to wait is late from then on.
+    /// A job that may have to wait has this deadline.
     pub(crate) fn set_timer(&self, at: Instant) {
         let nanos = at.saturating_duration_since(self.start).as_nanos();
         let nanos = u64::try_from(nanos).unwrap_or(NEVER);
         if self.timer.fetch_min(nanos, SeqCst) > nanos {
-            self.notify(); // to sleep anew, for less long
+            self.notify(); // so that it sleeps for less long
         }
     }
 
@@ -113,8 +119,8 @@ impl DispatcherSignal {
         }
     }
 
-    /// Is it time to look through the waiting jobs? The one who asks does it, and then sets the
-    /// alarm for those that are left.
+    /// Is it time for a sweep of the waiting jobs? If so, the caller does it, and then sets the
+    /// timer for the jobs that are left.
     pub(crate) fn take_sweep(&self) -> bool {
         let late = self.timer().is_some_and(|at| Instant::now() >= at);
         if late {
@@ -127,24 +133,24 @@ impl DispatcherSignal {
         late || asked
     }
 
-    /// A job entered the job channel. `needed` tells whether the dispatcher has to look after it now.
+    /// A job entered the job channel. `needed` tells whether the dispatcher has to handle it now.
     #[inline]
     pub(crate) fn job_arrived(&self, needed: impl Fn() -> bool) {
         fence(SeqCst);
         if self.mode.load(SeqCst) != AWAITING_JOB {
             return;
         }
-        let called = if !needed() && self.change(AWAITING_JOB, AWAITING_LOW_WATER) {
+        let notify = if !needed() && self.change(AWAITING_JOB, AWAITING_LOW_WATER) {
             needed() && self.change(AWAITING_LOW_WATER, RUNNING)
         } else {
             self.change(AWAITING_JOB, RUNNING)
         };
-        if called {
+        if notify {
             self.notify();
         }
     }
 
-    /// A job was accepted by an elastic pool; a sequentially consistent step lies between that and this
+    /// An elastic pool accepted a job. A sequentially consistent step lies between that and this
     /// call.
     pub(crate) fn job_accepted(&self) {
         if !self.watching.load(SeqCst) && !self.watching.swap(true, SeqCst) {
@@ -160,8 +166,8 @@ impl DispatcherSignal {
         self.watching.store(watching, SeqCst);
     }
 
-    /// A worker took a job; `low` tells whether few are left. Is it this worker that has to see to it
-    /// that more follow?
+    /// A worker took a job, and `low` tells whether few are left. Returns whether this worker has
+    /// to see to it that more follow.
     #[inline]
     pub(crate) fn job_taken(&self, low: impl FnOnce() -> bool) -> bool {
         fence(SeqCst);
@@ -174,8 +180,8 @@ impl DispatcherSignal {
         self.mode.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 
-    /// The caller leaves the dispatch state. `false`: `stay` finds something to do after all, and nobody else was
-    /// called for it.
+    /// The caller leaves the dispatch state. Returns `false` if `stay` finds something to do after
+    /// all, and no other thread has taken that on.
     pub(crate) fn leave(&self, until: Until, stay: impl FnOnce() -> bool) -> bool {
         let mode = until as u8;
         self.mode.store(mode, SeqCst);
@@ -183,18 +189,18 @@ impl DispatcherSignal {
         !(stay() && self.change(mode, RUNNING))
     }
 
-    /// The dispatcher is at the dispatch state.
+    /// The dispatcher works on the dispatch state.
     pub(crate) fn wake_up(&self) {
         self.mode.store(RUNNING, SeqCst);
     }
 
-    /// The dispatcher has left the dispatch state and sleeps, not beyond `at_most`.
-    pub(crate) fn sleep(&self, at_most: Option<Instant>) {
-        self.parker.park(earliest(self.timer(), at_most));
+    /// The dispatcher has left the dispatch state, and sleeps until `until` at the latest.
+    pub(crate) fn sleep(&self, until: Option<Instant>) {
+        self.parker.park(earliest(self.timer(), until));
     }
 }
 
-/// A token of a job that waits was cancelled.
+/// Called when the token of a waiting job is cancelled.
 impl Wake for DispatcherSignal {
     fn wake(&self) {
         self.ask_sweep();

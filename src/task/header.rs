@@ -1,4 +1,4 @@
-//! What is written on a task in one word: small tasks go through the channels faster.
+//! What a task says of its job, packed in one word: small tasks go through the channels faster.
 
 use crate::job::Priority;
 use crate::stats::in_flight::Epoch;
@@ -10,12 +10,13 @@ pub(crate) struct Header(u64);
 const PRIORITY: u64 = 0b11;
 const ODD: u64 = 1 << 2;
 const CANCELLABLE: u64 = 1 << 3;
-/// Enough for 36 years in nanoseconds.
+/// Leaves 60 bits for the order: at a job per nanosecond, numbers last for 36 years.
 const ORDER_SHIFT: u32 = 4;
 
 impl Header {
-    /// `order` tells which of two jobs came first; `cancellable`, whether the caller gave a token
-    /// that may fire while the job waits.
+    /// `order` tells which of two jobs came first. It is the job's number; in pools with timings,
+    /// [`begin_wait`](crate::task::Task::begin_wait) replaces it. `cancellable` tells whether the job's
+    /// token may be cancelled while the job waits.
     pub(crate) fn new(order: u64, epoch: Epoch, cancellable: bool, priority: Priority) -> Self {
         let epoch = match epoch {
             Epoch::Even => 0,
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read() {
+    fn what_is_packed_is_unpacked() {
         for priority in [Priority::Low, Priority::Normal, Priority::High] {
             for epoch in [Epoch::Even, Epoch::Odd] {
                 for cancellable in [false, true] {

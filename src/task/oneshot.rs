@@ -1,23 +1,29 @@
-//! The one-shot reply: where a job's payload waits for a worker, and its result for the caller.
+//! The one-shot reply: a job's payload waits here for a worker, and then its result for the caller.
 //!
-//! `Queued → Running → Done`, by the worker, which may go back from `Running` to `Queued` for another
-//! try; `Queued → Back` (or `Done`, if it was tried before), by whoever turns the job away;
-//! `Queued → Gone` or `Running → Gone`, by a caller that gives up; `Done → Gone` and `Back → Gone`,
-//! by the caller that takes the result. Each step is taken under the lock, so exactly one of
-//! "ran" and "given up before it began" happens, and what the caller does not take is dropped once.
+//! # States
 //!
-//! A job with a handle gets a token when somebody asks for it, once. If it runs by then, that is the
-//! one which its worker has lent it. Worker and handle ask under the lock, so there is one token per
-//! job, whoever comes first.
+//! | from | to | by |
+//! |---|---|---|
+//! | `Queued` | `Running` | the worker that begins the job |
+//! | `Running` | `Queued` | the worker, if another attempt follows |
+//! | `Running` | `Done` | the worker that ends the job |
+//! | `Queued` | `Rejected`, or `Done` if it was attempted before | whoever rejects the job |
+//! | `Queued`, `Running` | `Gone` | a caller that gives up |
+//! | `Done`, `Rejected` | `Gone` | the caller that takes the result |
+//!
+//! Each step is taken under the lock. So exactly one of "ran" and "given up before it began" happens,
+//! and what the caller does not take is dropped once.
+//!
+//! A job with a handle gets a token when somebody first asks for it. If the job runs by then, its token
+//! is the one that the worker lent it. Worker and handle both ask under the lock, so there is one token
+//! per job, whoever comes first.
 
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-use crate::error::cause_of;
-use crate::error::{JobError, RejectReason, RejectedError, SubmitError};
+use crate::error::{JobError, RejectReason, RejectedError, SubmitError, cause_of};
 use crate::job::cancel::CancelToken;
-use crate::job::id::Attempt;
-use crate::job::id::JobId;
+use crate::job::id::{Attempt, JobId};
 use crate::stats::counters::Counters;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::unwind as panics;
@@ -30,44 +36,47 @@ use crate::task::header::Header;
 /// What a caller gets for a job.
 pub(crate) type Reply<P, O, E> = Result<O, SubmitError<P, E>>;
 
-/// What became of a job. Boxed errors: they are rare and wide.
+/// How a job ended. Errors are boxed: they are rare and wide.
 pub(crate) type Ended<O, E> = Result<O, Box<JobError<E>>>;
 
 pub(crate) struct Oneshot<P, O, E> {
     number: u64,
     header: AtomicU64,
-    /// The stage is past `Running`: spinning callers look here, and the dispatcher, which skips
-    /// jobs whose callers gave up.
+    /// The job has ended, or was rejected or given up while it was queued. Spinning callers look here,
+    /// and so does the dispatcher, which skips jobs whose callers gave up.
     settled: AtomicBool,
-    /// It may get a token later.
+    /// The job may get a token later.
     has_handle: bool,
-    /// Tells the job, and whoever waits for it, to give up. Set once, under the lock of `inner`.
+    /// Tells the job, and the caller that waits for it, to give up. Set once: at the start, or under
+    /// the lock of `inner`.
     token: OnceLock<CancelToken>,
     inner: Mutex<Inner<P, O, E>>,
 }
 
 struct Inner<P, O, E> {
-    stage: State<P, O, E>,
-    /// Whoever waits for the result, once it sleeps.
+    state: State<P, O, E>,
+    /// The caller that waits for the result, once it sleeps.
     waiter: Option<Arc<Parker>>,
 }
 
 enum State<P, O, E> {
-    /// With the try that ended last, if any.
+    /// With the attempt that ended last, if any.
     Queued(P, Option<Attempt>),
-    /// Perhaps with a token that its worker has lent it.
+    /// With the token that the worker lent the job, if it did.
     Running(Attempt, Option<CancelToken>),
     Done(Ended<O, E>),
-    Back(RejectedError<P>),
+    /// Never begun: the caller gets the payload back.
+    Rejected(RejectedError<P>),
+    /// Given up, or taken.
     Gone,
 }
 
-/// The worker's side of a slot, and everybody's who holds the job's task: it owes an answer. Dropped
-/// without one, it answers "closed".
+/// The answering side of a oneshot: it travels in the job's task, then the worker holds it. It owes an
+/// answer; dropped without one, it answers "closed".
 pub(crate) struct Responder<P, O, E>(pub(crate) Arc<Oneshot<P, O, E>>);
 
 impl<P, O, E> Responder<P, O, E> {
-    /// Turns the job away, if nobody began it and its caller has not taken it back.
+    /// Rejects the job, if no worker began it and its caller has not taken it back.
     pub(crate) fn reject(&self, job: JobId, reason: RejectReason, counters: Option<&Counters>) {
         // Counted before the caller can know.
         let count = || {
@@ -75,11 +84,11 @@ impl<P, O, E> Responder<P, O, E> {
                 .iter()
                 .for_each(|counters| counters.rejected(reason))
         };
-        let rest = self.0.reject(job, reason, count);
-        panics::discard("payload", rest);
+        let outcome = self.0.reject(job, reason, count);
+        panics::discard("payload", outcome);
     }
 
-    /// Has its caller let go of it?
+    /// Has the caller let go of the oneshot?
     pub(crate) fn is_last(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -106,28 +115,28 @@ impl<P, O, E> Drop for Responder<P, O, E> {
 pub(crate) enum CancelOutcome<P, O, E> {
     /// The job had not begun and never will.
     Unstarted(P),
-    /// It had been tried before, and never will be again.
+    /// The job had been attempted before, and never will be again.
     BetweenTries(P, Attempt),
-    /// The job goes on; its result will be dropped.
+    /// The job goes on. Its result will be dropped, unless only unstarted jobs were to be cancelled.
     Running(Attempt),
-    /// Too late: it has ended.
+    /// Too late: the job has ended.
     Settled(Reply<P, O, E>),
     /// Too late: the result was taken before.
     Taken,
 }
 
-/// What became of an attempt to turn a job away.
+/// What came of rejecting a job.
 pub(crate) enum RejectOutcome<P> {
     /// Too late: a worker or the caller was faster.
     Not,
-    /// Its payload went back to the caller.
+    /// The caller gets its payload back.
     Away,
-    /// It had been tried before: its payload is not wanted any more.
+    /// The job had been attempted before, so it failed: its payload is not wanted any more.
     AfterTries(P),
 }
 
 impl<P, O, E> Oneshot<P, O, E> {
-    /// For the job of this number. Without a token, it may get one later if it has a handle.
+    /// For the job of this number. A job without a token may get one later if it has a handle.
     pub(crate) fn new(
         number: u64,
         header: Header,
@@ -142,7 +151,7 @@ impl<P, O, E> Oneshot<P, O, E> {
             has_handle,
             token: token.map_or_else(OnceLock::new, OnceLock::from),
             inner: Mutex::new(Inner {
-                stage: State::Queued(payload, None),
+                state: State::Queued(payload, None),
                 waiter: None,
             }),
         }
@@ -157,7 +166,7 @@ impl<P, O, E> Oneshot<P, O, E> {
         Header::from_bits(self.header.load(Relaxed))
     }
 
-    /// For whoever holds the job's task.
+    /// For the owner of the job's task.
     pub(crate) fn set_header(&self, header: Header) {
         self.header.store(header.to_bits(), Relaxed);
     }
@@ -167,11 +176,11 @@ impl<P, O, E> Oneshot<P, O, E> {
         self.token.get()
     }
 
-    /// The job's token: the one that it was given, that its worker has lent it, or a new one.
+    /// The job's token: the one that it was given, the one that its worker lent it, or a new one.
     pub(crate) fn own_token(&self) -> CancelToken {
         let inner = self.inner.lock();
-        let token = self.token.get_or_init(|| match &inner.stage {
-            State::Running(_, Some(lent)) => lent.clone(),
+        let token = self.token.get_or_init(|| match &inner.state {
+            State::Running(_, Some(worker_token)) => worker_token.clone(),
             _ => CancelToken::new(),
         });
         token.clone()
@@ -185,32 +194,34 @@ impl<P, O, E> Oneshot<P, O, E> {
         self.has_handle
     }
 
-    /// A worker begins the job, which has no handle: the payload, unless the caller gave up before.
+    /// A worker begins the job, which has no handle. Returns the payload, unless the job was given up
+    /// or rejected before.
     #[inline]
-    pub(crate) fn begin(&self, this: Attempt) -> Option<P> {
-        self.inner.lock().begin(this, None)
+    pub(crate) fn begin(&self, attempt: Attempt) -> Option<P> {
+        self.inner.lock().begin(attempt, None)
     }
 
-    /// The same for a job that has a handle. If it has no token yet, it is lent the worker's. Then it
-    /// has none of its own in the answer.
+    /// The same for a job that has a handle. If the job has no token yet, the worker lends it its own,
+    /// and the returned token is `None`.
     pub(crate) fn begin_with_handle(
         &self,
-        this: Attempt,
-        lent: &CancelToken,
+        attempt: Attempt,
+        worker_token: &CancelToken,
     ) -> Option<(P, Option<CancelToken>)> {
         let mut inner = self.inner.lock();
         match self.token.get() {
-            None => Some((inner.begin(this, Some(lent.clone()))?, None)),
-            token => Some((inner.begin(this, None)?, token.cloned())),
+            None => Some((inner.begin(attempt, Some(worker_token.clone()))?, None)),
+            token => Some((inner.begin(attempt, None)?, token.cloned())),
         }
     }
 
-    /// The worker's try failed, and another shall follow. The payload, if the caller gave up.
+    /// The worker's attempt failed, and another is to follow. Gives the payload back if the caller
+    /// gave up.
     pub(crate) fn queue_again(&self, payload: P) -> Result<(), P> {
         let mut inner = self.inner.lock();
-        match inner.stage {
+        match inner.state {
             State::Running(last, _) => {
-                inner.stage = State::Queued(payload, Some(last));
+                inner.state = State::Queued(payload, Some(last));
                 Ok(())
             }
             _ => Err(payload),
@@ -220,12 +231,12 @@ impl<P, O, E> Oneshot<P, O, E> {
     /// The worker ended the job. Gives the result back if nobody wants it.
     #[inline]
     pub(crate) fn finish(&self, result: Ended<O, E>) -> Option<Ended<O, E>> {
-        self.settle(|stage| match stage {
+        self.settle(|state| match state {
             State::Running(..) => {
-                *stage = State::Done(result);
+                *state = State::Done(result);
                 Ok(None)
             }
-            // Its caller gave up; but it has ended.
+            // Its caller gave up, but the job has ended.
             _ => {
                 self.settled.store(true, Release);
                 Err(Some(result))
@@ -233,38 +244,37 @@ impl<P, O, E> Oneshot<P, O, E> {
         })
     }
 
-    /// The job is turned away, if it is still queued; then `count` is called before its caller can
-    /// know.
+    /// Rejects the job if it is still queued. Then `count` is called before the caller can know.
     pub(crate) fn reject(
         &self,
         job: JobId,
         reason: RejectReason,
         count: impl FnOnce(),
     ) -> RejectOutcome<P> {
-        self.settle(|stage| match std::mem::replace(stage, State::Gone) {
+        self.settle(|state| match std::mem::replace(state, State::Gone) {
             State::Queued(payload, None) => {
                 count();
-                *stage = State::Back(RejectedError { payload, reason });
+                *state = State::Rejected(RejectedError { payload, reason });
                 Ok(RejectOutcome::Away)
             }
             State::Queued(payload, last) => {
                 count();
                 let error = JobError::new(job, last, cause_of(reason));
-                *stage = State::Done(Err(Box::new(error)));
+                *state = State::Done(Err(Box::new(error)));
                 Ok(RejectOutcome::AfterTries(payload))
             }
             other => {
-                *stage = other;
+                *state = other;
                 Err(RejectOutcome::Not)
             }
         })
     }
 
-    /// `Ok` if `change` ended the job: then its caller is told.
+    /// Changes the state. If `change` returns `Ok`, the job has ended, and the waiting caller is woken.
     fn settle<R>(&self, change: impl FnOnce(&mut State<P, O, E>) -> Result<R, R>) -> R {
         let (changed, waiter) = {
             let mut inner = self.inner.lock();
-            match change(&mut inner.stage) {
+            match change(&mut inner.state) {
                 Err(unchanged) => return unchanged,
                 Ok(changed) => {
                     self.settled.store(true, Release);
@@ -283,10 +293,10 @@ impl<P, O, E> Oneshot<P, O, E> {
         if !self.is_settled() {
             return None;
         }
-        take_from(&mut self.inner.lock().stage)
+        take_from(&mut self.inner.lock().state)
     }
 
-    /// From now on, `waiter` is woken when the result is there. The caller looks once more after
+    /// From now on, `waiter` is woken when the result is there. The caller has to look once more after
     /// this call.
     pub(crate) fn wake_when_settled(&self, waiter: &Arc<Parker>) {
         self.inner.lock().waiter = Some(Arc::clone(waiter));
@@ -295,48 +305,49 @@ impl<P, O, E> Oneshot<P, O, E> {
     /// The caller gives up. With `only_unstarted`, a running job is left as it is.
     pub(crate) fn cancel(&self, only_unstarted: bool) -> CancelOutcome<P, O, E> {
         let mut inner = self.inner.lock();
-        match &inner.stage {
+        match &inner.state {
             State::Queued(..) => {
                 self.settled.store(true, Release);
-                match std::mem::replace(&mut inner.stage, State::Gone) {
+                match std::mem::replace(&mut inner.state, State::Gone) {
                     State::Queued(payload, None) => CancelOutcome::Unstarted(payload),
                     State::Queued(payload, Some(last)) => {
                         CancelOutcome::BetweenTries(payload, last)
                     }
-                    _ => unreachable!("the stage was just looked at"),
+                    _ => unreachable!("the state was just looked at"),
                 }
             }
-            State::Running(this, _) => {
-                let this = *this;
+            State::Running(attempt, _) => {
+                let attempt = *attempt;
                 if !only_unstarted {
-                    inner.stage = State::Gone;
+                    inner.state = State::Gone;
                 }
-                CancelOutcome::Running(this)
+                CancelOutcome::Running(attempt)
             }
-            _ => take_from(&mut inner.stage).map_or(CancelOutcome::Taken, CancelOutcome::Settled),
+            _ => take_from(&mut inner.state).map_or(CancelOutcome::Taken, CancelOutcome::Settled),
         }
     }
 }
 
 impl<P, O, E> Inner<P, O, E> {
     #[inline]
-    fn begin(&mut self, this: Attempt, lent: Option<CancelToken>) -> Option<P> {
-        if !matches!(self.stage, State::Queued(..)) {
-            return None; // without moving the others out and in
+    fn begin(&mut self, attempt: Attempt, lent_token: Option<CancelToken>) -> Option<P> {
+        if !matches!(self.state, State::Queued(..)) {
+            return None; // without moving another state out and in again
         }
-        match std::mem::replace(&mut self.stage, State::Running(this, lent)) {
+        match std::mem::replace(&mut self.state, State::Running(attempt, lent_token)) {
             State::Queued(payload, _) => Some(payload),
             _ => None,
         }
     }
 }
 
-fn take_from<P, O, E>(stage: &mut State<P, O, E>) -> Option<Reply<P, O, E>> {
-    match std::mem::replace(stage, State::Gone) {
+/// Takes the result, if it is there.
+fn take_from<P, O, E>(state: &mut State<P, O, E>) -> Option<Reply<P, O, E>> {
+    match std::mem::replace(state, State::Gone) {
         State::Done(result) => Some(result.map_err(|error| SubmitError::Failed(*error))),
-        State::Back(rejected) => Some(Err(rejected.into())),
+        State::Rejected(rejected) => Some(Err(rejected.into())),
         other => {
-            *stage = other;
+            *state = other;
             None
         }
     }

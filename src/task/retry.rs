@@ -1,24 +1,25 @@
-//! What a job with retries carries with it, and what follows one of its tries.
+//! What a job with retries carries with it, and what follows one of its attempts.
 
-use crate::job::id::Attempt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::job::Outcome;
 use crate::job::cancel::CancelToken;
+use crate::job::id::Attempt;
 use crate::policy::retry::Retry;
 use crate::sync::unwind as panics;
 use crate::task::header::Header;
 
 pub(crate) struct RetryState<P> {
     pub(crate) retry: Retry,
-    /// Known where the job was submitted.
+    /// A pointer, since only where the job is submitted is the payload known to be `Clone`.
     clone: fn(&P) -> P,
-    /// The try that runs, or ended last.
+    /// The attempt that runs, or the one that ended last.
     pub(crate) last: Option<Attempt>,
-    /// While a try runs: the rest of what the next task needs.
-    kept: Option<Saved<P>>,
+    /// While an attempt runs: the rest of what the next task needs.
+    saved: Option<Saved<P>>,
 }
 
+/// What the task of another attempt is made of.
 pub(crate) struct Saved<P> {
     pub(crate) payload: P,
     pub(crate) header: Header,
@@ -31,31 +32,31 @@ impl<P> RetryState<P> {
             retry,
             clone,
             last: None,
-            kept: None,
+            saved: None,
         }
     }
 
-    /// How many tries have begun.
+    /// How many attempts have begun.
     pub(crate) fn attempts(&self) -> u32 {
         self.last.map_or(0, |last| last.number.get())
     }
 
-    /// A try begins: keeps what another would need, if there may be another.
+    /// An attempt begins. Saves what another would need, if there may be another.
     pub(crate) fn begin(
         &mut self,
-        this: Attempt,
+        attempt: Attempt,
         payload: &P,
         header: Header,
         token: Option<&CancelToken>,
     ) {
-        self.last = Some(this);
-        if !self.retry.more_after(this.number.get()) {
+        self.last = Some(attempt);
+        if !self.retry.more_after(attempt.number.get()) {
             return;
         }
         match catch_unwind(AssertUnwindSafe(|| (self.clone)(payload))) {
             Ok(payload) => {
                 let token = token.cloned();
-                self.kept = Some(Saved {
+                self.saved = Some(Saved {
                     payload,
                     header,
                     token,
@@ -68,14 +69,14 @@ impl<P> RetryState<P> {
         }
     }
 
-    /// What another try needs, if there shall be one after this outcome.
+    /// What another attempt needs, if one is to follow this outcome.
     pub(crate) fn wanted(&mut self, outcome: Outcome, closing: bool) -> Option<Saved<P>> {
-        let kept = self.kept.take()?;
-        let fired = kept.token.as_ref().and_then(CancelToken::fired_by);
+        let saved = self.saved.take()?;
+        let fired = saved.token.as_ref().and_then(CancelToken::fired_by);
         if !closing && fired.is_none() && self.retry.follows(outcome) {
-            return Some(kept);
+            return Some(saved);
         }
-        panics::discard("payload", kept.payload);
+        panics::discard("payload", saved.payload);
         None
     }
 }

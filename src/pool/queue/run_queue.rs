@@ -1,61 +1,62 @@
-//! What the workers take from: the ready channel, the lane of urgent jobs, and jobs that came back.
+//! What the workers take from: a channel of released jobs, a channel of urgent ones, and a side
+//! list of jobs that left a channel and did not begin.
 
-use crate::policy::prefetch::MAX_LIMIT;
 use std::collections::VecDeque;
 
+use crate::policy::prefetch::MAX_LIMIT;
 use crate::sync::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use crate::sync::{
     AtomicU64, AtomicUsize, Mutex,
     Ordering::{Relaxed, SeqCst},
 };
 
-/// From this depth on, jobs are so short that submitters fill the channel to its bound: some
-/// milliseconds of work at most.
-const DEEP: usize = MAX_LIMIT / 8;
+/// From this limit on, jobs are so short that submitters may fill the channel to its bound: that is
+/// some milliseconds of work at most.
+const LARGE_LIMIT: usize = MAX_LIMIT / 8;
 
 /// No worker takes a job any more.
 const SHUT: u64 = 1 << 62;
 /// No worker takes a job for now.
 const PAUSED: u64 = 1 << 63;
-/// One urgent job: the queue lets fewer than 2^32 in.
+/// One urgent job. The queue lets fewer than 2^32 in.
 const URGENT: u64 = 1;
-/// One job that came back: fewer than there are workers.
+/// One job that a worker gave back. There are fewer of these than workers.
 const RETURNED: u64 = 1 << 32;
 
 /// Every worker takes from here, so no job waits behind a busy worker.
 pub(crate) struct RunQueue<T> {
-    /// What the dispatcher released, and what took the handoff.
+    /// What the dispatcher released, and what submitters handed off.
     released: (Sender<T>, Receiver<T>),
     /// Jobs of high priority, straight from their submitters. The queue counts them as waiting, so
-    /// it bounds this channel too. Whoever takes one holds the lock of `aside`, so that looking
-    /// through them is one step for the workers.
+    /// its capacity bounds this channel too. They are taken only under the lock of `side`, so that
+    /// a sweep is one step for the workers.
     urgent: (Sender<T>, Receiver<T>),
     side: Mutex<SideList<T>>,
     special: Special,
-    out: KnownTaken,
+    taken: KnownTaken,
 }
 
-/// Jobs that left their channel and were not begun.
+/// Jobs that left their channel and did not begin.
 struct SideList<T> {
-    /// Urgent ones that were looked through: before those of the lane.
-    seen: VecDeque<T>,
-    /// Those that a worker had taken and gave back, with their numbers: after the urgent, before
-    /// all others.
+    /// Urgent ones that a sweep left: they go before those in the channel.
+    swept: VecDeque<T>,
+    /// Those that a worker took and gave back, with their numbers: they go after the urgent ones
+    /// and before all others.
     returned: VecDeque<(u64, T)>,
 }
 
-/// Read for each job and hardly ever written, so on a line of its own, with the depth.
+/// Read for each job and hardly ever written, so on a cache line of its own, with the limit.
 #[repr(align(128))]
 struct Special {
-    /// Zero on the usual way; else flags, and how many jobs are urgent or came back.
+    /// Flags, and how many jobs are urgent or were given back. Usually zero.
     word: AtomicU64,
     /// How many jobs the dispatcher wants released at a time.
     limit: AtomicUsize,
 }
 
-/// All jobs counted in up to this number are known to be out of `released`, which is first in, first
-/// out; but one that was counted in and is not yet released may be overlooked. Written by submitters
-/// only, each of which may set it back: then less is known.
+/// All jobs that were accepted up to this number are known to be out of `released`, which is first
+/// in, first out. A job that was accepted and is not yet released may be overlooked. Only
+/// submitters write it, and any of them may set it back: then less is known.
 #[derive(Default)]
 #[repr(align(128))]
 struct KnownTaken(AtomicU64);
@@ -72,19 +73,19 @@ impl<T> RunQueue<T> {
             released: bounded(MAX_LIMIT),
             urgent: unbounded(),
             side: Mutex::new(SideList {
-                seen: VecDeque::new(),
+                swept: VecDeque::new(),
                 returned: VecDeque::new(),
             }),
             special: Special {
                 word: AtomicU64::new(0),
                 limit: AtomicUsize::new(0),
             },
-            out: KnownTaken::default(),
+            taken: KnownTaken::default(),
         }
     }
 
-    /// The next job for a worker, if there is nothing but what was released: what [`take`](Self::take)
-    /// would give, without moving it more often than needed.
+    /// The next job for a worker, if there is nothing but what was released. It is what
+    /// [`pop`](Self::pop) would return, moved no more often than needed.
     #[inline]
     pub(crate) fn pop_usual(&self) -> Result<T, TryRecvError> {
         if !self.is_usual() {
@@ -93,7 +94,7 @@ impl<T> RunQueue<T> {
         self.released.1.try_recv()
     }
 
-    /// The next job for a worker: the urgent before the others, unless it is the others' turn.
+    /// The next job for a worker: an urgent one before the others, unless it is the others' turn.
     pub(crate) fn pop(&self, others_first: bool) -> Option<Popped<T>> {
         if self.is_usual() {
             return self.pop_released();
@@ -114,7 +115,7 @@ impl<T> RunQueue<T> {
         aged.or_else(|| self.drain_one())
     }
 
-    /// The next job for whoever answers it in place of a worker, also when shut or paused.
+    /// The next job, to be answered without a worker. Also when shut or paused.
     pub(crate) fn drain_one(&self) -> Option<Popped<T>> {
         self.pop_urgent().or_else(|| self.pop_other())
     }
@@ -122,8 +123,8 @@ impl<T> RunQueue<T> {
     fn pop_urgent(&self) -> Option<Popped<T>> {
         let job = {
             let mut side = self.side.lock();
-            let seen = side.seen.pop_front();
-            seen.or_else(|| self.urgent.1.try_recv().ok())?
+            let swept = side.swept.pop_front();
+            swept.or_else(|| self.urgent.1.try_recv().ok())?
         };
         self.special.word.fetch_sub(URGENT, SeqCst);
         Some(Popped { job, waited: true })
@@ -138,16 +139,16 @@ impl<T> RunQueue<T> {
         Some(Popped { job, waited: false })
     }
 
-    /// Takes the dead ones out of the urgent jobs that wait.
+    /// Takes the dead jobs out of the urgent ones that wait.
     pub(crate) fn sweep_urgent(&self, mut is_dead: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut dead = Vec::new();
         let mut side = self.side.lock();
-        let seen = std::mem::take(&mut side.seen);
-        for job in seen.into_iter().chain(self.urgent.1.try_iter()) {
+        let swept = std::mem::take(&mut side.swept);
+        for job in swept.into_iter().chain(self.urgent.1.try_iter()) {
             if is_dead(&job) {
                 dead.push(job);
             } else {
-                side.seen.push_back(job);
+                side.swept.push_back(job);
             }
         }
         drop(side);
@@ -157,7 +158,7 @@ impl<T> RunQueue<T> {
         dead
     }
 
-    /// Releases a job; gives it back if there is no room at all.
+    /// Releases a job. Returns it if the channel is full.
     pub(crate) fn push(&self, job: T) -> Result<(), T> {
         match self.released.0.try_send(job) {
             Ok(()) => Ok(()),
@@ -165,21 +166,21 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// An urgent job, which the queue has let in.
+    /// Adds an urgent job, which the queue has let in.
     pub(crate) fn push_urgent(&self, job: T) {
-        // Counted first, so that the count never falls below what is there.
+        // Counted first, so that the count is never below the number of jobs there.
         self.special.word.fetch_add(URGENT, SeqCst);
         let sent = self.urgent.0.send(job);
         debug_assert!(sent.is_ok(), "both ends are here");
     }
 
-    /// A worker had taken this job and may not begin it. Several come back in the order of their
-    /// numbers.
+    /// Takes back a job that a worker took and may not begin. Such jobs are kept in the order of
+    /// their numbers.
     pub(crate) fn push_back_unrun(&self, number: u64, job: T) {
         self.special.word.fetch_add(RETURNED, SeqCst);
         let returned = &mut self.side.lock().returned;
-        let place = returned.partition_point(|other| other.0 <= number);
-        returned.insert(place, (number, job));
+        let index = returned.partition_point(|other| other.0 <= number);
+        returned.insert(index, (number, job));
     }
 
     /// Is there a job that a worker may take?
@@ -188,7 +189,7 @@ impl<T> RunQueue<T> {
         special & (SHUT | PAUSED) == 0 && (special != 0 || !self.released.1.is_empty())
     }
 
-    /// Takes no worker a job, for now or for good?
+    /// Do workers take no job, for now or for good?
     pub(crate) fn is_held(&self) -> bool {
         self.special.word.load(SeqCst) & (SHUT | PAUSED) != 0
     }
@@ -210,23 +211,23 @@ impl<T> RunQueue<T> {
         self.special.word.load(SeqCst) == 0
     }
 
-    /// Jobs that the dispatcher or the handoff put in, and that no worker has taken.
+    /// Jobs that were released or handed off, and that no worker has taken.
     pub(crate) fn released(&self) -> usize {
         self.released.1.len()
     }
 
-    /// Jobs that a worker may take or could, were it not for a pause.
+    /// Jobs that workers may take, or could take if the queue were not paused or shut.
     pub(crate) fn len(&self) -> usize {
         let special = self.special.word.load(SeqCst) & !(SHUT | PAUSED);
         self.released.1.len() + (special % RETURNED + special / RETURNED) as usize
     }
 
-    /// From now on workers take nothing.
+    /// From now on, workers take nothing.
     pub(crate) fn shut(&self) {
         self.special.word.fetch_or(SHUT, SeqCst);
     }
 
-    /// Until [`resume`](Self::resume) workers take nothing.
+    /// Until [`resume`](Self::resume), workers take nothing.
     pub(crate) fn pause(&self) {
         self.special.word.fetch_or(PAUSED, SeqCst);
     }
@@ -239,6 +240,7 @@ impl<T> RunQueue<T> {
         self.special.word.load(SeqCst) & PAUSED != 0
     }
 
+    /// How many jobs the dispatcher wants released at a time.
     pub(crate) fn limit(&self) -> usize {
         self.special.limit.load(Relaxed)
     }
@@ -247,25 +249,28 @@ impl<T> RunQueue<T> {
         self.special.limit.store(limit, Relaxed);
     }
 
-    /// Is there room for one more on the handoff? So many jobs are counted in, with this one. As many
-    /// more as there are submitters may find room at the same time.
+    /// Is there room to hand off one more job, if `counted` jobs are accepted with this one?
+    /// Several submitters may find the same room at the same time, so one more job per submitter
+    /// may get in.
     #[inline]
     pub(crate) fn has_room(&self, counted: u64) -> bool {
         let limit = self.limit();
-        // When deep, the channel's own bound is enough. To ask the channel, a submitter reads what
-        // the workers write for each job, which costs a tenth of a round trip's time, and a quarter
-        // of a detached job's.
-        limit >= DEEP || self.before_last(counted) < limit as u64 || self.count(counted) < limit
+        // If the limit is large, the channel's own bound is enough. To ask the channel, a submitter
+        // reads what the workers write for each job, which costs a tenth of a round trip's time,
+        // and a quarter of a detached job's.
+        limit >= LARGE_LIMIT
+            || self.before_last(counted) < limit as u64
+            || self.count(counted) < limit
     }
 
-    /// No more jobs than these are released, as far as is known.
+    /// At most this many jobs are released, as far as is known, besides the last of `counted`.
     #[inline]
     fn before_last(&self, counted: u64) -> u64 {
-        (counted - 1).saturating_sub(self.out.0.load(Relaxed))
+        (counted - 1).saturating_sub(self.taken.0.load(Relaxed))
     }
 
-    /// How many are released, now that the last of so many jobs is. Asks the channel only if it may
-    /// be more than that one.
+    /// How many jobs are released, now that the last of `counted` jobs is. Asks the channel only if
+    /// there may be others.
     pub(crate) fn after_last(&self, counted: u64) -> usize {
         match self.before_last(counted) {
             0 => 1,
@@ -273,17 +278,18 @@ impl<T> RunQueue<T> {
         }
     }
 
+    /// How many jobs are released, according to the channel. Notes which ones must be taken.
     fn count(&self, counted: u64) -> usize {
         let released = self.released.1.len();
         self.know_out((counted - 1).saturating_sub(released as u64));
         released
     }
 
-    /// The job of this number was taken, as a submitter knows from its result.
+    /// The job of this number was taken: a submitter has its result.
     #[inline]
     pub(crate) fn know_out(&self, number: u64) {
-        if self.out.0.load(Relaxed) < number {
-            self.out.0.store(number, Relaxed);
+        if self.taken.0.load(Relaxed) < number {
+            self.taken.0.store(number, Relaxed);
         }
     }
 }
@@ -293,54 +299,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_room_for_as_many_as_the_depth() {
-        let ready = RunQueue::new();
-        assert!(!ready.has_room(1), "no depth, no room");
-        ready.set_limit(2);
+    fn there_is_room_for_as_many_as_the_limit() {
+        let queue = RunQueue::new();
+        assert!(!queue.has_room(1), "no limit, no room");
+        queue.set_limit(2);
         let mut counted = 0;
         let mut submit = || {
             counted += 1;
-            let room = ready.has_room(counted);
+            let room = queue.has_room(counted);
             if room {
-                ready.push(counted).expect("a place");
+                queue.push(counted).expect("a place");
             }
             room
         };
         assert_eq!([submit(), submit(), submit()], [true, true, false]);
-        // Whether the submitter hears of it or not.
-        assert_eq!(ready.pop_usual(), Ok(1));
+        // With and without the submitter's knowledge.
+        assert_eq!(queue.pop_usual(), Ok(1));
         assert_eq!([submit(), submit()], [true, false]);
-        assert_eq!(ready.pop_usual(), Ok(2));
-        ready.know_out(2);
+        assert_eq!(queue.pop_usual(), Ok(2));
+        queue.know_out(2);
         assert_eq!([submit(), submit()], [true, false]);
     }
 
     #[test]
     fn what_was_taken_is_not_counted_as_released() {
-        let ready = RunQueue::new();
-        ready.set_limit(4);
-        ready.push(1).expect("a place");
-        assert_eq!(ready.after_last(1), 1);
-        ready.push(2).expect("a place");
-        assert_eq!(ready.after_last(2), 2);
-        assert_eq!(ready.pop_usual(), Ok(1));
-        ready.push(3).expect("a place");
-        assert_eq!(ready.after_last(3), 2);
-        assert_eq!((ready.pop_usual(), ready.pop_usual()), (Ok(2), Ok(3)));
-        assert_eq!(ready.after_last(3), 0, "it is gone already");
-        assert_eq!(ready.before_last(4), 0, "and that is known");
+        let queue = RunQueue::new();
+        queue.set_limit(4);
+        queue.push(1).expect("a place");
+        assert_eq!(queue.after_last(1), 1);
+        queue.push(2).expect("a place");
+        assert_eq!(queue.after_last(2), 2);
+        assert_eq!(queue.pop_usual(), Ok(1));
+        queue.push(3).expect("a place");
+        assert_eq!(queue.after_last(3), 2);
+        assert_eq!((queue.pop_usual(), queue.pop_usual()), (Ok(2), Ok(3)));
+        assert_eq!(queue.after_last(3), 0, "it is gone already");
+        assert_eq!(queue.before_last(4), 0, "and that is known");
     }
 
     #[test]
-    fn who_has_its_result_does_not_ask_the_channel() {
-        let ready = RunQueue::new();
-        ready.set_limit(1);
-        assert!(ready.has_room(1));
-        ready.push(1).expect("a place"); // and nobody takes it
-        ready.know_out(1);
-        assert!(ready.has_room(2), "it is believed");
-        ready.know_out(0);
-        assert!(ready.has_room(2), "older news change nothing");
-        assert!(!ready.has_room(3));
+    fn a_submitter_with_a_result_does_not_ask_the_channel() {
+        let queue = RunQueue::new();
+        queue.set_limit(1);
+        assert!(queue.has_room(1));
+        queue.push(1).expect("a place"); // and nobody takes it
+        queue.know_out(1);
+        assert!(queue.has_room(2), "it is believed");
+        queue.know_out(0);
+        assert!(queue.has_room(2), "older news change nothing");
+        assert!(!queue.has_room(3));
     }
 }

@@ -1,23 +1,26 @@
-//! Who works in the pool: the workers' seats and threads, and which of them wait for the pool itself.
+//! The workers of a pool: their records and threads, which of them sleep, and which of them block
+//! for the pool itself.
 
 pub(crate) mod current;
+mod deadlock;
 pub(crate) mod record;
 pub(crate) mod sleep;
 
-use crate::stats::counters::Work;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
 use crate::job::id::WorkerId;
-use crate::pool::roster::record::WorkerInfo;
-use crate::pool::roster::record::WorkerRecord;
-use crate::stats::counters::Runs;
+use crate::pool::roster::deadlock::WaitGraph;
+use crate::pool::roster::record::{WorkerInfo, WorkerRecord};
+use crate::stats::counters::{Runs, Work};
 use crate::stats::in_flight::Epoch;
 use crate::stats::run_timer::Times;
-use crate::sync::park::{Parker, Wake};
+use crate::sync::park::Parker;
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, Mutex};
+
+pub(crate) use crate::pool::roster::deadlock::BlockedGuard;
 
 pub(crate) struct Roster {
     /// Do the workers measure times?
@@ -30,11 +33,7 @@ struct List {
     open: bool,
     next: u64,
     members: BTreeMap<WorkerId, Member>,
-    /// Workers that block for their own pool.
-    blocked: BTreeMap<WorkerId, Wait>,
-    /// Numbers the waits.
-    waits: u64,
-    /// Of workers that are gone.
+    wait_graph: WaitGraph,
     retired: Retired,
 }
 
@@ -48,53 +47,39 @@ struct Retired {
     times: Option<Box<Times>>,
 }
 
-/// A worker that blocks for its own pool: for a job's result, or for room in the queue.
-struct Wait {
-    parker: Arc<Parker>,
-    /// When it gives up by itself.
-    deadline: Option<Instant>,
-    number: u64,
-    /// Parked, or about to.
-    parked: bool,
-    /// It waits in vain, and shall withdraw.
-    deadlocked: bool,
-    /// It cannot withdraw: its job runs.
-    bound: bool,
-}
-
 struct Member {
     record: Arc<WorkerRecord>,
     thread: Joinable,
-    /// It was there at least once; `false` while a factory makes it for the first time.
-    arrived: bool,
+    /// It was made at least once: `false` only while a factory makes it for the first time.
+    made: bool,
 }
 
-/// Who is added.
+/// How a worker is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AddKind {
-    /// A worker that is there.
+    /// The worker was made before.
     Made,
-    /// One that a factory will make, on its thread.
+    /// A factory will make it, on its thread.
     ToBeMade,
-    /// The same, unless this many workers are there to stay.
+    /// The same, unless at least this many workers are there to stay.
     Below(usize),
 }
 
-/// Why nobody was added.
+/// Why no worker was added.
 #[derive(Debug)]
 pub(crate) enum NotAdded {
     /// The roster is closed.
     Closed,
-    /// There are enough.
+    /// There are enough workers.
     Enough,
-    /// What the system said when the thread was to be started.
+    /// The system could not start the thread.
     Spawn(io::Error),
 }
 
 /// A worker whose thread is at its end.
 pub(crate) struct Exited {
     pub(crate) thread: Joinable,
-    /// The hooks know of it, and not yet of its end.
+    /// The hooks were told that it was added, and not yet that it ended.
     pub(crate) is_counted: bool,
 }
 
@@ -106,8 +91,7 @@ impl Roster {
                 open: true,
                 next: 1,
                 members: BTreeMap::new(),
-                blocked: BTreeMap::new(),
-                waits: 0,
+                wait_graph: WaitGraph::default(),
                 retired: Retired {
                     times: timed.then(Box::default),
                     ..Retired::default()
@@ -116,27 +100,27 @@ impl Roster {
         }
     }
 
-    /// Starts a worker's thread and enters it, in one step against [`close`](Self::close). `told` is
-    /// called before anybody can see the roster closed.
+    /// Starts a worker's thread and adds the worker, in one step with respect to
+    /// [`close`](Self::close). `added` is called before any thread can see the roster closed.
     pub(crate) fn add(
         &self,
-        recruit: AddKind,
+        kind: AddKind,
         start: impl FnOnce(&Arc<WorkerRecord>) -> io::Result<Joinable>,
-        told: impl FnOnce(WorkerId),
+        added: impl FnOnce(WorkerId),
     ) -> Result<Arc<WorkerRecord>, NotAdded> {
         let mut list = self.list.lock();
         if !list.open {
             return Err(NotAdded::Closed);
         }
-        if let AddKind::Below(enough) = recruit
+        if let AddKind::Below(enough) = kind
             && list.staying().count() >= enough
         {
             return Err(NotAdded::Enough);
         }
-        let arrived = recruit == AddKind::Made;
+        let made = kind == AddKind::Made;
         let record = Arc::new(WorkerRecord::new(
             WorkerId::new(list.next),
-            !arrived,
+            !made,
             self.timed,
         ));
         let thread = start(&record).map_err(NotAdded::Spawn)?;
@@ -144,10 +128,10 @@ impl Roster {
         let member = Member {
             record: Arc::clone(&record),
             thread,
-            arrived,
+            made,
         };
         list.members.insert(record.id(), member);
-        told(record.id());
+        added(record.id());
         Ok(record)
     }
 
@@ -156,27 +140,28 @@ impl Roster {
         self.list.lock().open = false;
     }
 
-    /// A factory has made this worker.
-    pub(crate) fn arrive(&self, id: WorkerId, told: impl FnOnce()) {
+    /// A factory has made this worker. `marked` is called in the same step, if the worker is still
+    /// on the roster.
+    pub(crate) fn mark_made(&self, id: WorkerId, marked: impl FnOnce()) {
         let mut list = self.list.lock();
         if let Some(member) = list.members.get_mut(&id) {
-            member.arrived = true;
-            told();
+            member.made = true;
+            marked();
         }
     }
 
-    /// For when a worker has gone: calls `then`, in one step against workers that come, if there is
-    /// none. Those that were never made do not count; those that are being made anew do. A closed
-    /// roster is not deserted: the pool's end has its own rules.
-    pub(crate) fn if_deserted(&self, then: impl FnOnce()) {
+    /// After a worker has gone: if there is no worker, calls `then`, in one step with respect to
+    /// workers that are added. A worker that was never made does not count; one that restarts does.
+    /// Does nothing if the roster is closed: the pool's end has its own rules.
+    pub(crate) fn if_no_workers(&self, then: impl FnOnce()) {
         let list = self.list.lock();
-        let nobody = !list.members.values().any(|member| member.arrived);
-        if list.open && nobody {
+        let none = !list.members.values().any(|member| member.made);
+        if list.open && none {
             then();
         }
     }
 
-    /// Takes a worker that ran its last job off the roster: its thread, to be joined.
+    /// Takes a worker that ran its last job off the roster, and returns its thread, to be joined.
     pub(crate) fn remove(&self, id: WorkerId) -> Option<Exited> {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
@@ -203,21 +188,21 @@ impl Roster {
         member.inspect(|member| member.record.stop()).is_some()
     }
 
-    /// How many workers are there to stay; and is one of them made for the first time?
+    /// How many workers are there to stay, and is one of them being made for the first time?
     pub(crate) fn staying(&self) -> (usize, bool) {
         let list = self.list.lock();
-        let making = list.members.values().any(|member| !member.arrived);
+        let making = list.members.values().any(|member| !member.made);
         (list.staying().count(), making)
     }
 
-    /// Asks workers to leave until this many are there to stay: idle ones, or else the newest. `false`
-    /// if the roster is closed.
-    pub(crate) fn shrink(&self, most: usize) -> bool {
+    /// Asks workers to leave until at most `max` are there to stay: idle ones first, then the
+    /// newest. Returns `false` if the roster is closed.
+    pub(crate) fn shrink(&self, max: usize) -> bool {
         let list = self.list.lock();
         let mut staying: Vec<_> = list.staying().collect();
         // Those that stay first.
         staying.sort_by_key(|record| (!record.is_busy(), record.id()));
-        for record in staying.into_iter().skip(most) {
+        for record in staying.into_iter().skip(max) {
             record.stop();
         }
         list.open
@@ -238,20 +223,20 @@ impl Roster {
         self.list.lock().members.len()
     }
 
-    /// How many workers there are, if none of them is on its way out. Those that are absent hold no
+    /// How many workers there are, if none of them is leaving. Those that are restarting hold no
     /// job and do not count.
     pub(crate) fn all_serving(&self) -> Option<usize> {
         let list = self.list.lock();
-        let mut present = 0;
+        let mut serving = 0;
         for record in list.members.values().map(|member| &member.record) {
             if !record.is_restarting() {
                 if record.is_leaving() {
                     return None;
                 }
-                present += 1;
+                serving += 1;
             }
         }
-        Some(present)
+        Some(serving)
     }
 
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
@@ -267,27 +252,33 @@ impl Roster {
 
     pub(crate) fn busy(&self) -> usize {
         let list = self.list.lock();
-        let busy = list.members.values().filter(|one| one.record.is_busy());
+        let busy = list
+            .members
+            .values()
+            .filter(|member| member.record.is_busy());
         busy.count()
     }
 
-    /// Jobs that workers, also those that are gone, ran to their end.
+    /// Jobs that workers ran to their end, including workers that are gone.
     pub(crate) fn finished(&self) -> u64 {
         let list = self.list.lock();
         let finished = list
             .members
             .values()
-            .map(|one| one.record.runs().finished());
+            .map(|member| member.record.runs().finished());
         list.retired.runs.finished() + finished.sum::<u64>()
     }
 
     pub(crate) fn work(&self) -> Work {
         let (retired, records) = {
             let list = self.list.lock();
-            let records = list.members.values().map(|one| Arc::clone(&one.record));
+            let records = list
+                .members
+                .values()
+                .map(|member| Arc::clone(&member.record));
             (list.retired.clone(), records.collect::<Vec<_>>())
         };
-        // Without the lock: adding up the times of many workers takes long.
+        // Without the lock, since to add up the times of many workers takes long.
         let mut work = Work {
             runs: retired.runs,
             busy: 0,
@@ -314,7 +305,7 @@ impl Roster {
         work
     }
 
-    /// Jobs of this epoch that workers, also those that are gone, ended and answered.
+    /// Jobs of this epoch that workers ended and answered, including workers that are gone.
     pub(crate) fn settled(&self, epoch: Epoch) -> u64 {
         let list = self.list.lock();
         let mut settled = list.retired.settled;
@@ -331,47 +322,21 @@ impl Roster {
         parker: &Arc<Parker>,
         deadline: Option<Instant>,
     ) -> BlockedGuard<'_> {
-        let mut list = self.list.lock();
-        list.waits += 1;
-        let wait = Wait {
-            parker: Arc::clone(parker),
-            deadline,
-            number: list.waits,
-            parked: false,
-            deadlocked: false,
-            bound: false,
-        };
-        list.blocked.insert(id, wait);
-        BlockedGuard { roster: self, id }
+        self.list.lock().wait_graph.block(id, parker, deadline);
+        BlockedGuard::new(self, id)
     }
 
-    /// For the dispatcher, when it has nothing else to do: if every worker blocks for the pool, no
-    /// job that waits can begin, until one of them gives up. Then one is told to withdraw: the one with
-    /// the earliest deadline, whose job cannot begin before that, or else the last to come.
+    /// For the dispatcher, when it has nothing else to do: if every worker blocks for the pool,
+    /// tells one of them to withdraw.
     pub(crate) fn find_deadlock(&self) {
         let mut list = self.list.lock();
-        if list.blocked.is_empty() || list.blocked.len() < list.members.len() {
-            return;
-        }
-        let now = Instant::now();
-        // Whoever was woken, or is late, is about to go on.
-        let stuck = list.blocked.values().all(|wait| {
-            wait.parked && !wait.parker.is_woken() && wait.deadline.is_none_or(|at| now < at)
-        });
-        let waits = list.blocked.values_mut().filter(|wait| !wait.bound);
-        let first = waits.min_by_key(|wait| {
-            let forever = wait.deadline.is_none();
-            (forever, wait.deadline, std::cmp::Reverse(wait.number))
-        });
-        if stuck && let Some(wait) = first {
-            wait.deadlocked = true;
-            wait.parker.wake();
-        }
+        let workers = list.members.len();
+        list.wait_graph.find_deadlock(workers);
     }
 }
 
 impl List {
-    /// The workers that are there to stay, or will be made (anew).
+    /// The workers that are there to stay, or will be made or restarted.
     fn staying(&self) -> impl Iterator<Item = &Arc<WorkerRecord>> {
         let records = self.members.values().map(|member| &member.record);
         records.filter(|record| record.stays())
@@ -382,46 +347,4 @@ fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
     sum.iter_mut()
         .zip(more)
         .for_each(|(sum, more)| *sum += more);
-}
-
-/// The calling worker blocks for its own pool.
-pub(crate) struct BlockedGuard<'a> {
-    roster: &'a Roster,
-    id: WorkerId,
-}
-
-impl BlockedGuard<'_> {
-    /// Parks. `ring` wakes the dispatcher, which looks whether all wait in vain. Returns whether
-    /// this one shall withdraw.
-    pub(crate) fn park(&self, deadline: Option<Instant>, notify: impl FnOnce()) -> bool {
-        let parker = self.with(|wait| {
-            wait.parked = true;
-            Arc::clone(&wait.parker)
-        });
-        notify();
-        // The wake is forgotten in the step in which this one counts as awake: whoever judges
-        // sees one or the other.
-        parker.park_and_keep(deadline);
-        self.with(|wait| {
-            wait.parked = false;
-            wait.parker.forget_wake();
-            std::mem::take(&mut wait.deadlocked)
-        })
-    }
-
-    /// It was told to withdraw, and could not, since its job runs.
-    pub(crate) fn cannot_withdraw(&self) {
-        self.with(|wait| wait.bound = true);
-    }
-
-    fn with<R>(&self, change: impl FnOnce(&mut Wait) -> R) -> R {
-        let mut list = self.roster.list.lock();
-        change(list.blocked.get_mut(&self.id).expect("it blocks"))
-    }
-}
-
-impl Drop for BlockedGuard<'_> {
-    fn drop(&mut self) {
-        self.roster.list.lock().blocked.remove(&self.id);
-    }
 }

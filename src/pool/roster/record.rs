@@ -1,30 +1,33 @@
-//! What the pool and a worker's thread share about that one worker.
+//! What the pool and a worker's thread share about that worker.
 //!
 //! # States
 //!
-//! One word tells how the worker stands. A worker with a factory may be made several times on the
-//! same record; each time is an *incarnation*.
+//! One word holds the worker's state. A worker with a factory may be made several times on the same
+//! record. Each time is an *incarnation*.
 //!
 //! | bit | meaning | set by | cleared by |
 //! |---|---|---|---|
-//! | `STOP` | leaves for good, is not made again | anybody, once | nobody |
-//! | `FINISHED` | this incarnation takes no further job | its handles, the worker's thread | the thread, as the next is made |
+//! | `STOP` | leaves for good, is not made again | any thread, once | nobody |
+//! | `FINISHED` | this incarnation takes no further job | its handles, the worker's thread | the thread, when the next is made |
 //! | `RESTARTING` | there is no worker: it is being made, or will be | the thread, after the old one is dropped | the thread, when the next is made |
-//! | the rest | counts the incarnations | | the thread, as one is made |
+//! | the rest | counts the incarnations | | the thread, when one is made |
 //!
-//! A handle knows its incarnation and sets `FINISHED` only while that is the present one, in one
-//! compare-exchange; so it never ends a later one. Whoever sets a bit that ends something *then*
-//! wakes the parker, and the thread looks at the word between its notes that it sleeps and the
-//! sleep; a wake that comes before the sleep is kept by the parker. So no dismissal is slept over,
-//! neither among the sleepers's sleepers nor in a back-off.
+//! A handle knows its incarnation. It sets `FINISHED` only while that is the present one, in one
+//! compare-exchange. So it never ends a later one.
+//!
+//! # Why no stop is slept over
+//!
+//! A thread that sets `STOP` or `FINISHED` for a worker *then* wakes the worker's parker. Each time
+//! before it parks, the worker's thread reads the word. The parker keeps a wake-up that comes
+//! between. So the worker sees the bit or is woken, whether it sleeps between jobs (see
+//! [`Sleep`](crate::pool::roster::sleep::Sleep)) or in a back-off.
 
-use crate::stats::counters::Runs;
 use std::time::Instant;
 
 use crate::job::Outcome;
-use crate::job::id::JobId;
-use crate::job::id::WorkerId;
+use crate::job::id::{JobId, WorkerId};
 use crate::stats::clock::Stamp;
+use crate::stats::counters::Runs;
 use crate::stats::in_flight::{Epoch, PerEpoch};
 use crate::stats::run_timer::RunTimer;
 use crate::sync::park::{Parker, Wake};
@@ -41,20 +44,20 @@ pub enum WorkerState {
     Idle,
     /// It runs a job.
     Busy,
-    /// It was removed or is finished, and leaves after the job in hand.
+    /// It was removed or is finished, and leaves after its current job.
     Leaving,
-    /// Its factory makes it, for the first time or anew, or is waited for in a back-off. Meanwhile
-    /// it does not count among the pool's workers in hooks and meters.
+    /// Its factory makes it, for the first time or again, or it waits in a back-off to be made
+    /// again. Meanwhile, hooks and meters do not count it among the pool's workers.
     Starting,
 }
 
-/// One line of [`Manager::workers`](crate::Manager::workers).
+/// One entry of [`Manager::workers`](crate::Manager::workers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
     /// The worker's id.
     pub id: WorkerId,
-    /// What it was doing when asked.
+    /// What the worker was doing at the time of the call.
     pub state: WorkerState,
 }
 
@@ -63,7 +66,7 @@ const FINISHED: u64 = 1 << 1;
 const RESTARTING: u64 = 1 << 2;
 const INCARNATION: u64 = 1 << 3;
 
-/// Which of the workers that were made on one record.
+/// Which of the workers that were made on one record it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Incarnation(u64);
 
@@ -73,25 +76,26 @@ pub(crate) struct WorkerRecord {
     id: WorkerId,
     /// Where the worker's thread sleeps; see [`Sleep`](crate::pool::roster::sleep::Sleep).
     pub(crate) parker: Parker,
-    /// See above.
+    /// See the module's documentation.
     word: AtomicU64,
-    /// It has a factory, and may be made anew.
+    /// The worker has a factory, and may be made again.
     renewable: bool,
-    /// On the sleepers's stack of sleepers. Changes under the sleepers's lock only.
+    /// On the stack of sleepers. Changes only under its lock.
     pub(crate) asleep: AtomicBool,
-    /// Jobs begun; one more than those ended while one is in hand. Only the worker's thread writes.
+    /// Jobs begun: one more than those ended, while one runs. Only the worker's thread writes this.
     started: AtomicU64,
-    /// Runs ended, by outcome, and those that are repeated. Only the worker's thread writes.
+    /// Jobs run to their end, by outcome. Only the worker's thread writes this.
     ended: [AtomicU64; 3],
+    /// Runs after which another attempt follows. Only the worker's thread writes this.
     retried: AtomicU64,
-    /// Jobs ended and answered, by epoch. Only the worker's thread writes.
+    /// Jobs ended and answered, by epoch. Only the worker's thread writes this.
     settled: PerEpoch,
     /// In pools with timings.
     run_timer: Option<Box<RunTimer>>,
 }
 
 impl WorkerRecord {
-    /// The record of a worker that is there or, if `renewable`, is about to be made.
+    /// The record of a worker that was made before, or that, if `renewable`, is about to be made.
     pub(crate) fn new(id: WorkerId, renewable: bool, timed: bool) -> Self {
         WorkerRecord {
             id,
@@ -111,19 +115,19 @@ impl WorkerRecord {
         self.id
     }
 
-    /// Asks the worker to leave for good after the job in hand, and wakes it.
+    /// Asks the worker to leave for good after its current job, and wakes it.
     pub(crate) fn stop(&self) {
         if self.word.fetch_or(STOP, SeqCst) & STOP == 0 {
             self.parker.wake();
         }
     }
 
-    /// Asks this incarnation to end after the job in hand, and wakes it. Does nothing if it has
+    /// Asks this incarnation to end after its current job, and wakes it. Does nothing if it has
     /// ended before.
     pub(crate) fn finish(&self, incarnation: Incarnation) {
         let finished = self.word.fetch_update(SeqCst, SeqCst, |word| {
-            let fresh = Incarnation::of(word) == incarnation && word & FINISHED == 0;
-            fresh.then_some(word | FINISHED)
+            let serves = Incarnation::of(word) == incarnation && word & FINISHED == 0;
+            serves.then_some(word | FINISHED)
         });
         if finished.is_ok() {
             self.parker.wake();
@@ -141,7 +145,7 @@ impl WorkerRecord {
         self.word.load(Acquire) & (STOP | FINISHED) != 0
     }
 
-    /// The same of one incarnation, which may be gone long ago.
+    /// The same for one incarnation, which may be long gone.
     pub(crate) fn has_ended(&self, incarnation: Incarnation) -> bool {
         let word = self.word.load(Acquire);
         word & (STOP | FINISHED) != 0 || Incarnation::of(word) != incarnation
@@ -157,7 +161,7 @@ impl WorkerRecord {
         self.word.load(SeqCst) & RESTARTING != 0
     }
 
-    /// The worker is there to stay, or will be made anew.
+    /// The worker is there to stay, or will be made again.
     pub(crate) fn stays(&self) -> bool {
         let word = self.word.load(SeqCst);
         word & STOP == 0 && (word & FINISHED == 0 || self.renewable)
@@ -169,7 +173,7 @@ impl WorkerRecord {
         let _ = self.word.fetch_update(SeqCst, SeqCst, next);
     }
 
-    /// The calling thread's worker is gone. Had it one?
+    /// The calling thread's worker is gone. Did the thread have one?
     pub(crate) fn restarting(&self) -> bool {
         self.word.fetch_or(RESTARTING, SeqCst) & RESTARTING == 0
     }
@@ -178,7 +182,7 @@ impl WorkerRecord {
         Incarnation::of(self.word.load(SeqCst))
     }
 
-    /// Blocks until that moment (if it can be told), or until the worker is dismissed. Was it?
+    /// Blocks until `until` (if `None`, for ever), or until the worker is stopped. Was it stopped?
     pub(crate) fn await_stop(&self, until: Option<Instant>) -> bool {
         while !self.is_stopped() && until.is_none_or(|at| Instant::now() < at) {
             self.parker.park(until);
@@ -186,7 +190,7 @@ impl WorkerRecord {
         self.is_stopped()
     }
 
-    /// `stamps` tell when it was accepted and what time it is now.
+    /// A job begins. `stamps` are when it was accepted, and now.
     pub(crate) fn job_begins(&self, job: JobId, stamps: Option<(Stamp, Stamp)>) {
         if let (Some(timer), Some((accepted, now))) = (&self.run_timer, stamps) {
             timer.begin(job, accepted, now);
@@ -198,11 +202,11 @@ impl WorkerRecord {
     /// A job was begun.
     #[inline]
     pub(crate) fn count_start(&self) {
-        // One writer: no read-modify-write is needed.
+        // There is one writer, so no read-modify-write is needed.
         self.started.store(self.started.load(Relaxed) + 1, Release);
     }
 
-    /// `None`: the job is to be tried again.
+    /// A run ended. Without an outcome, another attempt of the job follows.
     pub(crate) fn job_ended(&self, outcome: Option<Outcome>, now: Option<Stamp>) {
         if let (Some(timer), Some(now)) = (&self.run_timer, now) {
             timer.end(now);
@@ -210,7 +214,7 @@ impl WorkerRecord {
         self.count_end(outcome);
     }
 
-    /// A job was run to its end; `None`: it is to be tried again.
+    /// A run ended. Without an outcome, another attempt of the job follows.
     #[inline]
     pub(crate) fn count_end(&self, outcome: Option<Outcome>) {
         let count = match outcome {
@@ -220,6 +224,7 @@ impl WorkerRecord {
         count.store(count.load(Relaxed) + 1, Release);
     }
 
+    /// A job ended and was answered.
     #[inline]
     pub(crate) fn job_settled(&self, epoch: Epoch) {
         let count = &self.settled[epoch as usize];
@@ -231,9 +236,9 @@ impl WorkerRecord {
         std::array::from_fn(|epoch| self.settled[epoch].load(Acquire))
     }
 
-    /// What it ran so far.
+    /// What the worker ran so far.
     pub(crate) fn runs(&self) -> Runs {
-        // In this order: none has ended that had not begun.
+        // In this order, so that no job has ended that had not begun.
         let ended = std::array::from_fn(|outcome| self.ended[outcome].load(Acquire));
         let retried = self.retried.load(Acquire);
         let started = self.started.load(Acquire);
@@ -294,7 +299,7 @@ mod tests {
         record.finish(first);
         assert!(
             !record.is_leaving() && record.has_ended(first),
-            "it is another's seat now"
+            "the record is another's now"
         );
         record.stop();
         record.started();

@@ -2,33 +2,39 @@
 //!
 //! # States
 //!
-//! A worker *runs* a job, *searches* (a short spin on the ready jobs), or *sleeps* (is on the stack
-//! of sleepers and parks). `word` counts the searching and the sleeping.
+//! A worker *runs* a job, *searches* (spins for a short time on the ready jobs), or *sleeps* (is on
+//! the stack of sleepers, and parks). `count` holds how many search and how many sleep.
 //!
 //! | change | who | how |
 //! |---|---|---|
-//! | runs → searches | the worker, if nobody searches | compare-exchange on `word` |
-//! | searches → runs | the worker that found a job | `stop_search`: leaves the count, then wakes another if more is ready |
-//! | runs or searches → sleeps | the worker | under the lock: onto the stack, counts changed, *then* looks once more |
-//! | sleeps → searches | whoever releases a job and sees nobody search | under the lock: off the stack, counts changed, then unparked |
-//! | sleeps → searches | whoever releases a job and sees fewer search than the ready jobs are worth | the same |
-//! | sleeps → searches | a worker that runs, if many jobs are ready though somebody searches | the same |
-//! | sleeps → searches | the worker itself, if that last look found something | under the lock |
+//! | runs → searches | the worker, if no worker searches | compare-exchange on `count` |
+//! | searches → runs | the worker that found a job | `stop_search`: leaves the count, then wakes another worker if more jobs are ready |
+//! | runs or searches → sleeps | the worker | under the lock: onto the stack, counts changed, *then* looks for work once more |
+//! | sleeps → searches | a thread that released a job and sees no worker search | under the lock: off the stack, counts changed, then unparked |
+//! | sleeps → searches | a thread that released a job and sees fewer workers search than the ready jobs are worth | the same |
+//! | sleeps → searches | a worker that runs, if many jobs are ready although a worker searches | the same |
+//! | sleeps → searches | the worker itself, if its last look found something, or if it is to leave | under the lock |
 //!
 //! # Why no job is left lying while a worker sleeps
 //!
-//! Whoever releases a job puts it in, and *then* reads `word`. If it reads "one searches", that
-//! worker has not yet left the count, and it looks at the ready jobs after it does: as it found a
-//! job (and wakes another if more is there), or as it lies down (and stays up). If it reads "nobody
-//! searches, one sleeps", it wakes that one, as a searcher. If nobody searches or sleeps, every
-//! worker runs and looks again before it lies down. All these reads and writes are in one total
-//! order (`SeqCst`, with a fence after the job is put in). To wake more than these can do no harm: who
-//! is woken searches, and looks as it stops.
+//! A thread that releases a job puts it in, and *then* reads `count`. There are three cases:
 //!
-//! How long a worker searches before it lies down is a matter of speed only, and so is what the sleepers
-//! learns for that ([`AdaptiveSpin`]) from the workers that it wakes.
+//! - It reads "one searches". Then that worker has not yet left the count, and it looks at the
+//!   ready jobs after it does. If it leaves because it found a job, it wakes another worker if more
+//!   are ready. If it leaves to sleep, it finds the job before it parks, and stays awake.
+//! - It reads "none searches, one sleeps". Then it wakes that worker, as a searcher.
+//! - It reads "none searches, none sleeps". Then every worker runs, and looks again before it
+//!   parks.
 //!
-//! Last in, first out: the worker that lay down last is woken first, its caches still warm.
+//! All these reads and writes are in one total order (`SeqCst`, with a fence after the job is put
+//! in). To wake more workers than these can do no harm: a worker that is woken searches, and looks
+//! again when it stops.
+//!
+//! How long a worker searches before it parks is only a matter of speed. So is what is learnt for
+//! that ([`AdaptiveSpin`]) from the workers that are woken.
+//!
+//! Last in, first out: the most recently parked worker wakes first, while its caches are still
+//! warm.
 
 use std::time::Instant;
 
@@ -40,10 +46,10 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
 
 const SEARCHING: u64 = 1 << 32;
 const SLEEPING: u64 = 1;
-/// So many search at most, and more than one only where the first does not come to it.
-const MOST: u64 = 4;
+/// At most this many search. More than one do so only if the first does not get to the jobs.
+const MAX_SEARCHING: u64 = 4;
 
-/// Who searches and who sleeps.
+/// Which workers search, and which sleep.
 #[derive(Default)]
 pub(crate) struct Sleep {
     word: Word,
@@ -52,21 +58,21 @@ pub(crate) struct Sleep {
 
 #[derive(Default)]
 struct Sleepers {
-    /// The last to lie down is on top.
+    /// The most recently parked is on top.
     stack: Vec<Arc<WorkerRecord>>,
-    /// So few were on it at some time since they were counted anew.
+    /// The smallest size of the stack since the last reset.
     least: usize,
-    /// When the last that searched in vain began to, if none was taken off since.
-    vain: Option<Instant>,
+    /// When the last search in vain began, if no worker was taken off the stack since.
+    vain_search: Option<Instant>,
 }
 
 impl Sleepers {
-    /// Takes the one at this place off.
-    fn take(&mut self, place: usize, spin_score: &AdaptiveSpin) -> Arc<WorkerRecord> {
-        let record = self.stack.remove(place);
+    /// Takes the worker at this index off the stack.
+    fn take(&mut self, index: usize, adaptive_spin: &AdaptiveSpin) -> Arc<WorkerRecord> {
+        let record = self.stack.remove(index);
         self.least = self.least.min(self.stack.len());
-        if let Some(began) = self.vain.take() {
-            spin_score.learn(began.elapsed());
+        if let Some(began) = self.vain_search.take() {
+            adaptive_spin.learn(began.elapsed());
         }
         record
     }
@@ -78,18 +84,18 @@ impl Sleepers {
 struct Word {
     /// `searching << 32 | sleeping`.
     count: AtomicU64,
-    /// Changes hardly ever while nobody lies down.
-    spin_score: AdaptiveSpin,
+    /// Hardly ever changes while no worker parks.
+    adaptive_spin: AdaptiveSpin,
 }
 
 impl Sleep {
-    /// How many sleep, if nobody searches.
+    /// How many workers sleep, if none searches.
     pub(crate) fn sleeping_quietly(&self) -> Option<usize> {
-        let word = self.word.count.load(SeqCst);
-        (word < SEARCHING).then_some(word as usize)
+        let count = self.word.count.load(SeqCst);
+        (count < SEARCHING).then_some(count as usize)
     }
 
-    /// So many at least slept at every moment since the last call of
+    /// At least this many workers slept at every moment since the last call of
     /// [`reset_least_asleep`](Self::reset_least_asleep).
     pub(crate) fn least_asleep(&self) -> usize {
         self.sleepers.lock().least
@@ -106,70 +112,70 @@ impl Sleep {
         sleepers.stack.first().map(|record| record.id())
     }
 
-    /// Shall a search be long?
+    /// Tells whether a long search is worthwhile.
     pub(crate) fn adaptive_spin(&self) -> &AdaptiveSpin {
-        &self.word.spin_score
+        &self.word.adaptive_spin
     }
 
-    /// The calling worker wants to search. `false`: somebody does already.
+    /// The calling worker wants to search. Returns `false` if another searches already.
     pub(crate) fn try_search(&self) -> bool {
-        let word = self.word.count.load(SeqCst);
-        word < SEARCHING
+        let count = self.word.count.load(SeqCst);
+        count < SEARCHING
             && self
                 .word
                 .count
-                .compare_exchange(word, word + SEARCHING, SeqCst, SeqCst)
+                .compare_exchange(count, count + SEARCHING, SeqCst, SeqCst)
                 .is_ok()
     }
 
-    /// The calling worker searched, and stops: it found a job, or must leave. It looks at the ready
-    /// jobs after this call, and calls [`wake_one`](Self::wake_one) if there are any.
+    /// The calling worker searched, and stops: it found a job, or is to leave. After this call, it
+    /// looks at the ready jobs, and calls [`wake_one`](Self::wake_one) if there are any.
     pub(crate) fn stop_search(&self) {
         let before = self.word.count.fetch_sub(SEARCHING, SeqCst);
         debug_assert!(before >= SEARCHING, "nobody searched");
     }
 
-    /// Wakes a sleeper to search, unless somebody searches already. For those who released a job;
-    /// a sequentially consistent fence lies between the release and this call.
+    /// Wakes a sleeper to search, unless a worker searches already. For threads that released a
+    /// job: a sequentially consistent fence lies between the release and this call.
     #[inline]
     pub(crate) fn wake_one(&self) {
-        let word = self.word.count.load(SeqCst);
-        if word < SEARCHING && word != 0 {
+        let count = self.word.count.load(SeqCst);
+        if count < SEARCHING && count != 0 {
             self.wake_sleeper(1);
         }
     }
 
-    /// As [`wake_one`](Self::wake_one). And if what is ready is `worth` more workers than search, wakes a
-    /// further one: who was woken to search is on its way up for longer than many a job takes.
+    /// As [`wake_one`](Self::wake_one). And if the ready jobs are `worth` more workers than search,
+    /// wakes one more: a worker that is woken takes longer to get going than many a job takes.
     #[inline]
     pub(crate) fn wake_for(&self, worth: impl FnOnce() -> usize) {
-        let word = self.word.count.load(SeqCst);
-        if word.is_multiple_of(SEARCHING) {
-            return; // nobody sleeps
+        let count = self.word.count.load(SeqCst);
+        if count.is_multiple_of(SEARCHING) {
+            return; // no worker sleeps
         }
-        let searching = word / SEARCHING;
-        if searching == 0 || (searching < MOST && worth() as u64 > searching) {
+        let searching = count / SEARCHING;
+        if searching == 0 || (searching < MAX_SEARCHING && worth() as u64 > searching) {
             self.wake_sleeper(searching + 1);
         }
     }
 
-    /// Many jobs are ready. If a worker searches all the same, it is on its way or has no core: where
-    /// there are more workers than cores, it may wait for some milliseconds behind one that runs jobs,
-    /// while another core is idle. Wakes a further one.
+    /// Many jobs are ready. If a worker searches nevertheless, it is just waking up, or has no
+    /// core: with more workers than cores, it may wait for some milliseconds behind one that runs
+    /// jobs, while another core is idle. Wakes one more.
     #[inline]
     pub(crate) fn help_search(&self) {
-        let word = self.word.count.load(SeqCst);
-        if word >= SEARCHING && !word.is_multiple_of(SEARCHING) {
-            self.wake_sleeper(MOST);
+        let count = self.word.count.load(SeqCst);
+        if count >= SEARCHING && !count.is_multiple_of(SEARCHING) {
+            self.wake_sleeper(MAX_SEARCHING);
         }
     }
 
-    /// Wakes a sleeper, unless so many search.
+    /// Wakes a sleeper, unless at least `max` workers search.
     #[cold]
-    fn wake_sleeper(&self, most: u64) {
+    fn wake_sleeper(&self, max: u64) {
         let record = {
             let mut sleepers = self.sleepers.lock();
-            if self.word.count.load(SeqCst) >= most * SEARCHING {
+            if self.word.count.load(SeqCst) >= max * SEARCHING {
                 return;
             }
             let Some(top) = sleepers.stack.len().checked_sub(1) else {
@@ -183,9 +189,9 @@ impl Sleep {
         record.parker.wake();
     }
 
-    /// The calling worker, which searches if `searching` tells since when, found nothing and sleeps
-    /// until it is woken or dismissed. `work` tells whether there is something to do after all.
-    /// Afterwards the worker searches.
+    /// The calling worker found nothing, and sleeps until it is woken or is to leave. If it
+    /// searched until now, `searching` is when it began to. `work` tells whether there is something
+    /// to do after all. Afterwards the worker searches.
     pub(crate) fn sleep(
         &self,
         record: &Arc<WorkerRecord>,
@@ -194,7 +200,7 @@ impl Sleep {
     ) {
         {
             let mut sleepers = self.sleepers.lock();
-            sleepers.vain = searching.or(sleepers.vain);
+            sleepers.vain_search = searching.or(sleepers.vain_search);
             sleepers.stack.push(Arc::clone(record));
             record.asleep.store(true, SeqCst);
             let change = if searching.is_some() { SEARCHING } else { 0 };
@@ -203,28 +209,28 @@ impl Sleep {
                 .fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
         }
         if work() {
-            return self.get_up(record);
+            return self.leave_stack(record);
         }
         loop {
             record.parker.park(None);
             if !record.asleep.load(SeqCst) {
-                return; // whoever took it off the stack counted it as searching
+                return; // the thread that took it off the stack counted it as searching
             }
             if record.is_leaving() {
-                return self.get_up(record);
+                return self.leave_stack(record);
             }
         }
     }
 
-    /// The calling worker leaves the stack by itself, as a searcher.
-    fn get_up(&self, record: &Arc<WorkerRecord>) {
+    /// The calling worker leaves the stack by itself, if it is still there, as a searcher.
+    fn leave_stack(&self, record: &Arc<WorkerRecord>) {
         let mut sleepers = self.sleepers.lock();
         if record.asleep.load(SeqCst) {
-            // From the top: those who get up by themselves mostly lay down last.
+            // From the top: workers that leave by themselves are mostly the most recently parked.
             let stack = &sleepers.stack;
-            let place = stack.iter().rposition(|other| Arc::ptr_eq(other, record));
+            let index = stack.iter().rposition(|other| Arc::ptr_eq(other, record));
             sleepers.take(
-                place.expect("a sleeper is on the stack"),
+                index.expect("a sleeper is on the stack"),
                 self.adaptive_spin(),
             );
             record.asleep.store(false, SeqCst);
@@ -238,8 +244,8 @@ mod tests {
     use super::*;
     use crate::sync::adaptive_spin::SEARCH;
 
-    /// A worker that sleeps, without a thread.
-    fn lie_down(sleep: &Sleep, id: u64) {
+    /// Adds a worker that sleeps, without a thread.
+    fn add_sleeper(sleep: &Sleep, id: u64) {
         let record = Arc::new(WorkerRecord::new(WorkerId::new(id), false, false));
         sleep.word.count.fetch_add(SLEEPING, SeqCst);
         record.asleep.store(true, SeqCst);
@@ -247,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_that_slept_is_remembered_until_it_is_counted_anew() {
+    fn the_least_asleep_is_remembered_until_it_is_reset() {
         let sleep = Sleep::default();
         let records =
             [1, 2, 3].map(|id| Arc::new(WorkerRecord::new(WorkerId::new(id), false, false)));
@@ -256,13 +262,13 @@ mod tests {
         sleep.reset_least_asleep();
         assert_eq!(sleep.least_asleep(), 3);
         assert_eq!(sleep.longest_asleep(), Some(WorkerId::new(1)));
-        // One lies down, finds something to do after all, and gets up.
+        // One goes to sleep, finds something to do after all, and leaves the stack.
         let fourth = Arc::new(WorkerRecord::new(WorkerId::new(4), false, false));
         sleep.sleep(&fourth, None, || true);
         assert_eq!(sleep.least_asleep(), 3);
-        let up = sleep.sleepers.lock().take(1, sleep.adaptive_spin());
-        sleep.sleepers.lock().stack.push(up);
-        assert_eq!(sleep.least_asleep(), 2, "one of them was up meanwhile");
+        let awake = sleep.sleepers.lock().take(1, sleep.adaptive_spin());
+        sleep.sleepers.lock().stack.push(awake);
+        assert_eq!(sleep.least_asleep(), 2, "one of them was awake meanwhile");
         sleep.reset_least_asleep();
         assert_eq!(sleep.least_asleep(), 3);
     }
@@ -271,9 +277,9 @@ mod tests {
     fn more_are_woken_while_fewer_search_than_jobs_are_ready() {
         let sleep = Sleep::default();
         let asleep = || sleep.sleepers.lock().stack.len();
-        sleep.wake_for(|| unreachable!("nobody sleeps"));
-        (1..=6).for_each(|id| lie_down(&sleep, id));
-        sleep.wake_for(|| unreachable!("nobody searches"));
+        sleep.wake_for(|| unreachable!("none sleeps"));
+        (1..=6).for_each(|id| add_sleeper(&sleep, id));
+        sleep.wake_for(|| unreachable!("none searches"));
         assert_eq!(asleep(), 5);
         sleep.wake_for(|| 1);
         assert_eq!(asleep(), 5, "one searches already");
@@ -288,28 +294,28 @@ mod tests {
     #[test]
     fn the_gap_after_a_vain_search_is_learnt_once() {
         let sleep = Sleep::default();
-        let spin_score = sleep.adaptive_spin();
+        let adaptive_spin = sleep.adaptive_spin();
         let long_ago = Instant::now() - 2 * SEARCH;
-        assert!(spin_score.is_worthwhile());
-        // Lies down, finds something to do after all, and gets up.
+        assert!(adaptive_spin.is_worthwhile());
+        // Goes to sleep, finds something to do after all, and leaves the stack.
         let record = Arc::new(WorkerRecord::new(WorkerId::new(1), false, false));
         sleep.sleep(&record, None, || true);
-        assert!(spin_score.is_worthwhile(), "it had not searched");
+        assert!(adaptive_spin.is_worthwhile(), "it had not searched");
         sleep.sleep(&record, Some(long_ago), || true);
         assert!(
-            !spin_score.is_worthwhile(),
+            !adaptive_spin.is_worthwhile(),
             "a search would have been too long"
         );
-        assert_eq!(sleep.sleepers.lock().vain, None);
+        assert_eq!(sleep.sleepers.lock().vain_search, None);
     }
 
     #[test]
     fn a_search_is_helped_by_some_of_those_that_sleep() {
         let sleep = Sleep::default();
         let asleep = || sleep.sleepers.lock().stack.len();
-        (1..=6).for_each(|id| lie_down(&sleep, id));
+        (1..=6).for_each(|id| add_sleeper(&sleep, id));
         sleep.help_search();
-        assert_eq!(asleep(), 6, "nobody searches who could be helped");
+        assert_eq!(asleep(), 6, "none searches that could be helped");
         assert!(sleep.try_search());
         sleep.wake_one();
         assert_eq!(asleep(), 6, "one searches already");
@@ -317,7 +323,7 @@ mod tests {
             sleep.help_search();
             assert_eq!(asleep(), left);
         }
-        for _ in 0..MOST {
+        for _ in 0..MAX_SEARCHING {
             assert_eq!(sleep.sleeping_quietly(), None);
             sleep.stop_search();
         }

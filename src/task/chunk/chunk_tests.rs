@@ -20,9 +20,9 @@ impl Drop for Drops {
     }
 }
 
-fn chunk(inputs: u64, pace: Option<u64>) -> Made {
+fn chunk(inputs: u64, nanos_per_job: Option<u64>) -> Made {
     let (drops, progress) = (Arc::new(Count::new(0)), Arc::new(Progress::new()));
-    let (chunk, reader) = filled(Load::default(), inputs, pace, &progress, &drops);
+    let (chunk, reader) = filled(Load::default(), inputs, nanos_per_job, &progress, &drops);
     (chunk, reader, progress, drops)
 }
 
@@ -30,7 +30,7 @@ fn chunk(inputs: u64, pace: Option<u64>) -> Made {
 fn filled(
     mut load: Load<Drops, Drops, ()>,
     inputs: u64,
-    pace: Option<u64>,
+    nanos_per_job: Option<u64>,
     progress: &Arc<Progress>,
     drops: &Arc<Count>,
 ) -> (Arc<Numbers>, Reader<Drops, Drops, ()>) {
@@ -40,7 +40,7 @@ fn filled(
         header: Header::new(7, Epoch::Even, false, Priority::Normal),
         token: None,
         place: 1,
-        pace,
+        pace: nanos_per_job,
     };
     Chunk::new(header, load, Arc::clone(progress))
 }
@@ -49,10 +49,10 @@ fn worker(id: u64) -> WorkerId {
     WorkerId::new(id)
 }
 
-/// The pace at which sixteen are claimed.
+/// The time per job at which sixteen inputs are claimed.
 const SIXTEEN: Option<u64> = Some(250);
 
-/// Runs what is left of a claim; the numbers of its payloads.
+/// Runs what is left of a claim. Returns the numbers of its payloads.
 fn run(claim: &mut Claim<'_, Drops, Drops, ()>) -> Vec<u64> {
     let mut numbers = Vec::new();
     while !claim.is_empty() {
@@ -65,16 +65,16 @@ fn run(claim: &mut Claim<'_, Drops, Drops, ()>) -> Vec<u64> {
 }
 
 #[test]
-fn claims_are_as_long_as_the_pace_allows() {
-    let paces = [
+fn claims_are_as_long_as_the_time_per_job_allows() {
+    let cases = [
         (None, 1),
         (Some(5_000), 1),
         (Some(1_400), 2),
         (SIXTEEN, 16),
         (Some(0), 256),
     ];
-    for (pace, claimed) in paces {
-        let (chunk, _reader, _, _) = chunk(300, pace);
+    for (nanos_per_job, claimed) in cases {
+        let (chunk, _reader, _, _) = chunk(300, nanos_per_job);
         let mut claim = chunk.claim(worker(1)).unwrap();
         assert_eq!(chunk.left(), 300 - claimed as usize);
         assert_eq!(run(&mut claim), (0..claimed).collect::<Vec<_>>());
@@ -112,7 +112,7 @@ fn what_is_given_back_is_claimed_again_and_first() {
 }
 
 #[test]
-fn what_is_refused_is_what_is_free() {
+fn what_is_rejected_is_what_is_free() {
     let (chunk, mut reader, progress, drops) = chunk(20, SIXTEEN);
     let mut claim = chunk.claim(worker(1)).unwrap();
     let first = claim.next();
@@ -132,10 +132,10 @@ fn what_is_refused_is_what_is_free() {
                 assert_eq!(rejected.payload.0, index as u64);
                 assert_eq!(rejected.reason, RejectReason::Cancelled);
             }
-            _ => panic!("{index} was refused"),
+            _ => panic!("{index} was rejected"),
         }
     }
-    // A claim that ends after that has its rest refused by whoever looks next.
+    // The rest of a claim that ends after that is free again: the next call rejects it.
     claim.put(Ok(first));
     drop(claim);
     assert_eq!(chunk.reject(RejectReason::Closed, None), 15);
@@ -176,7 +176,7 @@ fn a_chunk_leaves_its_memory_when_nothing_is_left_in_it() {
     while let Some(mut claim) = first.claim(worker(1)) {
         run(&mut claim);
     }
-    // Out of turn, as results that come as they like.
+    // Out of turn, as an unordered iterator takes results.
     for index in (1..20).chain([0]) {
         assert!(reader.take(index).is_some() && reader.take(index).is_none());
     }
@@ -204,7 +204,7 @@ fn a_chunk_leaves_its_memory_when_nothing_is_left_in_it() {
 }
 
 #[test]
-fn a_chunk_that_somebody_is_at_keeps_its_memory() {
+fn a_chunk_with_another_owner_keeps_its_memory() {
     let (chunk, mut reader, _, drops) = chunk(1, None);
     run(&mut chunk.claim(worker(1)).unwrap());
     assert!(reader.take(0).is_some() && reader.recycle().is_none());
@@ -222,8 +222,8 @@ fn a_load_drops_what_it_holds() {
     assert_eq!(drops.load(SeqCst), 3);
 }
 
-/// Workers claim, run some and give back the rest, others refuse, and the reader takes: each input has
-/// one result.
+/// Workers claim inputs, run some and give back the rest; another thread rejects; the reader takes. Each
+/// input has one result.
 #[test]
 fn threads_share_a_chunk() {
     for round in 0..if cfg!(miri) { 3 } else { 300 } {
@@ -246,7 +246,7 @@ fn threads_share_a_chunk() {
             }
             let mut taken = Vec::new();
             while taken.len() < 60 {
-                // What was given back to a chunk that everybody has left.
+                // Inputs that were given back after all workers left the chunk.
                 if taken.len() + 16 > 60 {
                     chunk.reject(RejectReason::Closed, None);
                 }

@@ -1,14 +1,14 @@
-//! Which inputs of a chunk nobody has claimed, and who claimed what last.
+//! Which inputs of a chunk are free, and what each worker claimed last.
 
 use std::ops::Range;
 
 use crate::job::id::WorkerId;
 
 pub(super) struct Claims {
-    /// Inputs that nobody has claimed, the first ones last.
+    /// Inputs that are not claimed, the first ones at the end.
     pub(super) free: Vec<Range<usize>>,
-    /// What each worker claimed last.
-    pub(super) held: Vec<(WorkerId, Range<usize>)>,
+    /// The last claim of each worker.
+    pub(super) last: Vec<(WorkerId, Range<usize>)>,
 }
 
 impl Claims {
@@ -16,10 +16,11 @@ impl Claims {
         let all = 0..inputs;
         Claims {
             free: vec![all],
-            held: Vec::new(),
+            last: Vec::new(),
         }
     }
 
+    /// Takes the next free inputs, at most this many.
     pub(super) fn take(&mut self, most: usize) -> Option<Range<usize>> {
         let first = self.free.last_mut()?;
         let end = first.end.min(first.start.saturating_add(most));

@@ -1,13 +1,15 @@
-//! What the workers tell the iterator of a batch: that results are there, and how long jobs take.
+//! What the workers tell a batch's iterator: that results are there, and how long jobs take.
 //!
 //! # Why the iterator misses no result
 //!
-//! It sets `wanted` and *then* looks at the results once more, with a fence between. A worker fills in
-//! results and, at the latest when its claim ends, *then* reads `wanted`, also with a fence between.
-//! So either the iterator sees the result or it is seen and called. Within a claim (four microseconds
-//! of jobs, as they went so far) the worker reads `wanted` after each result without a fence; should one
-//! of these jobs be unexpectedly slow, a result from just before might stay unseen behind it. So the
-//! iterator looks twice, a millisecond apart and wanting the same, before it sleeps without a limit.
+//! The iterator sets `wanted` and *then* looks at the results once more, with a fence between. A worker
+//! stores results and *then* reads `wanted`, also with a fence between, at the latest when its claim
+//! ends. So either the iterator sees the result, or the worker sees `wanted` and wakes it.
+//!
+//! Within a claim (four microseconds of jobs, by the time that they took so far) the worker reads
+//! `wanted` after each result without a fence. If one of these jobs is unexpectedly slow, a result from
+//! just before might stay unseen behind it. So the iterator looks twice, a millisecond apart and with
+//! the same `wanted`, before it sleeps without a limit.
 
 use std::time::Duration;
 
@@ -21,20 +23,20 @@ use crate::sync::{
 const NOTHING: usize = 0;
 /// It waits for a result of any chunk.
 pub(crate) const ANY: usize = usize::MAX;
-/// It waits for no result, only for [so many](Progress::notify_at) chunks to be finished.
-pub(crate) const END_OF_SOME: usize = usize::MAX - 1;
+/// It waits for no result, only until [enough](Progress::notify_at) chunks are finished.
+pub(crate) const FINISHED_CHUNKS: usize = usize::MAX - 1;
 
 #[repr(align(128))]
 pub(crate) struct Progress {
-    /// The place of the chunk that the iterator waits for.
+    /// What the iterator waits for: the place of a chunk, or one of the constants above.
     wanted: AtomicUsize,
-    /// Chunks of which every input has its result.
+    /// How many chunks have all their results.
     finished: AtomicUsize,
-    /// At so many the iterator sends off more.
-    low: AtomicUsize,
-    /// It sleeps until it is called.
+    /// The iterator is woken when this many chunks are finished: few are left, and it sends more.
+    notify_at: AtomicUsize,
+    /// The iterator sleeps until it is woken.
     asleep: AtomicBool,
-    /// Jobs that were run, and how long they took.
+    /// How many jobs were run, and how long they took.
     jobs: AtomicU64,
     nanos: AtomicU64,
     parker: Arc<Parker>,
@@ -45,7 +47,7 @@ impl Progress {
         Progress {
             wanted: AtomicUsize::new(NOTHING),
             finished: AtomicUsize::new(0),
-            low: AtomicUsize::new(usize::MAX),
+            notify_at: AtomicUsize::new(usize::MAX),
             asleep: AtomicBool::new(false),
             jobs: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
@@ -68,15 +70,16 @@ impl Progress {
 
     #[cold]
     fn wake(&self, wanted: usize) {
-        let first = self
+        let taken = self
             .wanted
             .compare_exchange(wanted, NOTHING, SeqCst, SeqCst);
-        if first.is_ok() {
+        if taken.is_ok() {
             self.parker.wake();
         }
     }
 
-    /// The iterator waits for results of this chunk from now on. It looks once more after a fence.
+    /// The iterator waits for results of this chunk from now on. The caller looks at the results once
+    /// more, after a fence.
     pub(crate) fn await_at(&self, place: usize) {
         self.wanted.store(place, SeqCst);
     }
@@ -85,14 +88,14 @@ impl Progress {
         self.wanted.store(NOTHING, SeqCst);
     }
 
-    /// Has the iterator been called since it last wanted something?
+    /// Has the iterator been woken since it last wanted something?
     pub(crate) fn is_notified(&self) -> bool {
         self.wanted.load(SeqCst) == NOTHING
     }
 
-    /// The iterator sleeps until it is called, or is up again. When it sleeps, it looks after that
-    /// whether there is a chunk to join: workers that begin one ask [`is_asleep`](Self::is_asleep)
-    /// after they listed it.
+    /// The iterator is about to sleep until it is woken, or is awake again. Before it sleeps, but after
+    /// this call, it looks for shared chunks that need help. A worker that begins a chunk lists it
+    /// first, and then asks [`is_asleep`](Self::is_asleep). So one of the two sees the other.
     pub(crate) fn set_asleep(&self, asleep: bool) {
         self.asleep.store(asleep, SeqCst);
     }
@@ -101,13 +104,14 @@ impl Progress {
         self.asleep.load(SeqCst)
     }
 
-    /// When so many chunks are finished, the iterator is called whatever it waits for.
+    /// Once this many chunks are finished, the iterator is woken, whatever it waits for.
     pub(crate) fn notify_at(&self, finished: usize) {
-        self.low.store(finished, SeqCst);
+        self.notify_at.store(finished, SeqCst);
     }
 
+    /// Are so many chunks finished that the iterator is to send more?
     pub(crate) fn is_low(&self) -> bool {
-        self.finished() >= self.low.load(SeqCst)
+        self.finished() >= self.notify_at.load(SeqCst)
     }
 
     pub(crate) fn chunk_finished(&self) {
@@ -118,19 +122,19 @@ impl Progress {
         }
     }
 
-    /// Chunks of which every input has its result.
+    /// How many chunks have all their results.
     pub(crate) fn finished(&self) -> usize {
         self.finished.load(SeqCst)
     }
 
-    /// A worker ran so many jobs in so long.
+    /// A worker ran some jobs, which took this long together.
     pub(crate) fn ran(&self, jobs: u64, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.nanos.fetch_add(nanos, Relaxed);
         self.jobs.fetch_add(jobs, Relaxed);
     }
 
-    /// Jobs run so far, and the nanoseconds that they took.
+    /// How many jobs were run so far, and how many nanoseconds they took.
     pub(crate) fn ran_so_far(&self) -> (u64, u64) {
         (self.jobs.load(Relaxed), self.nanos.load(Relaxed))
     }

@@ -1,11 +1,10 @@
-//! The chunks that some worker is at and that have inputs which nobody has claimed: idle workers
-//! join in.
+//! The chunks that some worker runs and that have free inputs: idle workers help with them.
 
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering::SeqCst};
 use crate::task::chunk::Chunk;
 
 pub(crate) struct SharedChunks<P, O, E> {
-    /// How many are listed, for those who only look.
+    /// How many are listed, readable without the lock.
     count: AtomicUsize,
     chunks: Mutex<Vec<Arc<Chunk<P, O, E>>>>,
 }
@@ -18,20 +17,20 @@ impl<P, O, E> SharedChunks<P, O, E> {
         }
     }
 
-    /// Is there anything to join?
+    /// Is there no chunk to help with?
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(SeqCst) == 0
     }
 
-    /// Others may join in.
+    /// Lets other workers join this chunk.
     pub(crate) fn list(&self, chunk: &Arc<Chunk<P, O, E>>) {
         let mut chunks = self.chunks.lock();
         chunks.push(Arc::clone(chunk));
         self.count.store(chunks.len(), SeqCst);
     }
 
-    /// Nothing is left for others.
+    /// Nothing of this chunk is left for other workers.
     pub(crate) fn unlist(&self, chunk: &Arc<Chunk<P, O, E>>) {
         let mut chunks = self.chunks.lock();
         chunks.retain(|other| !Arc::ptr_eq(other, chunk));
@@ -45,7 +44,7 @@ impl<P, O, E> SharedChunks<P, O, E> {
         std::mem::take(&mut *chunks)
     }
 
-    /// The oldest chunk that has something left.
+    /// The oldest chunk that has free inputs. Chunks without any are taken off the list.
     pub(crate) fn join(&self) -> Option<Arc<Chunk<P, O, E>>> {
         let mut done = Vec::new(); // dropped after the lock
         let mut chunks = self.chunks.lock();

@@ -1,13 +1,14 @@
 //! Which results of a chunk were taken.
 
-/// A set of inputs: nearly always the first ones, up to somewhere.
+/// A set of inputs: nearly always the first few, without a gap.
 #[derive(Default)]
 pub(super) struct TakenSet {
-    /// All before this are in there.
+    /// All inputs before this one are in the set.
     first: usize,
-    /// Those beyond that came out of turn, one bit each. Once there was one, all are marked here.
+    /// A bit for each input that was taken out of turn. From the first of them on, all that are taken
+    /// are marked here.
     others: Vec<u64>,
-    /// How many these are.
+    /// How many bits of `others` are set.
     count: usize,
 }
 
@@ -21,7 +22,7 @@ impl TakenSet {
         index < self.first || word.is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
-    /// Was it not in there before?
+    /// `false` if it was in the set before.
     #[inline]
     pub(super) fn insert(&mut self, index: usize) -> bool {
         let next = index == self.first && self.others.is_empty();

@@ -1,4 +1,4 @@
-//! What a pool tells about itself.
+//! What a pool reports about itself.
 
 use crate::hook::{PoolState, PoolStatus};
 use crate::manager::Manager;
@@ -25,34 +25,38 @@ where
         self.owner.pool.gauge.state()
     }
 
-    /// Jobs that are accepted and not yet released to the workers. A chunk of a batch counts as one.
+    /// How many jobs are accepted and not yet released to the workers. A chunk of a batch counts as
+    /// one job.
     pub fn waiting(&self) -> usize {
         self.owner.pool.admission.count()
     }
 
-    /// The most jobs that may wait.
+    /// How many jobs may wait.
     pub fn queue_capacity(&self) -> usize {
         self.owner.pool.admission.capacity()
     }
 
-    /// Failures of detached jobs that found no listener.
+    /// How many failures of detached jobs were lost, because their channel was full or had no
+    /// receiver.
     pub fn lost_errors(&self) -> u64 {
         self.owner.pool.counters.lost_errors()
     }
 
-    /// Workers that run a job, also those that leave after it.
+    /// How many workers run a job, including those that leave after it.
     pub(crate) fn busy(&self) -> usize {
         self.owner.pool.roster.busy()
     }
 
-    /// How many jobs there were so far, accepted or not.
+    /// How many jobs were submitted so far, accepted or not.
     pub(crate) fn submissions(&self) -> u64 {
         self.owner.pool.counters.in_flight.counted()
     }
 
-    /// What became of the jobs so far, and what the pool is doing. Asks each worker, so it is made
-    /// for once a second, not for each job; with [`timings`](crate::Builder::timings) it also adds
-    /// up their histograms, which takes some microseconds per worker.
+    /// What became of the jobs so far, and what the pool is doing.
+    ///
+    /// This reads the counters of each worker, so call it once a second rather than for each job. With
+    /// [`timings`](crate::Builder::timings) it also adds up the workers' histograms, which takes some
+    /// microseconds per worker.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -68,7 +72,7 @@ where
     /// ```
     pub fn stats(&self) -> Stats {
         let pool = &self.owner.pool;
-        // What has ended first: it is never more than what was accepted.
+        // The ended jobs are read first, so they are never more than the accepted ones.
         let work = pool.roster.work();
         pool.counters
             .read(work, pool.admission.count(), pool.admission.undecided())

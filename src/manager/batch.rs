@@ -1,4 +1,4 @@
-//! The verbs for many jobs at once.
+//! Submitting many jobs at once.
 
 use crate::batch::{Batch, BatchError, Map, MapUnordered};
 use crate::error::SubmitError;
@@ -10,17 +10,17 @@ where
     O: Send,
     E: Send,
 {
-    /// A batch with a deadline, a cancel token, a priority; see [`Batch`].
+    /// Starts a batch with options, such as a deadline, a cancel token or a priority; see [`Batch`].
     pub fn batch(&self) -> Batch<'_, P, O, E> {
         Batch::new(&self.owner.pool)
     }
 
     /// Runs a job for each input and yields the results in the order of the inputs, one for each.
     ///
-    /// Lazy, with backpressure: inputs are read on the thread that asks for results, and only a
-    /// bounded number of them ahead of it (see [`Batch::buffered`]). Tiny jobs travel in chunks, and cost
-    /// some nanoseconds each. The iterator does not keep the pool open. Dropping it cancels what has
-    /// not begun, and does not wait for what runs.
+    /// The iterator is lazy and has backpressure: it reads inputs on the thread that asks for results,
+    /// and only a bounded number of them ahead (see [`Batch::buffered`]). Tiny jobs travel in chunks and
+    /// cost some nanoseconds each. The iterator does not keep the pool open. Dropping it cancels jobs
+    /// that have not begun, and does not wait for those that run.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -34,7 +34,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Its length is known when that of the input is, so progress bars such as `indicatif`'s
+    /// Its length is known if that of the input is, so progress bars such as `indicatif`'s
     /// `.progress()` work on it.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ where
     }
 
     /// As [`map`](Self::map), but yields each result as it comes, with the index of its input. A slow
-    /// job holds back none of its neighbours.
+    /// job does not delay the results of the others.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -71,8 +71,8 @@ where
         self.batch().map_unordered(inputs)
     }
 
-    /// Runs a job for each input and blocks until all have ended; `each` is called with each result,
-    /// as it comes, on the calling thread.
+    /// Runs a job for each input and blocks until all have ended. Calls `each` with each result as it
+    /// comes, on the calling thread.
     pub fn for_each<I>(&self, inputs: I, each: impl FnMut(usize, Result<O, SubmitError<P, E>>))
     where
         I: IntoIterator<Item = P>,
@@ -80,8 +80,8 @@ where
         self.batch().for_each(inputs, each);
     }
 
-    /// As [`for_each`](Self::for_each), but stops at the first error: jobs that have not begun are
-    /// cancelled, and those that run see their token fire and are not waited for.
+    /// As [`for_each`](Self::for_each), but stops at the first error. Jobs that have not begun are
+    /// cancelled. The tokens of running jobs fire, and this does not wait for them.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -95,7 +95,7 @@ where
     /// ```
     ///
     /// # Errors
-    /// The first error, in time, and the index of its input.
+    /// The first error in time, and the index of its input.
     pub fn try_for_each<I>(
         &self,
         inputs: I,

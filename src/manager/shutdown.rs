@@ -1,4 +1,4 @@
-//! Holding a pool up, and ending it.
+//! Pausing a pool, waiting until it is idle, and ending it.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,8 @@ use crate::error::{CloseTimeoutError, DrainTimeoutError};
 use crate::manager::Manager;
 use crate::sync::channel::bounded;
 
-/// What a pool gets that is closed after a drain took too long, to let its idle workers go.
+/// If a drain took too long and the pool is closed, its idle workers have this long to leave. It is
+/// spent twice at most.
 const GRACE: Duration = Duration::from_millis(50);
 
 impl<P, O, E> Manager<P, O, E>
@@ -15,11 +16,12 @@ where
     O: Send,
     E: Send,
 {
-    /// From now on no job begins, but one that a worker is just taking; those that run go on. Jobs
-    /// are still accepted, up to the queue's capacity. Does nothing once the pool is draining or closed.
+    /// Pauses the pool: from now on no job begins, except one that a worker is just taking. Running
+    /// jobs continue, and jobs are still accepted, up to the queue's capacity. Does nothing once the
+    /// pool is draining or closed.
     ///
-    /// [`drain`](Self::drain) resumes the pool, since it could not end otherwise;
-    /// [`close`](Self::close) answers what waits as ever.
+    /// [`drain`](Self::drain) resumes the pool, since it could not end otherwise.
+    /// [`close`](Self::close) answers waiting jobs as usual.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -37,7 +39,7 @@ where
         self.owner.pool.pause();
     }
 
-    /// Ends a [`pause`](Self::pause): what waits begins, without any further submit.
+    /// Ends a [`pause`](Self::pause). Waiting jobs begin without a further submit.
     pub fn resume(&self) {
         self.owner.pool.resume();
     }
@@ -48,8 +50,10 @@ where
     }
 
     /// Blocks until every job accepted before this call has ended and been answered, however many
-    /// are submitted meanwhile. `true`; or `false`, at once, from inside the pool, where the calling
-    /// job itself would be waited for.
+    /// jobs are submitted meanwhile. Then returns `true`.
+    ///
+    /// From inside the pool it returns `false` at once, since it would wait for the calling job
+    /// itself.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -68,8 +72,8 @@ where
         self.wait_idle_until(None)
     }
 
-    /// As [`wait_idle`](Self::wait_idle), for at most `timeout`: `false` if some job had not ended
-    /// by then.
+    /// As [`wait_idle`](Self::wait_idle), but blocks for at most `timeout`. Returns `false` if a job
+    /// has not ended by then.
     pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
         self.wait_idle_until(Instant::now().checked_add(timeout))
     }
@@ -80,25 +84,26 @@ where
         !self.is_inside() && pool.counters.in_flight.wait(deadline, settled)
     }
 
-    /// Closes the pool: takes no more jobs or workers, answers "closed" to the jobs that have not
-    /// begun, tells the running ones through their cancel tokens, and blocks until they have ended,
-    /// each worker has closed, and every thread is joined. RetryState, or from several threads: harmless.
+    /// Closes the pool. It accepts no more jobs or workers, answers "closed" to jobs that have not
+    /// begun, and fires the cancel tokens of the running ones. Blocks until these have ended, each
+    /// worker has closed, and every thread is joined. To call it again, or from several threads, is
+    /// harmless.
     ///
-    /// From inside the pool (a worker, or a hook) it asks for all this and returns at once: a thread
+    /// From inside the pool (a worker or a hook) it only requests this and returns at once: a thread
     /// cannot wait for its own end.
     pub fn close(&self) {
         self.owner.pool.close(None);
-        self.owner.ending.wait(self.is_inside(), None);
+        self.owner.termination.wait(self.is_inside(), None);
     }
 
     /// As [`close`](Self::close), but blocks for at most `timeout`.
     ///
     /// # Errors
-    /// The workers whose threads still run. A thread cannot be killed: the pool goes on closing as
-    /// they return. Dropping the pool does not wait for them again.
+    /// The workers whose threads still run. A thread cannot be killed, so the pool continues to close
+    /// as they return. Dropping the pool does not wait for them again.
     pub fn close_timeout(&self, timeout: Duration) -> Result<(), CloseTimeoutError> {
         self.owner.pool.close(None);
-        if self.owner.ending.wait(self.is_inside(), Some(timeout)) {
+        if self.owner.termination.wait(self.is_inside(), Some(timeout)) {
             return Ok(());
         }
         Err(CloseTimeoutError {
@@ -106,38 +111,39 @@ where
         })
     }
 
-    /// Takes no more jobs or workers, blocks until everything accepted has run, and then closes. If
-    /// the last worker leaves meanwhile, what it left is answered "closed".
+    /// Drains the pool. It accepts no more jobs or workers, and closes once every accepted job has
+    /// run. Blocks until then. If the last worker leaves meanwhile, the remaining jobs are answered
+    /// "closed".
     ///
-    /// From inside the pool it asks for all this and returns at once.
+    /// From inside the pool it only requests this and returns at once.
     pub fn drain(&self) {
         self.owner.pool.drain();
-        self.owner.ending.wait(self.is_inside(), None);
+        self.owner.termination.wait(self.is_inside(), None);
     }
 
-    /// As [`drain`](Self::drain), for at most `timeout`; then it closes hard: jobs that have not
-    /// begun are answered "closed", the running ones are told through their tokens and, beyond a
-    /// tenth of a second, not waited for.
+    /// As [`drain`](Self::drain), but blocks for at most `timeout`. After that the pool closes: jobs
+    /// that have not begun are answered "closed", and the cancel tokens of the running ones fire. This
+    /// waits for the running jobs for another tenth of a second at most.
     ///
-    /// From inside the pool it asks for a drain and returns at once; nothing is abandoned then.
+    /// From inside the pool it only requests a drain and returns at once. No job is abandoned then.
     ///
     /// # Errors
-    /// How many jobs were abandoned, and which workers' threads still run.
+    /// How many jobs were abandoned, and the workers whose threads still run.
     pub fn drain_timeout(&self, timeout: Duration) -> Result<(), DrainTimeoutError> {
         let pool = &self.owner.pool;
         let inside = self.is_inside();
         pool.drain();
-        if self.owner.ending.wait(inside, Some(timeout)) {
+        if self.owner.termination.wait(inside, Some(timeout)) {
             return Ok(());
         }
         let mut abandoned = 0;
         if !inside {
-            let (told, rejected) = bounded(1);
-            pool.close(Some(told));
-            // Idle workers and the dispatcher need a moment; one that hangs does not get more.
+            let (report, rejected) = bounded(1);
+            pool.close(Some(report));
+            // Idle workers and the dispatcher need a moment; a worker that hangs gets no more.
             abandoned = rejected.recv_timeout(GRACE).unwrap_or(0);
-            if self.owner.ending.wait(false, Some(GRACE)) && abandoned == 0 {
-                return Ok(()); // it had just been done
+            if self.owner.termination.wait(false, Some(GRACE)) && abandoned == 0 {
+                return Ok(()); // the drain had just finished
             }
         }
         let running = pool.roster.ids();

@@ -1,0 +1,81 @@
+//! The consumer's end of a chunk: takes the results.
+
+use crate::sync::Arc;
+use crate::task::chunk::taken::TakenSet;
+use crate::task::chunk::{Chunk, Load, Outcome};
+
+/// Takes a chunk's results; each chunk has one reader. It keeps to itself what it took: marks beside
+/// the results would take their cache lines from the workers.
+pub(crate) struct Reader<P, O, E> {
+    chunk: Arc<Chunk<P, O, E>>,
+    /// Every result has been stored.
+    finished: bool,
+    taken: TakenSet,
+}
+
+impl<P, O, E> Reader<P, O, E> {
+    /// Called once for each chunk: the chunk relies on having one reader.
+    pub(super) fn new(chunk: Arc<Chunk<P, O, E>>) -> Self {
+        Reader {
+            chunk,
+            finished: false,
+            taken: TakenSet::default(),
+        }
+    }
+
+    pub(crate) fn chunk(&self) -> &Arc<Chunk<P, O, E>> {
+        &self.chunk
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.chunk.full.len()
+    }
+
+    /// Has every result been stored, taken or not?
+    #[inline]
+    pub(crate) fn is_finished(&mut self) -> bool {
+        self.finished = self.finished || self.chunk.is_finished();
+        self.finished
+    }
+
+    /// The memory of a chunk whose results were all taken, unless another owner of the chunk is left.
+    pub(crate) fn recycle(mut self) -> Option<Load<P, O, E>> {
+        if self.taken.len() < self.len() {
+            return None;
+        }
+        let chunk = Arc::get_mut(&mut self.chunk)?;
+        let (slots, full) = (&mut chunk.slots, &mut chunk.full);
+        Some(Load::in_place_of(
+            std::mem::take(slots),
+            std::mem::take(full),
+        ))
+    }
+
+    /// Takes the result of an input, if it is there and was not taken before.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, index: usize) -> Option<Outcome<P, O, E>> {
+        if !(self.finished || self.chunk.is_full(index)) || !self.taken.insert(index) {
+            return None;
+        }
+        Some(self.chunk.result(index))
+    }
+
+    /// Is the result of this input there, and was not taken before?
+    pub(crate) fn is_full(&self, index: usize) -> bool {
+        self.chunk.is_full(index) && !self.is_taken(index)
+    }
+
+    /// Was the result of this input taken?
+    pub(crate) fn is_taken(&self, index: usize) -> bool {
+        self.taken.contains(index)
+    }
+}
+
+impl<P, O, E> Drop for Reader<P, O, E> {
+    fn drop(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        let first = self.chunk.taken.set(taken);
+        debug_assert!(first.is_ok(), "there is one reader");
+    }
+}
