@@ -13,7 +13,8 @@ pub(super) fn text(results: &[CaseResult], options: &Options) -> String {
     let tables: String = results.iter().map(table).collect();
     format!(
         "# The pool beside its peers\n\n\
-         Written by `cargo bench --bench peers`: medians of {} runs. {}\n\n\
+         Written by `cargo bench --manifest-path benches/peers/Cargo.toml`: medians of {} \
+         runs. {}\n\n\
          ## Aims\n\n\
          What this pool is meant to reach, and did or did not in these runs. \"Within noise\" is where \
          the runs of the two that are compared overlap: in other runs it may be the other way \
