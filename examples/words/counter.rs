@@ -113,7 +113,7 @@ pub(crate) fn problem(path: &Path, error: SubmitError<Task, Problem>) -> Problem
 #[derive(Debug)]
 struct Trap {
     text: Arc<[u8]>,
-    /// The end of the piece before and the piece in hand.
+    /// The end of the previous piece, and the current one.
     seen: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! On what, and with which versions, the results were had.
+//! The machine and the versions that the results come from.
 
 use std::fs;
 use std::process::Command;

@@ -21,7 +21,7 @@ pub(super) fn text(results: &[CaseResult], options: &Options) -> String {
          round.\n\n{}\n\
          ## Where the pool loses\n\n\
          By a tenth or more to the best of the others that get their jobs in the same way, the worst \
-         first: first where jobs are handed in one by one, then where all of them are known \
+         first: first where jobs are submitted one by one, then where all of them are known \
          beforehand.\n\n{}\n\
          ## All figures\n\n```text{tables}```\n",
         options.runs,
