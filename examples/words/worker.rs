@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use worker_pool::{Job, SubmitError, Worker};
 
-use crate::count::{Count, Scanner};
 use crate::problem::Problem;
+use crate::text::{Count, Scanner};
 use crate::vocabulary::{Table, Vocabulary};
 
 /// Large enough to make system calls cheap, small enough to stay in a core's own cache.
