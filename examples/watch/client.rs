@@ -36,10 +36,10 @@ pub(crate) struct Gone {
     pub(crate) for_good: bool,
 }
 
-/// A running feed; dropping it waits for its thread, which ends when the program stops.
-pub(crate) struct Feed(Option<JoinHandle<()>>);
+/// A running client; dropping it waits for its thread, which ends when the program stops.
+pub(crate) struct Client(Option<JoinHandle<()>>);
 
-impl Drop for Feed {
+impl Drop for Client {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take() {
             let _ = thread.join();
@@ -52,15 +52,15 @@ const NAP: Duration = Duration::from_millis(100);
 /// Between attempts to connect for the first time.
 const RETRY: Duration = Duration::from_secs(1);
 
-impl Feed {
+impl Client {
     pub(crate) fn start(
         pool: usize,
         args: &Args,
         tell: Sender<Update>,
         stop: Arc<AtomicBool>,
-    ) -> Feed {
+    ) -> Client {
         let args = args.clone();
-        Feed(Some(thread::spawn(move || {
+        Client(Some(thread::spawn(move || {
             let say = |news| {
                 let _ = tell.send(Update { pool, news });
             };

@@ -23,7 +23,7 @@ pub(crate) use tables::table;
 pub(crate) fn write(results: &[CaseResult], options: &Options) -> io::Result<()> {
     let failed = results.iter().any(|result| !result.failed.is_empty());
     let folder = if options.is_full() && !failed {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results")
+        Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("results")
     } else {
         PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
     };

@@ -13,14 +13,15 @@ pub(super) fn text(results: &[CaseResult], options: &Options) -> String {
     let tables: String = results.iter().map(table).collect();
     format!(
         "# The pool beside its peers\n\n\
-         Written by `cargo bench --bench peers`: medians of {} runs. {}\n\n\
+         Written by `cargo bench --manifest-path benches/peers/Cargo.toml`: medians of {} \
+         runs. {}\n\n\
          ## Aims\n\n\
          What this pool is meant to reach, and did or did not in these runs. \"Within noise\" is where \
          the runs of the two that are compared overlap: in other runs it may be the other way \
          round.\n\n{}\n\
          ## Where the pool loses\n\n\
          By a tenth or more to the best of the others that get their jobs in the same way, the worst \
-         first: first where jobs are handed in one by one, then where all of them are known \
+         first: first where jobs are submitted one by one, then where all of them are known \
          beforehand.\n\n{}\n\
          ## All figures\n\n```text{tables}```\n",
         options.runs,

@@ -32,9 +32,9 @@ impl Work {
                 result
             }
             Work::Hold => {
-                let mut open = GATE.0.lock().expect("gate");
-                while !*open {
-                    open = GATE.1.wait(open).expect("gate");
+                let mut released = RELEASED.0.lock().expect("released");
+                while !*released {
+                    released = RELEASED.1.wait(released).expect("released");
                 }
                 0
             }
@@ -78,12 +78,12 @@ pub(crate) fn rounds_per_microsecond() -> f64 {
     ROUNDS as f64 * 1e3 / best.as_nanos() as f64
 }
 
-static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+static RELEASED: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 /// Lets the jobs go that hold.
 pub(crate) fn release() {
-    *GATE.0.lock().expect("gate") = true;
-    GATE.1.notify_all();
+    *RELEASED.0.lock().expect("released") = true;
+    RELEASED.1.notify_all();
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();

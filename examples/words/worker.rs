@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use worker_pool::{Job, SubmitError, Worker};
 
-use crate::count::{Count, Scanner};
 use crate::problem::Problem;
+use crate::text::{Count, Scanner};
 use crate::vocabulary::{Table, Vocabulary};
 
 /// Large enough to make system calls cheap, small enough to stay in a core's own cache.
@@ -113,7 +113,7 @@ pub(crate) fn problem(path: &Path, error: SubmitError<Task, Problem>) -> Problem
 #[derive(Debug)]
 struct Trap {
     text: Arc<[u8]>,
-    /// The end of the piece before and the piece in hand.
+    /// The end of the previous piece, and the current one.
     seen: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! On what, and with which versions, the results were had.
+//! The machine and the versions that the results come from.
 
 use std::fs;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn compiler() -> String {
 }
 
 fn version(package: &str) -> String {
-    let lock = include_str!("../../../Cargo.lock");
+    let lock = include_str!("../../Cargo.lock");
     let name = format!("name = \"{package}\"");
     let mut lines = lock.lines().skip_while(|line| *line != name).skip(1);
     let version = lines.next().and_then(|line| line.split('"').nth(1));

@@ -1,4 +1,5 @@
-//! The pool beside its peers: `cargo bench --bench peers`. See `benches/README.md`.
+//! The pool beside its peers: `cargo bench --manifest-path benches/peers/Cargo.toml`. See
+//! `benches/README.md`.
 //!
 //! Every run is a process of its own (this program once more), so that no contender meets the threads
 //! or the heap of another; contenders take turns. A word chooses the cases that have it in their names:
@@ -7,7 +8,7 @@
 
 use std::process::ExitCode;
 
-#[path = "../alloc_count/mod.rs"]
+#[path = "../../alloc_count/mod.rs"]
 mod alloc_count;
 mod cases;
 mod closed;

@@ -64,7 +64,7 @@ pub(crate) const FOR_EACH: &str = "pool for_each";
 /// What a contender gets, and so which others it can be compared with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
-    /// Jobs one by one, each handed in by a call.
+    /// Jobs one by one, each submitted by a call.
     OneByOne,
     /// All jobs at once, to be divided as it likes.
     Beforehand,

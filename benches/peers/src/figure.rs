@@ -1,4 +1,4 @@
-//! What a run measures, and how it is handed from the contender's process to the one that compares.
+//! What a run measures, and how it gets from the contender's process to the one that compares.
 
 use std::time::Duration;
 
