@@ -2,7 +2,7 @@
 //! are shared out by our load reports alone, and a drained backend gets none.
 #![cfg(feature = "grpc")]
 
-#[path = "../examples/serve/who.rs"]
+#[path = "../examples/serve/echo.rs"]
 mod who;
 
 use std::collections::HashMap;

@@ -8,11 +8,11 @@ mod talking;
 #[path = "../../examples/words/args.rs"]
 mod args;
 #[allow(dead_code)]
-#[path = "../../examples/words/count.rs"]
-mod count;
-#[allow(dead_code)]
 #[path = "../../examples/words/tally.rs"]
 mod tally;
+#[allow(dead_code)]
+#[path = "../../examples/words/text.rs"]
+mod text;
 #[allow(dead_code)]
 #[path = "../../examples/words/vocabulary.rs"]
 mod vocabulary;
@@ -127,7 +127,7 @@ fn a_worker_that_panics_comes_back_and_only_its_file_is_left_out() {
             assert!(errors.contains(&format!("\nwords:   {name}\n")), "{errors}");
         }
         assert!(
-            errors.contains(" panicked at examples/words/counter.rs:"),
+            errors.contains(" panicked at examples/words/worker.rs:"),
             "{errors}"
         );
         assert!(
