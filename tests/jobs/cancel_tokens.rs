@@ -1,15 +1,11 @@
 //! Trees of cancel tokens: children, deadlines, and threads that wait on them.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LIMIT, stress, within};
-use more::{SHORT, jitter};
+use crate::common::{LIMIT, stress, within};
+use crate::more::{SHORT, jitter};
 use worker_pool::CancelToken;
 
 /// A child fires with its parent and its grandparent, never the other way round, and siblings do not

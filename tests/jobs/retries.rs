@@ -1,11 +1,9 @@
 //! Jobs that are tried again: how often, by whom, and what ends them in between.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, next, within};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, within};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use worker_pool::{
     CancelToken, Cause, Job, JobError, Manager, Outcome, Priority, Retry, Stats, SubmitError,

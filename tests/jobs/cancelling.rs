@@ -1,20 +1,16 @@
 //! Cancel tokens, handles and deadlines: what they stop, whom they free, and when.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
-use crossbeam_channel::{bounded, unbounded};
-use more::{
+use crate::common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
+use crate::more::{
     SHORT, answer, at_gate, begun, crew, failed, in_time, jitter, rejected, tasks, until_cancelled,
     wait_until,
 };
+use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{CancelToken, Cause, Job, Manager, Meter, Reason, SubmitError};
 
 /// A pool of one worker, which is held with the first job, with room for so many waiting jobs.

@@ -1,12 +1,10 @@
 //! Retries at rest: the books balance, and every clone of a payload is dropped once.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{LIMIT, stress, within};
+use crate::common::{LIMIT, stress, within};
 use crossbeam_channel::unbounded;
 use worker_pool::{CancelToken, Job, Manager, Priority, Retry, Stats};
 

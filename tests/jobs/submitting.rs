@@ -1,13 +1,13 @@
 //! Submitting: a full queue, a closed pool, and callers that give up.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, threads_asleep, within};
+use crate::common::{
+    Counted, Gate, LIMIT, Tally, eventually, next, stress, threads_asleep, within,
+};
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{
     CancelToken, Cause, Job, JobHandle, Manager, Reason, Rejected, Submission, SubmitError,

@@ -1,16 +1,12 @@
 //! Jobs that wait and are cancelled or late meanwhile: they are answered then, not when a worker
 //! would have come to them.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::thread;
 use std::time::Instant;
 
-use common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::more::{SHORT, in_time, jitter, wait_until};
 use crossbeam_channel::unbounded;
-use more::{SHORT, in_time, jitter, wait_until};
 use worker_pool::{
     CancelToken, Cause, Manager,
     Priority::{self, High, Low, Normal},

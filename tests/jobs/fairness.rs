@@ -1,17 +1,13 @@
 //! Order, and that nobody starves: jobs start as they came, and commands get through any flood.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
+use crate::more::{at_gate, crew, tasks, tell};
 use crossbeam_channel::unbounded;
-use more::{at_gate, crew, tasks, tell};
 use worker_pool::{Job, Manager, Reason};
 
 /// One worker starts jobs in the order in which they were submitted, by whichever form of submit,

@@ -1,8 +1,6 @@
 //! The token of a job that has a handle: there as soon as somebody asks for it, and of that job alone.
 
-mod common;
-
-use common::{LIMIT, within};
+use crate::common::{LIMIT, within};
 use crossbeam_channel::unbounded;
 use worker_pool::{CancelToken, Job, Manager};
 

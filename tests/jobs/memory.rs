@@ -1,17 +1,13 @@
 //! Every payload, output and error is dropped exactly once, and a panic in a drop is contained.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
+use crate::common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
+use crate::more::{in_time, jitter, wait_until};
 use crossbeam_channel::{bounded, unbounded};
-use more::{in_time, jitter, wait_until};
 use worker_pool::{CancelToken, Cause, DetachedError, Job, Manager, Meter, WorkerHandle};
 
 /// Runs a payload by its number: answers, fails, or panics, and keeps or drops the payload.

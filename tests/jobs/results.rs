@@ -1,19 +1,15 @@
 //! What a caller hears of its job: one answer, its own, whatever happened.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Gate, LIMIT, Recorder, eventually, next, stress, within};
-use crossbeam_channel::{bounded, unbounded};
-use more::{
-    SHORT, answer, at_gate, crew, failed, in_time, task, tasks, until_cancelled, wait_until,
+use crate::common::{self, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::more::{
+    self, SHORT, answer, at_gate, crew, failed, in_time, task, tasks, until_cancelled, wait_until,
 };
+use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{
     CancelToken, Cause, DetachedError, Job, JobError, Manager, Meter, Outcome, Reason, SubmitError,
 };

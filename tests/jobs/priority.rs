@@ -1,11 +1,9 @@
 //! Priorities: who begins first, what may stand before an urgent job, and that nothing starves.
 
-mod common;
-
 use std::thread;
 use std::time::Duration;
 
-use common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use worker_pool::{
     Cause, DetachedError, Job, Manager,

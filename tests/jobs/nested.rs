@@ -1,13 +1,11 @@
 //! Jobs that submit to their own pool, and block for it, from inside a worker.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Door, Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{Door, Gate, LIMIT, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use worker_pool::{Job, Manager, Reason, SubmitError, WorkerId};
 
