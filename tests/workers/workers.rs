@@ -1,18 +1,14 @@
 //! Workers come and go while the pool runs: added, removed, finished by their own word.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::more::{answer, at_gate, crew, jitter, task, tasks};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use more::{answer, at_gate, crew, jitter, task, tasks};
 use worker_pool::{
     Hook, Job, Manager, Meter, Outcome, Worker, WorkerHandle, WorkerId, WorkerState,
 };

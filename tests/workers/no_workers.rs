@@ -1,17 +1,15 @@
 //! What becomes of jobs when the last worker is gone for good.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, threads_asleep, within};
+use crate::common::{
+    Event, Gate, LIMIT, Recorder, eventually, next, stress, threads_asleep, within,
+};
+use crate::more::{self, Task, Tasks, answer, crew, jitter, rejected, run_task, task, tasks};
 use crossbeam_channel::unbounded;
-use more::{Task, Tasks, answer, crew, jitter, rejected, run_task, task, tasks};
 use worker_pool::{
     Builder, Cause, Hook, Job, JobHandle, JobId, Manager, NoWorkers, Priority, Reason, Restarts,
     SubmitError, WeakManager, WorkerId,

@@ -1,12 +1,7 @@
 //! Workers pinned to cores.
-#![cfg(all(feature = "affinity", target_os = "linux"))]
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
-use common::{LIMIT, within};
-use more::{run_task, task, tasks};
+use crate::common::{self, LIMIT, within};
+use crate::more::{run_task, task, tasks};
 
 /// The cores on which the calling thread may run, as Linux lists them.
 fn allowed() -> Vec<u64> {

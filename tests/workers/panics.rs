@@ -1,15 +1,11 @@
 //! Panics of workers and of what they hold: heard by the caller, harmless to everybody else.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::panic::panic_any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use common::{Event, Gate, LIMIT, Recorder, within};
-use more::{answer, at_gate, crew, failed, task, tasks};
+use crate::common::{Event, Gate, LIMIT, Recorder, within};
+use crate::more::{answer, at_gate, crew, failed, task, tasks};
 use worker_pool::{Cause, Job, Manager, Meter, Outcome, Worker, WorkerHandle};
 
 /// The submitter is told the panic's message, as the default panic handler would show it; the other

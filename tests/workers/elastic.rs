@@ -1,15 +1,11 @@
 //! Elastic pools: as many workers as the load wants, within bounds.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, threads_asleep, within};
-use more::{Task, answer, at_gate, run_task, task, tasks};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, threads_asleep, within};
+use crate::more::{Task, answer, at_gate, run_task, task, tasks};
 use worker_pool::{BuildError, Builder, Elastic, Meter, NoWorkers, Priority, Restarts};
 
 /// Long enough to be a wait, and seldom reached by a job that need not wait.
@@ -271,5 +267,5 @@ fn senseless_bounds_are_an_error() {
     assert!(matches!(error, BuildError::Elastic { least: 0, most: 2 }));
     let error = build(tasks().elastic(between(1, 2)));
     assert!(matches!(error, BuildError::NoFactory));
-    assert_eq!(common::threads_named(name), 0);
+    assert_eq!(crate::common::threads_named(name), 0);
 }

@@ -1,14 +1,12 @@
 //! The pause before a worker is made anew: who waits for its end, and who does not.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::thread;
 use std::time::Duration;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
-use more::{Tasks, answer, at_gate, boom, crew, jitter, restartable, run_task, task, tasks};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
+use crate::more::{
+    self, Tasks, answer, at_gate, boom, crew, jitter, restartable, run_task, task, tasks,
+};
 use worker_pool::{Meter, Restarts, WorkerId, WorkerState};
 
 const HOUR: Duration = Duration::from_secs(3600);

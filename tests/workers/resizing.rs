@@ -1,16 +1,12 @@
 //! Pools that make their workers themselves: how many they begin with, and how many they shall have.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, stress, threads_named, within};
-use more::{Task, answer, at_gate, crew, jitter, run_task, task, tasks};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, threads_named, within};
+use crate::more::{self, Task, answer, at_gate, crew, jitter, run_task, task, tasks};
 use worker_pool::{
     BuildError, Builder, FactoryError, Hook, Meter, ResizeError, Restarts, WeakManager, WorkerId,
     WorkerState,

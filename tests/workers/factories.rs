@@ -1,17 +1,13 @@
 //! Workers that a factory makes: on their own thread, and not at all if it fails.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use common::{Calls, Event, Gate, LIMIT, Recorder, next, threads_named, within};
+use crate::common::{self, Calls, Event, Gate, LIMIT, Recorder, next, threads_named, within};
+use crate::more::{self, Task, answer, crew, run_task, task, tasks};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use more::{Task, answer, crew, run_task, task, tasks};
 use worker_pool::{
     FactoryError, Job, JobId, Manager, Meter, Restarts, Worker, WorkerHandle, WorkerId, WorkerState,
 };

@@ -1,17 +1,13 @@
 //! Workers that are made anew: after a panic, and after they said that they are finished.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::more::{self, answer, at_gate, boom, crew, jitter, restartable, run_task, task, tasks};
 use crossbeam_channel::{Sender, unbounded};
-use more::{answer, at_gate, boom, crew, jitter, restartable, run_task, task, tasks};
 use worker_pool::{Job, Manager, Meter, Outcome, Restarts, Worker, WorkerHandle};
 
 const HOUR: Duration = Duration::from_secs(3600);
