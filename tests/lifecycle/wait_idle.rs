@@ -1,13 +1,11 @@
 //! Waiting until all that was accepted so far has ended, while more may come.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{CancelToken, Job, Manager, Priority, Reason};
 

@@ -1,13 +1,11 @@
 //! Pause and resume: nothing begins, nothing is lost, and a paused pool still ends.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::unbounded;
 use worker_pool::{
     Cause, Job, Manager, PoolState,

@@ -1,8 +1,6 @@
 //! Closing a pool, or dropping its last handle, from inside: in a job, a worker or a hook.
 
-mod common;
-
-use common::{Event, LIMIT, eventually, next, within};
+use crate::common::{Event, LIMIT, eventually, next, within};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use worker_pool::{Hook, Job, JobId, Manager, Outcome, PoolState, WorkerId};

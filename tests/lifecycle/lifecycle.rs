@@ -1,7 +1,5 @@
 //! The life of a pool: built, used, closed, and nothing of it left behind.
 
-mod common;
-
 use std::cell::Cell;
 use std::process::Command;
 use std::sync::Arc;
@@ -10,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Calls, Event, Gate, LIMIT, Recorder, eventually, fd_count, stress, threads_named, within,
 };
 use worker_pool::{BuildError, Builder, Hook, Job, JobHandle, Manager, PoolState, Worker};

@@ -1,13 +1,13 @@
 //! Draining and closing: what happens to the jobs, the workers, and those who wait.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, threads_asleep, within};
+use crate::common::{
+    Event, Gate, LIMIT, Recorder, eventually, next, stress, threads_asleep, within,
+};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use worker_pool::{
     Cause, Job, JobHandle, JobId, Manager, Outcome, PoolState, Reason, Worker, WorkerHandle,
