@@ -1,15 +1,13 @@
 //! However a batch ends, its books balance, nothing of it begins any more, and every payload, output
 //! and error is dropped exactly once.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
+use crate::common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use worker_pool::{

@@ -1,19 +1,15 @@
 //! How batches read their inputs: lazily, a bounded distance ahead, and never at the cost of a result
 //! that is there; and what their iterators tell of themselves.
 
-mod common;
-#[path = "common/doubling.rs"]
-mod doubling;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Gate, LIMIT, eventually, within};
+use crate::common::{Gate, LIMIT, eventually, within};
+use crate::doubling::{Pool, counted, double, pool};
 use crossbeam_channel::unbounded;
-use doubling::{Pool, counted, double, pool};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressIterator};
 use worker_pool::{Job, Map, MapUnordered};
 

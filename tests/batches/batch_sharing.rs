@@ -1,15 +1,13 @@
 //! How a batch shares the pool: with urgent jobs, with other submitters, with a pause, and among the
 //! workers, some of which leave between two of its jobs.
 
-mod common;
-
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
 use parking_lot::Mutex;
 use worker_pool::{
     Cause, Job, JobId, Manager, Meter, Outcome, Priority, SubmitError, Worker, WorkerHandle,

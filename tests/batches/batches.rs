@@ -1,19 +1,15 @@
 //! `map`, `map_unordered`, `for_each` and `try_for_each`: one result per input, in the promised order,
 //! whatever happens to it.
 
-mod common;
-#[path = "common/doubling.rs"]
-mod doubling;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::doubling::{Pool, counted, double, pool};
 use crossbeam_channel::unbounded;
-use doubling::{Pool, counted, double, pool};
 use worker_pool::{
     BatchError, CancelToken, Cause, Job, Manager, Reason, SubmitError, WorkerHandle,
 };
