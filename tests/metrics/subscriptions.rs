@@ -1,18 +1,14 @@
 //! Subscribers of a meter: the present value at once, then the newest, the last one never missed, and
 //! a clear end.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Gate, LIMIT, next, stress, within};
+use crate::common::{Gate, LIMIT, next, stress, within};
+use crate::more::{SHORT, at_gate, crew, jitter, tasks, until_cancelled};
 use crossbeam_channel::unbounded;
-use more::{SHORT, at_gate, crew, jitter, tasks, until_cancelled};
 use worker_pool::{Hook, JobId, Meter, Outcome, PoolState, SubscriptionError, WorkerId};
 
 /// A subscriber gets the present value at once, then nothing until something changes, and of many

@@ -1,15 +1,11 @@
 //! The numbers of a pool: every outcome counted once, the books balanced at rest, who waits and runs
 //! for longest.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::time::{Duration, Instant};
 
-use common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::more::{self, answer, at_gate, crew, run_task, task, tasks, wait_until};
 use crossbeam_channel::{bounded, unbounded};
-use more::{answer, at_gate, crew, run_task, task, tasks, wait_until};
 use worker_pool::{CancelToken, Job, Manager, Priority, Stats};
 
 /// The outcomes, in the order of the fields.

@@ -1,17 +1,13 @@
 //! Hooks pair up and harm nothing; the meter's counters hold in every snapshot.
 
-mod common;
-#[path = "common/more.rs"]
-mod more;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::thread;
 
-use common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::more::{SHORT, answer, at_gate, crew, task, tasks};
 use crossbeam_channel::{Receiver, unbounded};
-use more::{SHORT, answer, at_gate, crew, task, tasks};
 use worker_pool::{Gauge, Hook, JobId, Meter, Outcome, PoolState, Snapshot, WorkerId};
 
 /// Through every way a job and a worker can end, each `job_start` has its `job_finish` with the same
