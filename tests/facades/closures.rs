@@ -1,13 +1,11 @@
 //! The pool for plain closures.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use common::{
-    Gate, LIMIT, Recorder, Tally, eventually, next, threads_asleep, threads_named, within,
+use crate::common::{
+    self, Gate, LIMIT, Recorder, Tally, eventually, next, threads_asleep, threads_named, within,
 };
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::closures::{TaskError, ThreadPool};

@@ -1,13 +1,13 @@
 //! Pools whose payloads, outputs and workers borrow from the caller's stack.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::{Gate, LIMIT, Recorder, Tally, eventually, next, stress, threads_named, within};
+use crate::common::{
+    Gate, LIMIT, Recorder, Tally, eventually, next, stress, threads_named, within,
+};
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use worker_pool::{
     CloseSignal, Job, Manager, Meter, PoolState, Reason, ScopedManager, Worker, WorkerHandle,
