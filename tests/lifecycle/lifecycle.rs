@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::{
-    Calls, Event, Gate, LIMIT, Recorder, eventually, fd_count, stress, threads_named, within,
+    Calls, Event, Gate, LIMIT, Recorder, eventually, stress, threads_named, within,
 };
 use worker_pool::{BuildError, Builder, Hook, Job, JobHandle, Manager, PoolState, Worker};
 
@@ -279,7 +279,7 @@ fn a_worker_without_a_thread_is_an_error_and_the_others_serve_on() {
     if std::env::var_os(CHILD).is_some() {
         return within(LIMIT, add_until_there_is_no_thread);
     }
-    let name = "a_worker_without_a_thread_is_an_error_and_the_others_serve_on";
+    let name = "lifecycle::a_worker_without_a_thread_is_an_error_and_the_others_serve_on";
     // Room for a few stacks of a quarter of a GiB each.
     let output = Command::new("sh")
         .args(["-c", "ulimit -v 2500000 && exec \"$0\" \"$@\""])
@@ -288,10 +288,11 @@ fn a_worker_without_a_thread_is_an_error_and_the_others_serve_on() {
         .env(CHILD, "1")
         .output()
         .expect("a shell starts this test again");
+    let told = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
+        // A name that fits no test is a success, too.
+        output.status.success() && told.contains("test result: ok. 1 passed"),
+        "{told}{}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -321,29 +322,6 @@ fn add_until_there_is_no_thread() {
     pool.close();
     let calls = recorder.calls();
     assert_eq!((calls.worker_remove, calls.closed), (served.len(), 1));
-}
-
-/// Pools that come and go leave no thread and no open file behind.
-#[test]
-fn a_thousand_pools_leave_no_thread_and_no_file_behind() {
-    within(2 * LIMIT, || {
-        let files = fd_count();
-        for number in 0..stress(1_000) as u32 {
-            let builder = Manager::<u32, u32>::builder().name("comesandgoes");
-            let pool = builder.build().unwrap();
-            for _ in 0..2 {
-                pool.add(|job: Job<u32>| Ok(job.into_payload())).unwrap();
-            }
-            assert_eq!(pool.submit(number).unwrap(), number);
-            match number % 3 {
-                0 => pool.close(),
-                1 => pool.drain(),
-                _ => drop(pool),
-            }
-        }
-        eventually("no thread is left", || threads_named("comesandgoes") == 0);
-        eventually("no file is left", || fd_count() <= files);
-    });
 }
 
 /// While it lives, a pool has a thread per worker and one more, whatever it is asked to do.
