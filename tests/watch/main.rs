@@ -2,10 +2,10 @@
 #![cfg(feature = "grpc")]
 
 #[cfg(feature = "tls")]
-#[path = "../client/authority.rs"]
+#[path = "../grpc/client/authority.rs"]
 mod authority;
 #[allow(dead_code)]
-#[path = "../client/fake.rs"]
+#[path = "../grpc/client/fake.rs"]
 mod fake;
 mod process;
 #[cfg(feature = "tls")]

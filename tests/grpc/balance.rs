@@ -1,15 +1,12 @@
 //! A stock client of grpcio's own core with `weighted_round_robin` in front of two servers: calls
 //! are shared out by our load reports alone, and a drained backend gets none.
-#![cfg(feature = "grpc")]
-
-#[path = "../examples/serve/who.rs"]
-mod who;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::who;
 use grpcio::{
     CallOption, ChannelBuilder, Client, EnvBuilder, Server, ServerBuilder, ServerCredentials,
 };

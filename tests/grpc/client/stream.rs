@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::grpc::{CapacityClient, RecvError};
 
-use crate::fake::{Call, Fake, RELAY, SOLPIPE, full, old};
-use crate::{LONG, drop_promptly, end_of, eventually};
+use super::fake::{Call, Fake, RELAY, SOLPIPE, full, old};
+use super::{LONG, drop_promptly, end_of, eventually};
 
 #[test]
 fn both_names_of_the_stream_give_all_fields_and_the_time() {

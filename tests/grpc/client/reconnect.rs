@@ -9,9 +9,9 @@ use crossbeam_channel::{bounded, unbounded};
 use grpcio::{RpcStatusCode as Code, ServerCredentials};
 use worker_pool::grpc::{Backoff, CapacityClient};
 
-use crate::errors::nobody;
-use crate::fake::{Fake, SOLPIPE, old};
-use crate::{LONG, drop_promptly, end_of, eventually};
+use super::errors::nobody;
+use super::fake::{Fake, SOLPIPE, old};
+use super::{LONG, drop_promptly, end_of, eventually};
 
 const QUICK: Backoff = Backoff {
     first: Duration::from_millis(5),

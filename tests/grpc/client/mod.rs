@@ -1,5 +1,4 @@
 //! What `CapacityClient` promises, against a server that does what each test wants.
-#![cfg(feature = "grpc")]
 
 #[cfg(feature = "tls")]
 mod authority;

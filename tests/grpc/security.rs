@@ -1,14 +1,11 @@
 //! Who is let in: addresses, tokens, and what is not HTTP/2 at all.
-#![cfg(feature = "grpc")]
-
-mod common_grpc;
 
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use common_grpc::raw::Raw;
-use common_grpc::*;
+use crate::common_grpc::raw::Raw;
+use crate::common_grpc::*;
 use grpcio::RpcStatusCode;
 use worker_pool::grpc::{CapacityServer, ServerError};
 

@@ -4,9 +4,9 @@ use grpcio::{CertificateRequestType, ServerCredentials, ServerCredentialsBuilder
 use rcgen::CertificateParams;
 use worker_pool::grpc::{CapacityClient, ClientBuilder};
 
-use crate::LONG;
-use crate::authority::Authority;
-use crate::fake::{Fake, SOLPIPE, old};
+use super::LONG;
+use super::authority::Authority;
+use super::fake::{Fake, SOLPIPE, old};
 
 fn server(own: (String, String), clients_of: Option<&Authority>) -> Fake {
     let credentials = ServerCredentialsBuilder::new().add_cert(own.0.into(), own.1.into());

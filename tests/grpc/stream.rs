@@ -1,15 +1,12 @@
 //! The capacity streams: what clients see, and when.
-#![cfg(feature = "grpc")]
-
-mod common_grpc;
 
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common_grpc::raw::Raw;
-use common_grpc::*;
+use crate::common_grpc::raw::Raw;
+use crate::common_grpc::*;
 use grpcio::RpcStatusCode;
 use protobuf::Message;
 use worker_pool::PoolState;

@@ -1,12 +1,9 @@
 //! Pool and server together: what a real pool does is what clients see.
-#![cfg(feature = "grpc")]
-
-mod common_grpc;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use common_grpc::*;
+use crate::common_grpc::*;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use grpcio::RpcStatusCode;
 use worker_pool::grpc::CapacityServer;

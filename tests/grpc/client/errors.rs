@@ -7,8 +7,8 @@ use crossbeam_channel::{bounded, unbounded};
 use grpcio::{Method, MethodType, RpcStatusCode as Code};
 use worker_pool::grpc::{CapacityClient, ClientError};
 
-use crate::fake::{Bytes, Call, Fake, SOLPIPE, old};
-use crate::{LONG, end_of};
+use super::fake::{Bytes, Call, Fake, SOLPIPE, old};
+use super::{LONG, end_of};
 
 fn error_of(script: impl Fn(Call) + Send + Sync + 'static) -> ClientError {
     let fake = Fake::start(&SOLPIPE, script);

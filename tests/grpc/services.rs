@@ -1,14 +1,11 @@
 //! What stock clients expect beside the stream: health, reflection, load reports; several pools; and
 //! the services on a server of the user's own.
-#![cfg(feature = "grpc")]
-
-mod common_grpc;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use common_grpc::*;
+use crate::common_grpc::*;
 use futures_util::{SinkExt, StreamExt};
 use grpcio::{
     CallOption, Client, MethodType, RpcStatusCode, Server, ServerCredentials, WriteFlags,
