@@ -5,17 +5,11 @@ mod talking;
 
 // The example's parts that need no pool: their unit tests run here, too.
 #[allow(dead_code)]
-#[path = "../../examples/words/args.rs"]
+#[path = "../../../examples/words/args.rs"]
 mod args;
 #[allow(dead_code)]
-#[path = "../../examples/words/count.rs"]
-mod count;
-#[allow(dead_code)]
-#[path = "../../examples/words/tally.rs"]
+#[path = "../../../examples/words/tally.rs"]
 mod tally;
-#[allow(dead_code)]
-#[path = "../../examples/words/vocabulary.rs"]
-mod vocabulary;
 
 use std::fs;
 use std::io::Write;

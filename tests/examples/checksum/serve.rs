@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use worker_pool::grpc::{CapacityClient, RecvError};
 
-use crate::support::*;
+use super::support::*;
 
 #[test]
 fn while_it_runs_a_client_sees_its_workers_and_its_output_stays_the_same() {

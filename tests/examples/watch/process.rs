@@ -8,7 +8,7 @@ use std::{env, thread};
 
 use crossbeam_channel::{Receiver, unbounded};
 
-use crate::LONG;
+use super::LONG;
 
 fn example() -> String {
     let test = env::current_exe().unwrap();

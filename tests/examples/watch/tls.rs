@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use worker_pool::Meter;
 use worker_pool::grpc::{CapacityServer, ServerTls};
 
-use crate::authority::Authority;
-use crate::process::{once, watch};
+use super::authority::Authority;
+use super::process::{once, watch};
 
 /// Files of one test, gone at its end.
 struct Files(PathBuf);

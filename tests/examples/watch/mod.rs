@@ -1,11 +1,10 @@
 //! The example `watch`, as a user meets it.
-#![cfg(feature = "grpc")]
 
 #[cfg(feature = "tls")]
-#[path = "../grpc/client/authority.rs"]
+#[path = "../../grpc/client/authority.rs"]
 mod authority;
 #[allow(dead_code)]
-#[path = "../grpc/client/fake.rs"]
+#[path = "../../grpc/client/fake.rs"]
 mod fake;
 mod process;
 #[cfg(feature = "tls")]
@@ -13,13 +12,13 @@ mod tls;
 
 // The example's parts that need neither a server nor a terminal: their unit tests run here.
 #[allow(dead_code)]
-#[path = "../../examples/watch/args.rs"]
+#[path = "../../../examples/watch/args.rs"]
 mod args;
 #[allow(dead_code)]
-#[path = "../../examples/watch/history.rs"]
+#[path = "../../../examples/watch/history.rs"]
 mod history;
 #[allow(dead_code)]
-#[path = "../../examples/watch/json.rs"]
+#[path = "../../../examples/watch/json.rs"]
 mod json;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -5,13 +5,11 @@ mod serve;
 mod support;
 
 // The example's parts that need no pool: their unit tests run here, too.
-#[path = "../../examples/checksum/args.rs"]
+#[path = "../../../examples/checksum/args.rs"]
 mod args;
-#[path = "../../examples/checksum/lines.rs"]
+#[path = "../../../examples/checksum/lines.rs"]
 mod lines;
-#[path = "../../examples/checksum/problem.rs"]
-mod problem;
-#[path = "../../examples/checksum/walk.rs"]
+#[path = "../../../examples/checksum/walk.rs"]
 mod walk;
 
 use std::ffi::OsString;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use crate::support::*;
+use super::support::*;
 
 #[test]
 fn a_path_on_standard_input_is_answered_while_the_others_are_counted() {
