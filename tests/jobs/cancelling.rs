@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
+use crate::common::{
+    Counted, Gate, LIMIT, Tally, eventually, next, stress, threads_asleep, within,
+};
 use crate::more::{
     SHORT, answer, at_gate, begun, crew, failed, in_time, jitter, rejected, tasks, until_cancelled,
     wait_until,
@@ -113,9 +115,15 @@ fn a_caller_blocked_in_submit_returns_when_its_token_fires() {
         thread::scope(|scope| {
             // Some of them wait for their result, the others for room in the queue.
             let callers: Vec<_> = (0..6)
-                .map(|_| scope.spawn(|| pool.job(tally.make(2)).cancel_token(&token).submit()))
+                .map(|_| {
+                    let thread = thread::Builder::new().name("tokencaller".to_owned());
+                    let submit = || pool.job(tally.make(2)).cancel_token(&token).submit();
+                    thread.spawn_scoped(scope, submit).unwrap()
+                })
                 .collect();
-            eventually("the queue is full", || pool.waiting() == 1);
+            eventually("all are blocked, and one of their jobs waits", || {
+                pool.waiting() >= 1 && threads_asleep("tokencaller") == 6
+            });
             token.cancel();
             for caller in callers {
                 let (payload, reason) = rejected(caller.join().unwrap().unwrap_err());
