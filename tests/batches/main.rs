@@ -5,6 +5,7 @@ mod common;
 #[path = "../common/doubling.rs"]
 mod doubling;
 
+mod batch_drops;
 mod batch_ends;
 mod batch_inputs;
 mod batch_sharing;
