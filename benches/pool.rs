@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use worker_pool::{Job, Manager, Meter, JobBuilder};
+use worker_pool::{Job, JobBuilder, Manager, Meter};
 
 mod alloc_count;
 

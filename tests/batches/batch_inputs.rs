@@ -46,7 +46,12 @@ fn inputs_are_read_a_bounded_distance_ahead() {
                 assert!(read <= taken + ahead.max(1), "{read} read, {taken} taken");
             }
             let (inputs, read) = counted(5_000);
-            for (taken, _) in pool.batch().buffered(ahead).map_unordered(inputs).enumerate() {
+            for (taken, _) in pool
+                .batch()
+                .buffered(ahead)
+                .map_unordered(inputs)
+                .enumerate()
+            {
                 let read = read.load(SeqCst);
                 assert!(read <= taken + ahead.max(1), "{read} read, {taken} taken");
             }

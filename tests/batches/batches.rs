@@ -251,7 +251,10 @@ fn a_batch_answers_every_input_at_its_deadline() {
         // One that is far in the past begins nothing.
         let mut late = pool.batch().timeout(Duration::ZERO).map(numbers(3));
         assert_eq!(late.len(), 3);
-        assert_eq!(late.next().map(reason), Some((0, RejectReason::DeadlinePassed)));
+        assert_eq!(
+            late.next().map(reason),
+            Some((0, RejectReason::DeadlinePassed))
+        );
     });
 }
 

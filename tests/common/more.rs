@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
-use worker_pool::{Builder, CancelToken, Job, JobError, Manager, RejectReason, SubmitError, WorkerId};
+use worker_pool::{
+    Builder, CancelToken, Job, JobError, Manager, RejectReason, SubmitError, WorkerId,
+};
 
 use super::common::{Gate, LIMIT, next};
 

@@ -20,7 +20,7 @@ use grpcio::{
 };
 use protobuf::Message;
 use worker_pool::grpc::{CapacityBuilder, CapacityServer};
-use worker_pool::{PoolStatus, Hook, JobId, Meter, Outcome, PoolState, WorkerId};
+use worker_pool::{Hook, JobId, Meter, Outcome, PoolState, PoolStatus, WorkerId};
 
 #[allow(
     warnings,

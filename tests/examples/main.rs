@@ -6,11 +6,11 @@ mod watch;
 mod words;
 
 // Parts of the examples that other parts look for at the root.
+#[path = "../../examples/checksum/problem.rs"]
+mod problem;
 #[allow(dead_code)]
 #[path = "../../examples/words/text.rs"]
 mod text;
-#[path = "../../examples/checksum/problem.rs"]
-mod problem;
 #[allow(dead_code)]
 #[path = "../../examples/words/vocabulary.rs"]
 mod vocabulary;

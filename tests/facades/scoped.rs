@@ -172,7 +172,10 @@ fn the_scope_closes_a_pool_whose_handle_is_kept_elsewhere() {
         let kept = kept.unwrap();
         assert_eq!(kept.state(), PoolState::Closed);
         let rejected = kept.try_enqueue(1).unwrap_err();
-        assert_eq!((rejected.reason, rejected.payload), (RejectReason::Closed, 1));
+        assert_eq!(
+            (rejected.reason, rejected.payload),
+            (RejectReason::Closed, 1)
+        );
         assert!(kept.add(|job: Job<u64>| Ok(job.into_payload())).is_err());
         kept.close();
     });

@@ -11,7 +11,7 @@ use grpcio::{
     CallOption, ChannelBuilder, Client, EnvBuilder, Server, ServerBuilder, ServerCredentials,
 };
 use worker_pool::grpc::CapacityServices;
-use worker_pool::{PoolStatus, Hook, JobId, Meter, PoolState, WorkerId};
+use worker_pool::{Hook, JobId, Meter, PoolState, PoolStatus, WorkerId};
 
 /// More than anything here takes; only a broken test waits so long.
 const LONG: Duration = Duration::from_secs(30);

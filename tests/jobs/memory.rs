@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
 use crate::more::{in_time, jitter, wait_until};
 use crossbeam_channel::{bounded, unbounded};
-use worker_pool::{CancelToken, Failure, DetachedError, Job, Manager, Meter, WorkerHandle};
+use worker_pool::{CancelToken, DetachedError, Failure, Job, Manager, Meter, WorkerHandle};
 
 /// Runs a payload by its number: answers, fails, or panics, and keeps or drops the payload.
 fn serve(job: Job<Counted>) -> Result<Counted, Counted> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use worker_pool::{
-    Failure, DetachedError, Job, Manager,
+    DetachedError, Failure, Job, Manager,
     Priority::{self, High, Low, Normal},
     RejectReason,
 };

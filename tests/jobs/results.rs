@@ -11,7 +11,8 @@ use crate::more::{
 };
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{
-    CancelToken, Failure, DetachedError, Job, JobError, Manager, Meter, Outcome, RejectReason, SubmitError,
+    CancelToken, DetachedError, Failure, Job, JobError, Manager, Meter, Outcome, RejectReason,
+    SubmitError,
 };
 
 /// Each of N jobs of M submitters is run once and answers the caller that submitted it.

@@ -94,7 +94,7 @@ fn after_so_many_tries_the_last_error_is_the_answer() {
             let pool = pool(2);
             let error = failed(pool.job(never()).retry(retry).submit().unwrap_err());
             assert_eq!(
-                (&error.cause, error.tries),
+                (&error.cause, error.attempts),
                 (&Failure::Worker("try 3".to_owned()), 3)
             );
             assert!(
@@ -102,11 +102,11 @@ fn after_so_many_tries_the_last_error_is_the_answer() {
                 "{error}"
             );
             let handle = pool.job(never()).retry(retry).enqueue().unwrap();
-            assert_eq!(failed(handle.wait().unwrap_err()).tries, 3);
+            assert_eq!(failed(handle.wait().unwrap_err()).attempts, 3);
             let (errors, failures) = unbounded();
             pool.job(never()).retry(retry).detach(7, &errors).unwrap();
             let failure = next(&failures);
-            assert_eq!((failure.id, failure.error.tries), (7, 3));
+            assert_eq!((failure.id, failure.error.attempts), (7, 3));
             pool.drain();
             let stats = pool.stats();
             assert_eq!((stats.failed, stats.retried, stats.started), (3, 6, 9));
@@ -121,10 +121,10 @@ fn without_retries_there_is_one_try() {
     within(LIMIT, || {
         let pool = pool(1);
         let error = failed(pool.submit(never()).unwrap_err());
-        assert_eq!((error.tries, error.worker), (1, Some(WorkerId::new(1))));
+        assert_eq!((error.attempts, error.worker), (1, Some(WorkerId::new(1))));
         assert!(!error.to_string().contains("in try"), "{error}");
         let none = pool.job(never()).retry(Retry::max_retries(0)).submit();
-        assert_eq!(failed(none.unwrap_err()).tries, 1);
+        assert_eq!(failed(none.unwrap_err()).attempts, 1);
         assert_eq!(pool.stats().retried, 0);
     });
 }
@@ -164,7 +164,7 @@ fn cancelling_ends_a_job_that_waits_for_its_next_try() {
         in_backoff();
         assert!(handle.cancel());
         let error = failed(handle.wait().unwrap_err());
-        assert_eq!((error.cause, error.tries), (Failure::Cancelled, 1));
+        assert_eq!((error.cause, error.attempts), (Failure::Cancelled, 1));
         assert_eq!(error.worker, Some(WorkerId::new(1)));
         eventually("it is forgotten", || pool.stats().backing_off == 0);
 
@@ -183,7 +183,7 @@ fn cancelling_ends_a_job_that_waits_for_its_next_try() {
         in_backoff();
         token.cancel();
         let error = next(&failures).error;
-        assert_eq!((error.cause, error.tries), (Failure::Cancelled, 1));
+        assert_eq!((error.cause, error.attempts), (Failure::Cancelled, 1));
 
         let token = CancelToken::new();
         std::thread::scope(|scope| {
@@ -192,7 +192,7 @@ fn cancelling_ends_a_job_that_waits_for_its_next_try() {
             in_backoff();
             token.cancel();
             let error = failed(waits.join().unwrap().unwrap_err());
-            assert_eq!((error.cause, error.tries), (Failure::Cancelled, 1));
+            assert_eq!((error.cause, error.attempts), (Failure::Cancelled, 1));
         });
         assert_eq!(tries.try_iter().collect::<Vec<_>>(), [1; 4]);
         assert!(pool.wait_idle(), "none of them is waited for any more");
@@ -235,14 +235,14 @@ fn a_deadline_ends_a_job_that_waits_for_its_next_try() {
         let (errors, failures) = unbounded();
         let job = |patience| pool.job(never()).retry(long(9)).timeout(patience);
         let error = failed(job(patience).submit().unwrap_err());
-        assert_eq!((error.cause, error.tries), (Failure::DeadlinePassed, 1));
+        assert_eq!((error.cause, error.attempts), (Failure::DeadlinePassed, 1));
         // Nobody but the pool looks at the clock for these.
         for id in [1, 2] {
             job(id as u32 * patience).detach(id, &errors).unwrap();
         }
         for _ in 0..2 {
             let error = next(&failures).error;
-            assert_eq!((error.cause, error.tries), (Failure::DeadlinePassed, 1));
+            assert_eq!((error.cause, error.attempts), (Failure::DeadlinePassed, 1));
         }
         pool.wait_idle();
         assert_eq!(pool.stats().expired, 3);
@@ -271,14 +271,14 @@ fn the_pools_end_ends_jobs_that_wait_for_their_next_try() {
             drop(pool);
             // The handle does not keep the pool open.
             let error = failed(handle.wait().unwrap_err());
-            assert_eq!((&error.cause, error.tries), (&Failure::Closed, 1));
+            assert_eq!((&error.cause, error.attempts), (&Failure::Closed, 1));
             assert!(
                 error
                     .to_string()
                     .ends_with("is not tried again: the pool is closed")
             );
             let error = next(&failures).error;
-            assert_eq!((error.cause, error.tries), (Failure::Closed, 1));
+            assert_eq!((error.cause, error.attempts), (Failure::Closed, 1));
         }
     });
 }
@@ -324,7 +324,7 @@ fn a_panic_is_tried_again_by_another_worker_if_wanted() {
                 .unwrap_err(),
         );
         assert_eq!(
-            (error.cause, error.tries),
+            (error.cause, error.attempts),
             (Failure::Panicked("on purpose".to_owned()), 1)
         );
         let first = pool.add(serve).unwrap();
@@ -339,7 +339,7 @@ fn a_panic_is_tried_again_by_another_worker_if_wanted() {
         let handle = pool.job(panics()).retry(retry).enqueue().unwrap();
         pool.drain();
         let error = failed(handle.wait().unwrap_err());
-        assert_eq!((error.cause, error.tries), (Failure::Closed, 1));
+        assert_eq!((error.cause, error.attempts), (Failure::Closed, 1));
         let stats = pool.stats();
         assert_eq!((stats.panicked, stats.retried, stats.closed), (1, 2, 1));
         assert_balanced(&stats);
@@ -429,7 +429,7 @@ fn a_job_that_waits_for_a_worker_again_can_be_cancelled() {
             eventually("its time has come", || pool.stats().backing_off == 0);
             assert!(retried.cancel());
             let error = failed(retried.wait().unwrap_err());
-            assert_eq!((error.cause, error.tries), (Failure::Cancelled, 1));
+            assert_eq!((error.cause, error.attempts), (Failure::Cancelled, 1));
         }
         gate.open();
         held.wait().unwrap();
@@ -453,7 +453,7 @@ fn a_try_that_fails_after_its_token_fired_is_the_last() {
         job.detach(1, &errors).unwrap();
         let error = next(&failures).error;
         assert_eq!(
-            (error.cause, error.tries),
+            (error.cause, error.attempts),
             (Failure::Worker("told to stop".to_owned()), 1)
         );
         // The same when the pool closes.
@@ -468,7 +468,7 @@ fn a_try_that_fails_after_its_token_fired_is_the_last() {
         pool.close();
         let error = failed(handle.wait().unwrap_err());
         assert_eq!(
-            (error.cause, error.tries),
+            (error.cause, error.attempts),
             (Failure::Worker("closing".to_owned()), 1)
         );
         assert_balanced(&pool.stats());

@@ -59,7 +59,9 @@ fn a_payload_is_cloned_before_each_try_but_the_last() {
         let pool = Manager::<Costly, (), u32>::new();
         pool.add(|job: Job<Costly>| Err(job.attempt())).unwrap();
         let job = |times| {
-            let job = pool.job(Costly::new(&counts, 0)).retry(Retry::max_retries(times));
+            let job = pool
+                .job(Costly::new(&counts, 0))
+                .retry(Retry::max_retries(times));
             let error = job.submit().unwrap_err();
             let tries = error.into_worker_error().unwrap();
             (tries, counts[0].load(SeqCst), counts[1].load(SeqCst))

@@ -10,7 +10,8 @@ use crate::common::{
 };
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{
-    CancelToken, Failure, Job, JobHandle, Manager, RejectReason, RejectedError, JobBuilder, SubmitError,
+    CancelToken, Failure, Job, JobBuilder, JobHandle, Manager, RejectReason, RejectedError,
+    SubmitError,
 };
 
 type Payload = Box<u64>;
@@ -26,7 +27,12 @@ fn echo(job: Job<Payload>) -> Result<Payload, String> {
 }
 
 /// Submits without blocking until the queue is full: the handles, and the refusal.
-fn fill(pool: &Pool) -> (Vec<JobHandle<Payload, Payload, String>>, RejectedError<Payload>) {
+fn fill(
+    pool: &Pool,
+) -> (
+    Vec<JobHandle<Payload, Payload, String>>,
+    RejectedError<Payload>,
+) {
     let mut handles = Vec::new();
     loop {
         match pool.try_enqueue(Box::new(0)) {
@@ -207,7 +213,10 @@ type CountedPool = Manager<Counted, Counted, String>;
 
 impl Heard {
     fn turned_away(&self, rejected: &RejectedError<Counted>) {
-        assert!(matches!(rejected.reason, RejectReason::Closed | RejectReason::Full));
+        assert!(matches!(
+            rejected.reason,
+            RejectReason::Closed | RejectReason::Full
+        ));
         self.turned_away.fetch_add(1, SeqCst);
     }
 

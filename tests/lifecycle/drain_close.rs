@@ -10,8 +10,8 @@ use crate::common::{
 };
 use crossbeam_channel::{Sender, bounded, unbounded};
 use worker_pool::{
-    Failure, Job, JobHandle, JobId, Manager, Outcome, PoolState, RejectReason, Worker, WorkerHandle,
-    WorkerId,
+    Failure, Job, JobHandle, JobId, Manager, Outcome, PoolState, RejectReason, Worker,
+    WorkerHandle, WorkerId,
 };
 
 type Pool = Manager<u32, u32, String>;
@@ -57,7 +57,10 @@ fn a_drain_runs_what_was_accepted_and_turns_new_jobs_away() {
                 pool.detach_submit(99, 1, &errors).unwrap_err(),
             ];
             for rejected in rejected {
-                assert_eq!((rejected.reason, rejected.payload), (RejectReason::Closed, 99));
+                assert_eq!(
+                    (rejected.reason, rejected.payload),
+                    (RejectReason::Closed, 99)
+                );
             }
             assert!(pool.submit(99).unwrap_err().is_closed());
             assert!(pool.add(echo).is_err(), "nor new workers");

@@ -306,7 +306,10 @@ fn a_pause_after_the_close_is_harmless() {
         pool.close();
         pool.pause();
         assert!(!pool.is_paused());
-        assert_eq!(pool.try_enqueue(2).unwrap_err().reason, RejectReason::Closed);
+        assert_eq!(
+            pool.try_enqueue(2).unwrap_err().reason,
+            RejectReason::Closed
+        );
         assert!(pool.wait_idle());
         pool.resume();
         pool.close();

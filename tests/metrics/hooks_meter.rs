@@ -8,7 +8,7 @@ use std::thread;
 use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
 use crate::more::{SHORT, answer, at_gate, crew, task, tasks};
 use crossbeam_channel::{Receiver, unbounded};
-use worker_pool::{PoolStatus, Hook, JobId, Meter, Outcome, PoolState, Snapshot, WorkerId};
+use worker_pool::{Hook, JobId, Meter, Outcome, PoolState, PoolStatus, Snapshot, WorkerId};
 
 /// Through every way a job and a worker can end, each `job_start` has its `job_finish` with the same
 /// ids, each `worker_add` its `worker_remove`, jobs lie within their worker's life, and the pool's

@@ -11,8 +11,8 @@ use crate::common::{
 use crate::more::{self, Task, Tasks, answer, crew, jitter, rejected, run_task, task, tasks};
 use crossbeam_channel::unbounded;
 use worker_pool::{
-    Builder, Failure, Hook, Job, JobHandle, JobId, Manager, NoWorkers, Priority, RejectReason, Restarts,
-    SubmitError, WeakManager, WorkerId,
+    Builder, Failure, Hook, Job, JobHandle, JobId, Manager, NoWorkers, Priority, RejectReason,
+    Restarts, SubmitError, WeakManager, WorkerId,
 };
 
 /// A builder of pools that turn away what nobody is there to run.

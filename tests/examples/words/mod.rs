@@ -121,7 +121,7 @@ fn a_worker_that_panics_comes_back_and_only_its_file_is_left_out() {
             assert!(errors.contains(&format!("\nwords:   {name}\n")), "{errors}");
         }
         assert!(
-            errors.contains(" panicked at examples/words/counter.rs:"),
+            errors.contains(" panicked at examples/words/worker.rs:"),
             "{errors}"
         );
         assert!(
