@@ -4,7 +4,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-use super::{CapacityClient, ClientError, address, pump};
+use super::address;
+use super::error::ClientError;
 
 /// How a client waits between attempts to connect again.
 ///
@@ -58,7 +59,7 @@ fn random_part() -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Builds a [`CapacityClient`]; made by [`CapacityClient::builder`].
+/// Builds a [`CapacityClient`]; made by [`CapacityClient::builder`](super::CapacityClient::builder).
 ///
 /// Its `Debug` shows neither the token nor the key.
 #[derive(Clone)]
@@ -216,22 +217,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects, and waits until the server has answered, for at most the connect timeout.
-    ///
-    /// Our servers answer with a snapshot at once. The Go package's say nothing until their next
-    /// tick: when the connection stands at the end of the timeout and the server has not refused,
-    /// the client counts as connected. One that ends the stream cleanly before any snapshot has
-    /// answered as well; the client has then ended, or connects again if it was asked to.
-    ///
-    /// # Errors
-    /// Nobody there, no agreement on TLS, refused, not a capacity server, timed out, or a builder
-    /// that cannot work; see [`ClientError`].
-    pub fn connect(self) -> Result<CapacityClient, ClientError> {
-        self.check()?;
-        pump::start(self)
-    }
-
-    fn check(&self) -> Result<(), ClientError> {
+    pub(super) fn check(&self) -> Result<(), ClientError> {
         let wrong = |what: &str| Err(ClientError::config(&self.address, what));
         if let Some(fault) = address::fault(&self.address) {
             return wrong(fault);
@@ -262,7 +248,12 @@ impl ClientBuilder {
         Ok(())
     }
 
-    pub(super) fn is_secure(&self) -> bool {
+    /// What this error of gRPC's means for a client with these settings.
+    pub(super) fn error(&self, error: grpcio::Error) -> ClientError {
+        ClientError::from_grpc(&self.address, self.is_secure(), error)
+    }
+
+    fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
         #[cfg(not(feature = "tls"))]

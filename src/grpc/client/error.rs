@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode as Code;
 
-use super::ClientBuilder;
-
 /// Why a [`CapacityClient`](super::CapacityClient) has no connection, or lost it.
 ///
 /// Ask it with the `is_…` methods; its text names the address and is meant for people.
@@ -63,12 +61,11 @@ impl ClientError {
         ClientError::new(address, Kind::Other, detail)
     }
 
-    pub(super) fn from_grpc(to: &ClientBuilder, error: grpcio::Error) -> Self {
-        let address = &*to.address;
+    pub(super) fn from_grpc(address: &str, is_secure: bool, error: grpcio::Error) -> Self {
         match error {
             // All that the core says when it cannot work with what it was given for TLS.
             grpcio::Error::RpcFailure(status)
-                if to.is_secure() && status.message().starts_with("empty address list") =>
+                if is_secure && status.message().starts_with("empty address list") =>
             {
                 let detail = "the authority, the certificate or its key cannot be used";
                 ClientError::config(address, detail)

@@ -1,6 +1,7 @@
 //! One call to one server, and waiting for it without async.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use grpcio::{
     Environment, MetadataBuilder,
 };
 
-use super::{ClientBuilder, Received};
+use super::builder::ClientBuilder;
 use crate::grpc::proto::{self, relay, solpipe};
 
 /// A snapshot has a few dozen bytes; whoever sends more than this is not one of ours.
@@ -51,6 +52,11 @@ impl Stop {
     }
 }
 
+/// That far from now; `None`, never, when no clock goes that far.
+pub(super) fn after(pause: Duration) -> Option<Instant> {
+    Instant::now().checked_add(pause)
+}
+
 /// Parks this thread until it is unparked, perhaps for nothing; `false` when the time was over.
 fn park_until(until: Option<Instant>) -> bool {
     match until.map(|until| until.saturating_duration_since(Instant::now())) {
@@ -59,6 +65,45 @@ fn park_until(until: Option<Instant>) -> bool {
         Some(left) => thread::park_timeout(left),
     }
     true
+}
+
+/// A snapshot of a server's pool, and when it came.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Received {
+    /// Busy workers divided by all workers, from 0 to 1.
+    pub utilization: f32,
+    /// Workers that are running a job; `None` from a server that tells only the utilisation, as the
+    /// Go package's does.
+    pub busy: Option<u32>,
+    /// Workers that have a thread. `Some(0)` is a pool without workers; `None` as for `busy`.
+    pub total: Option<u32>,
+    /// Jobs that wait for a worker; `None` as for `busy`.
+    pub waiting: Option<u64>,
+    /// When it was received, for measuring its age.
+    pub at: Instant,
+    /// When it was received, by this machine's clock, for showing and storing.
+    pub time: SystemTime,
+}
+
+impl Received {
+    /// Time since it was received.
+    pub fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} % busy", self.utilization * 100.0)?;
+        if let (Some(busy), Some(total)) = (self.busy, self.total) {
+            write!(f, ", {busy} of {total} workers")?;
+        }
+        if let Some(waiting) = self.waiting {
+            write!(f, ", {waiting} jobs waiting")?;
+        }
+        Ok(())
+    }
 }
 
 /// What [`Session::next`] saw.

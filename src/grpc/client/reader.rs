@@ -13,8 +13,9 @@ use crossbeam_channel::Receiver;
 use grpcio::{EnvBuilder, Environment};
 use parking_lot::{Condvar, Mutex};
 
-use super::session::{Event, Session, Stop};
-use super::{CapacityClient, ClientBuilder, ClientError, Outage, Received, RecvError};
+use super::builder::ClientBuilder;
+use super::error::{ClientError, RecvError};
+use super::session::{Event, Received, Session, Stop, after};
 
 /// Between the thread and the client's owner.
 pub(super) struct Shared {
@@ -35,36 +36,48 @@ struct Board {
     end: Option<Result<(), ClientError>>,
 }
 
-/// Starts the thread and waits for its first connection.
-pub(super) fn start(to: ClientBuilder) -> Result<CapacityClient, ClientError> {
-    let shared = Arc::new(Shared {
-        board: Mutex::default(),
-        change: Condvar::new(),
-        stop: Stop::default(),
-    });
-    let address = to.address.clone();
-    let thread = thread::Builder::new()
-        .name("capacity-client".to_owned())
-        .spawn({
-            let shared = Arc::clone(&shared);
-            move || run(&to, &shared)
-        })
-        .map_err(|error| ClientError::internal(&address, error.to_string()))?;
-    let pump = Pump {
-        shared,
-        thread: Some(thread),
-    };
-    pump.wait_for_first_connection()?;
-    Ok(CapacityClient { address, pump })
+/// A connection that was lost and is being made again.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Outage {
+    /// When the connection was lost.
+    pub since: Instant,
+    /// How often it failed since, counting the loss itself.
+    pub failures: u32,
+    /// What happened last; `None` when the server ended the stream cleanly.
+    pub error: Option<ClientError>,
 }
 
 /// The owner's end. Dropping it stops the thread and waits for it.
-pub(super) struct Pump {
+pub(super) struct Reader {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Pump {
+impl Reader {
+    /// Starts the thread and waits for its first connection.
+    pub(super) fn start(to: ClientBuilder) -> Result<Reader, ClientError> {
+        let shared = Arc::new(Shared {
+            board: Mutex::default(),
+            change: Condvar::new(),
+            stop: Stop::default(),
+        });
+        let address = to.address.clone();
+        let thread = thread::Builder::new()
+            .name("capacity-client".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || run(&to, &shared)
+            })
+            .map_err(|error| ClientError::internal(&address, error.to_string()))?;
+        let reader = Reader {
+            shared,
+            thread: Some(thread),
+        };
+        reader.wait_for_first_connection()?;
+        Ok(reader)
+    }
+
     fn wait_for_first_connection(&self) -> Result<(), ClientError> {
         let mut board = self.shared.board.lock();
         while !board.connected {
@@ -109,7 +122,7 @@ impl Pump {
     }
 }
 
-impl Drop for Pump {
+impl Drop for Reader {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.shared.stop.set(thread.thread());
@@ -121,7 +134,7 @@ impl Drop for Pump {
 }
 
 fn run(to: &ClientBuilder, shared: &Shared) {
-    let end = catch_unwind(AssertUnwindSafe(|| pump(to, shared))).unwrap_or_else(|panic| {
+    let end = catch_unwind(AssertUnwindSafe(|| follow(to, shared))).unwrap_or_else(|panic| {
         let text = crate::sync::unwind::message(panic);
         log::error!("capacity client: {text}");
         Err(ClientError::internal(&to.address, text))
@@ -131,7 +144,7 @@ fn run(to: &ClientBuilder, shared: &Shared) {
 }
 
 /// Connects, reads, connects again; returns when nothing will follow.
-fn pump(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
+fn follow(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
     let queue = Queue::new();
     // What pauses grow with, and what attempts are counted by: a server that answers and hangs up
     // at once is there, but not to be pestered.
@@ -188,7 +201,7 @@ fn connection(
     let mut session = match Session::open(env, to) {
         Ok(session) => session,
         Err(error) => {
-            let error = ClientError::from_grpc(to, error);
+            let error = to.error(error);
             return (None, Over::Failed(error));
         }
     };
@@ -211,19 +224,12 @@ fn connection(
             }
             Event::Stopped => break Over::Stopped,
             Event::Ended => break Over::Ended,
-            Event::Failed(error) => {
-                break Over::Failed(ClientError::from_grpc(to, error));
-            }
+            Event::Failed(error) => break Over::Failed(to.error(error)),
         }
         stood_since.get_or_insert_with(Instant::now);
         until = to.idle_timeout.and_then(after);
     };
     (stood_since, over)
-}
-
-/// That far from now; `None`, never, when no clock goes that far.
-pub(super) fn after(pause: Duration) -> Option<Instant> {
-    Instant::now().checked_add(pause)
 }
 
 impl Shared {

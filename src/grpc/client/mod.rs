@@ -3,66 +3,19 @@
 mod address;
 mod builder;
 mod error;
-mod pump;
+mod reader;
 mod session;
 
 use std::fmt;
 use std::iter::FusedIterator;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 pub use builder::{Backoff, ClientBuilder};
 pub use error::{ClientError, RecvError};
+pub use reader::Outage;
+pub use session::Received;
 
-/// A snapshot of a server's pool, and when it came.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Received {
-    /// Busy workers divided by all workers, from 0 to 1.
-    pub utilization: f32,
-    /// Workers that are running a job; `None` from a server that tells only the utilisation, as the
-    /// Go package's does.
-    pub busy: Option<u32>,
-    /// Workers that have a thread. `Some(0)` is a pool without workers; `None` as for `busy`.
-    pub total: Option<u32>,
-    /// Jobs that wait for a worker; `None` as for `busy`.
-    pub waiting: Option<u64>,
-    /// When it was received, for measuring its age.
-    pub at: Instant,
-    /// When it was received, by this machine's clock, for showing and storing.
-    pub time: SystemTime,
-}
-
-impl Received {
-    /// Time since it was received.
-    pub fn age(&self) -> Duration {
-        self.at.elapsed()
-    }
-}
-
-impl fmt::Display for Received {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0} % busy", self.utilization * 100.0)?;
-        if let (Some(busy), Some(total)) = (self.busy, self.total) {
-            write!(f, ", {busy} of {total} workers")?;
-        }
-        if let Some(waiting) = self.waiting {
-            write!(f, ", {waiting} jobs waiting")?;
-        }
-        Ok(())
-    }
-}
-
-/// A connection that was lost and is being made again.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Outage {
-    /// When the connection was lost.
-    pub since: Instant,
-    /// How often it failed since, counting the loss itself.
-    pub failures: u32,
-    /// What happened last; `None` when the server ended the stream cleanly.
-    pub error: Option<ClientError>,
-}
+use reader::Reader;
 
 /// Follows the capacity of one server, as an iterator of [`Received`] snapshots.
 ///
@@ -93,7 +46,7 @@ pub struct Outage {
 /// It never goes through an HTTP proxy.
 pub struct CapacityClient {
     address: String,
-    pump: pump::Pump,
+    reader: Reader,
 }
 
 impl CapacityClient {
@@ -122,19 +75,38 @@ impl CapacityClient {
     /// [`Timeout`](RecvError::Timeout) when nothing new came; the client goes on. `Failed` (once)
     /// and `Ended` when nothing will follow.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Received, RecvError> {
-        self.pump.recv(pump::after(timeout))
+        self.reader.recv(session::after(timeout))
     }
 
     /// The last snapshot that was received, seen or not; never blocks. `None` while a server that
     /// does not answer at once has said nothing.
     pub fn latest(&self) -> Option<Received> {
-        self.pump.latest()
+        self.reader.latest()
     }
 
     /// The loss that the client is about to repair, or on which it gave up; `None` while it is
     /// connected, and always without [`reconnect`](ClientBuilder::reconnect). Never blocks.
     pub fn outage(&self) -> Option<Outage> {
-        self.pump.outage()
+        self.reader.outage()
+    }
+}
+
+impl ClientBuilder {
+    /// Connects, and waits until the server has answered, for at most the connect timeout.
+    ///
+    /// Our servers answer with a snapshot at once. The Go package's say nothing until their next
+    /// tick: when the connection stands at the end of the timeout and the server has not refused,
+    /// the client counts as connected. One that ends the stream cleanly before any snapshot has
+    /// answered as well; the client has then ended, or connects again if it was asked to.
+    ///
+    /// # Errors
+    /// Nobody there, no agreement on TLS, refused, not a capacity server, timed out, or a builder
+    /// that cannot work; see [`ClientError`].
+    pub fn connect(self) -> Result<CapacityClient, ClientError> {
+        self.check()?;
+        let address = self.address.clone();
+        let reader = Reader::start(self)?;
+        Ok(CapacityClient { address, reader })
     }
 }
 
@@ -143,7 +115,7 @@ impl Iterator for CapacityClient {
 
     /// Blocks until there is a new snapshot.
     fn next(&mut self) -> Option<Self::Item> {
-        match self.pump.recv(None) {
+        match self.reader.recv(None) {
             Ok(received) => Some(Ok(received)),
             Err(RecvError::Failed(error)) => Some(Err(error)),
             Err(RecvError::Ended | RecvError::Timeout) => None,
