@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::auth::Token;
 use super::error::ServerError;
 use super::health::STREAMS;
-use super::hub::{Hub, Timing};
-use super::pool::Pool;
 use super::server::{self, CapacityServer};
 use super::services::{CapacityServices, Extras};
 #[cfg(feature = "tls")]
 use super::tls::ServerTls;
+use crate::grpc::stream::source::Pool;
+use crate::grpc::stream::{Hub, Timing};
 use crate::hook::meter::Meter;
 use crate::sync::Arc;
 

@@ -2,11 +2,11 @@
 
 use grpcio::ServiceBuilder;
 
-use super::bell::Ring;
-use super::call::{Call, Gone};
 use super::front::Front;
-use super::hub::{Class, Kind};
 use super::proto::{self, relay, solpipe};
+use crate::grpc::stream::call::{Call, Gone};
+use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::{Class, Kind};
 use crate::hook::PoolState;
 use crate::hook::meter::Snapshot;
 

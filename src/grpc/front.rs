@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use grpcio::{Method, RpcContext, RpcStatus, RpcStatusCode, ServiceBuilder};
 
 use super::auth::Token;
-use super::call::{self, Call};
-use super::hub::{Class, Hub, Refusal, Seat};
+use crate::grpc::stream::call::{self, Call};
+use crate::grpc::stream::{Class, Hub, Refusal, Seat};
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use grpcio::{RpcStatusCode, ServiceBuilder};
 
-use super::bell::Ring;
-use super::call::{Call, Gone};
 use super::front::Front;
-use super::hub::{Class, Hub, Kind};
 use super::proto;
 use super::proto::health::health_check_response::ServingStatus;
 use super::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use crate::grpc::stream::call::{Call, Gone};
+use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::{Class, Hub, Kind};
 use crate::sync::Arc;
 
 /// The services whose health can be asked for, and the pool that decides; `None`: all pools.

@@ -93,26 +93,20 @@
 //! gRPC's C++ core is compiled: cmake and a C++ compiler are needed, and some minutes.
 
 mod auth;
-mod bell;
 mod builder;
-mod call;
 mod capacity;
 mod client;
 mod error;
 mod front;
 mod health;
-mod hub;
 mod orca;
-mod own;
-mod pool;
 mod proto;
 mod reflection;
 mod server;
 mod services;
-mod ticker;
+mod stream;
 #[cfg(feature = "tls")]
 mod tls;
-mod window;
 
 pub use builder::CapacityBuilder;
 pub use client::{

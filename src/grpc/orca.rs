@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use grpcio::ServiceBuilder;
 
-use super::bell::Ring;
-use super::call::{Call, Gone};
 use super::front::Front;
-use super::hub::{Class, Hub, Kind};
 use super::proto;
 use super::proto::orca::OrcaLoadReportRequest;
 use super::proto::orca_load_report::OrcaLoadReport;
+use crate::grpc::stream::call::{Call, Gone};
+use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::{Class, Hub, Kind};
 use crate::sync::Arc;
 
 type OrcaCall = Call<OrcaLoadReportRequest, OrcaLoadReport>;

@@ -7,9 +7,7 @@ use protobuf::Message;
 use protobuf::descriptor::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 use protobuf::reflect::FileDescriptor;
 
-use super::call::{Call, Request};
 use super::front::Front;
-use super::hub::{Class, Kind};
 use super::proto;
 use super::proto::reflection_v1::server_reflection_request::Message_request as Question;
 use super::proto::reflection_v1::server_reflection_response::Message_response as Answer;
@@ -17,6 +15,8 @@ use super::proto::reflection_v1::{
     ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
     ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
 };
+use crate::grpc::stream::call::{Call, Request};
+use crate::grpc::stream::{Class, Kind};
 use crate::sync::Arc;
 
 /// The files behind the services of one server.

@@ -13,8 +13,8 @@ use grpcio::{ChannelBuilder, EnvBuilder, Environment, Server, ServerBuilder, Ser
 
 use super::builder::{CapacityBuilder, Listen};
 use super::error::ServerError;
-use super::own;
-use super::services::{self, CapacityServices};
+use super::services::CapacityServices;
+use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
@@ -91,7 +91,7 @@ impl CapacityServer {
     /// seconds at the very most. Calling it again does nothing. From a thread of the server itself (a
     /// logger or a gauge that is called there) it only asks, and does not wait.
     pub fn shutdown(&self) {
-        if own::is_own_thread() {
+        if threads::is_own_thread() {
             // Not waited for: who holds it is stopping already, and may wait for this thread.
             let running = self
                 .running
@@ -101,7 +101,7 @@ impl CapacityServer {
                 self.services.begin_close();
                 // grpcio deadlocks when a server is dropped on its own queue's thread.
                 let hub = Arc::clone(self.services.hub());
-                services::elsewhere(move || running.stop(&|| services::finish(&hub)));
+                threads::elsewhere(move || running.stop(&|| hub.finish()));
             }
             return;
         }
@@ -249,7 +249,7 @@ impl Queue {
                 // All streams of a server are served by one thread: none of them ever waits on it.
                 .cq_count(1)
                 .name_prefix("capacity-grpc")
-                .after_start(move || own::mark(alive.lock().take()))
+                .after_start(move || threads::mark(alive.lock().take()))
                 .build()
         };
         // grpcio panics when its thread cannot be started.

@@ -10,14 +10,10 @@ use super::auth::Token;
 use super::builder::CapacityBuilder;
 use super::error::ServerError;
 use super::front::Front;
-use super::hub::{Hub, LAST_WORDS};
-use super::{capacity, health, orca, own, proto, reflection, ticker};
+use super::{capacity, health, orca, proto, reflection};
+use crate::grpc::stream::Hub;
+use crate::grpc::stream::{threads, ticker};
 use crate::sync::{Arc, Mutex, thread};
-
-/// How long aborted streams get to be gone.
-const ABORT: Duration = Duration::from_millis(250);
-/// And all in all, each, however many of them end one after the other.
-const AT_MOST: Duration = Duration::from_secs(1);
 
 /// Which services there are beside the streams.
 #[derive(Debug, Clone)]
@@ -145,22 +141,22 @@ impl CapacityServices {
     /// Do not call it on a queue's thread of your own server: the streams need that thread to end, so
     /// it would wait in vain, for half a second, and they would be cut off.
     pub fn close(&self) {
-        if own::is_own_thread() {
+        if threads::is_own_thread() {
             if self.begin_close() {
                 let hub = Arc::clone(&self.front.hub);
-                elsewhere(move || finish(&hub));
+                threads::elsewhere(move || hub.finish());
             }
             return;
         }
         let ticker = self.ticker.lock().take();
-        finish(&self.front.hub);
+        self.front.hub.finish();
         if let Some(ticker) = ticker {
             let _ = ticker.join();
         }
     }
 
     /// Lets nobody in any more and asks the streams to end. True for the first who closes: it is the
-    /// caller's then to see that all is [finished](finish), on a thread that may wait.
+    /// caller's then to see that all is [finished](Hub::finish), on a thread that may wait.
     pub(super) fn begin_close(&self) -> bool {
         self.front.hub.close();
         // Not joined: this may be the ticker itself.
@@ -169,37 +165,6 @@ impl CapacityServices {
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
         &self.front.hub
-    }
-}
-
-/// Asks all streams to end and waits for them; cuts off those that do not. Then the ticker goes.
-pub(super) fn finish(hub: &Hub) {
-    hub.close();
-    if !hub.wait_empty(LAST_WORDS, AT_MOST) {
-        hub.abort();
-        if !hub.wait_empty(ABORT, AT_MOST) {
-            log::warn!("{} gRPC calls did not end in time", hub.open_streams());
-        }
-    }
-    hub.stop();
-}
-
-/// Runs this on a thread of its own, for a thread that must not wait.
-pub(super) fn elsewhere(run: impl FnOnce() + Send + 'static) {
-    // In a slot, so that it can be kept from being dropped here when there is no thread for it.
-    let slot = Arc::new(Mutex::new(Some(run)));
-    let theirs = Arc::clone(&slot);
-    let spawned = thread::Builder::new()
-        .name("capacity-shutdown".to_owned())
-        .spawn(move || {
-            let run = theirs.lock().take();
-            if let Some(run) = run {
-                run();
-            }
-        });
-    if let Err(error) = spawned {
-        log::error!("no thread to stop the server, it is leaked: {error}");
-        std::mem::forget(slot);
     }
 }
 

@@ -15,7 +15,7 @@ use grpcio::{
 };
 
 use super::error::ServerError;
-use super::own;
+use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
@@ -259,7 +259,7 @@ fn reloader(
     let (quit, told) = mpsc::channel::<()>();
     let env = Arc::clone(env);
     let run = move || {
-        own::mark(());
+        threads::mark(());
         let mut seen = Ok(first);
         while let Err(mpsc::RecvTimeoutError::Timeout) = told.recv_timeout(tls.reload) {
             let look = || reload(&tls, &mut seen, &shelf, &env);

@@ -5,47 +5,59 @@
 //! ticker thread (`ticker.rs`) rings their bells. No lock is held while a bell wakes a stream,
 //! because a stream may be run or dropped by its waking, and then leaves.
 
+pub(crate) mod call;
+pub(crate) mod notify;
+pub(crate) mod source;
+pub(crate) mod threads;
+pub(crate) mod ticker;
+pub(crate) mod window;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::bell::{Bell, Ring};
-use super::pool::Pool;
+use crate::grpc::stream::notify::{Bell, Ring};
+use crate::grpc::stream::source::Pool;
 use crate::hook::PoolState;
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Short calls (health checks) that may be open at once, apart from the streams: a server that is
 /// full of streams still answers whether it is healthy.
-pub(super) const MAX_SHORT_CALLS: usize = 256;
+const MAX_SHORT_CALLS: usize = 256;
 /// Refusals that may be on their way at once. A stranger that reads none of them gets no more.
 const MAX_REFUSALS: usize = 256;
 
 /// How long a stream gets to send what is last; those that end together, counted from the last one
 /// that did.
-pub(super) const LAST_WORDS: Duration = Duration::from_millis(250);
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// How long aborted streams get to be gone.
+const ABORT: Duration = Duration::from_millis(250);
+/// And all in all, each, however many of them end one after the other.
+const AT_MOST: Duration = Duration::from_secs(1);
 
 /// When things are sent.
 #[derive(Debug, Clone)]
-pub(super) struct Timing {
+pub(crate) struct Timing {
     /// From tick to tick.
-    pub(super) interval: Duration,
+    pub(crate) interval: Duration,
     /// The smallest time between two sends that are due to changes; `None`: only ticks.
-    pub(super) spacing: Option<Duration>,
+    pub(crate) spacing: Option<Duration>,
     /// How long a client may take from opening a call to its request, and from one to the next.
-    pub(super) opening: Duration,
+    pub(crate) opening: Duration,
     /// What ORCA's means are taken over.
-    pub(super) window: Duration,
+    pub(crate) window: Duration,
 }
 
 impl Timing {
     /// The time between two samples for ORCA's means.
-    pub(super) fn sampling(&self) -> Duration {
+    pub(crate) fn sampling(&self) -> Duration {
         (self.window / 64).max(Duration::from_millis(1))
     }
 }
 
 /// What a stream waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A request, until this time: then it is told that it is late.
     Request(Instant),
     /// It was told, and has until this time to end.
@@ -60,7 +72,7 @@ pub(super) enum Kind {
 
 /// Which limit a call counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     Stream,
     /// A stream of health, which strangers may be allowed to open.
     Watch,
@@ -69,14 +81,14 @@ pub(super) enum Class {
 
 /// Why a call was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Full,
     Closing,
 }
 
 /// Why [`Hub::wait`] came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// The time is due.
     Due,
     /// After a sleep of any length the first stream came.
@@ -155,9 +167,9 @@ impl State {
     }
 }
 
-pub(super) struct Hub {
-    pub(super) pools: Vec<Pool>,
-    pub(super) timing: Timing,
+pub(crate) struct Hub {
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) timing: Timing,
     max_streams: usize,
     state: Mutex<State>,
     /// The first stream came, or the ticker shall go.
@@ -167,7 +179,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(pools: Vec<Pool>, timing: Timing, max_streams: usize) -> Hub {
+    pub(crate) fn new(pools: Vec<Pool>, timing: Timing, max_streams: usize) -> Hub {
         Hub {
             pools,
             timing,
@@ -179,12 +191,12 @@ impl Hub {
     }
 
     /// Until when a client may keep a call waiting for its request.
-    pub(super) fn request_deadline(&self) -> Instant {
+    pub(crate) fn request_deadline(&self) -> Instant {
         Instant::now() + self.timing.opening
     }
 
     /// Lets a call in.
-    pub(super) fn enter(self: &Arc<Self>, class: Class) -> Result<Seat, Refusal> {
+    pub(crate) fn enter(self: &Arc<Self>, class: Class) -> Result<Seat, Refusal> {
         let bell = Arc::new(Bell::new());
         let mut state = self.state.lock();
         if state.closing {
@@ -213,19 +225,19 @@ impl Hub {
     }
 
     /// The most calls that one connection may have open.
-    pub(super) fn max_calls(&self) -> usize {
+    pub(crate) fn max_calls(&self) -> usize {
         // Streams, and as many that watch health; short calls; refusals on their way.
         self.max_streams * 2 + MAX_SHORT_CALLS + MAX_REFUSALS
     }
 
     /// Streams that are open now, short calls not counted.
-    pub(super) fn open_streams(&self) -> usize {
+    pub(crate) fn open_streams(&self) -> usize {
         let state = self.state.lock();
         state.entries.len() - state.open[Class::Short as usize]
     }
 
     /// A call is to be refused in words; `None` if too many refusals are on their way.
-    pub(super) fn refusing(self: &Arc<Self>) -> Option<Refusing> {
+    pub(crate) fn refusing(self: &Arc<Self>) -> Option<Refusing> {
         let mut state = self.state.lock();
         (state.refusals < MAX_REFUSALS).then(|| {
             state.refusals += 1;
@@ -234,14 +246,14 @@ impl Hub {
     }
 
     /// Rings the bells of these streams; how many were they?
-    pub(super) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) -> usize {
+    pub(crate) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) -> usize {
         let bells = self.state.lock().bells(wanted);
         wake(&bells, ring);
         bells.len()
     }
 
     /// Rings what is due by its own time: reports, and requests that did not come.
-    pub(super) fn ring_due(&self, now: Instant) {
+    pub(crate) fn ring_due(&self, now: Instant) {
         let (mut due, mut overdue) = (Vec::new(), Vec::new());
         let mut state = self.state.lock();
         if state.timed == 0 {
@@ -267,7 +279,7 @@ impl Hub {
     }
 
     /// Blocks the ticker: until `due`, or, while there is no stream, for as long as it takes.
-    pub(super) fn wait(&self, due: Instant) -> Wait {
+    pub(crate) fn wait(&self, due: Instant) -> Wait {
         let mut state = self.state.lock();
         let mut slept = false;
         loop {
@@ -286,12 +298,12 @@ impl Hub {
     }
 
     /// Is there a stream of load reports?
-    pub(super) fn reporting(&self) -> bool {
+    pub(crate) fn reporting(&self) -> bool {
         self.state.lock().reporting > 0
     }
 
     /// Does this server want calls: for the pool with this number, or with all of its pools?
-    pub(super) fn serving(&self, pool: Option<usize>) -> bool {
+    pub(crate) fn serving(&self, pool: Option<usize>) -> bool {
         {
             let state = self.state.lock();
             if state.lame || state.closing {
@@ -306,25 +318,25 @@ impl Hub {
     }
 
     /// From now on health says NOT_SERVING, and those who watch it learn so at once.
-    pub(super) fn stop_serving(&self) {
+    pub(crate) fn stop_serving(&self) {
         self.state.lock().lame = true;
         self.ring(Ring::Change, |kind| kind == Kind::Health);
     }
 
     /// Lets nobody in any more, and asks every stream to send what is last and to end.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state.lock().closing = true;
         self.ring(Ring::Closing, |_| true);
     }
 
     /// Ends every stream that has not ended yet; its client sees CANCELLED.
-    pub(super) fn abort(&self) {
+    fn abort(&self) {
         self.ring(Ring::Abort, |_| true);
     }
 
     /// Blocks until no call is open, or none has ended for as long as `patience`, or `most` has
     /// passed. True if none is open.
-    pub(super) fn wait_empty(&self, patience: Duration, most: Duration) -> bool {
+    fn wait_empty(&self, patience: Duration, most: Duration) -> bool {
         let mut state = self.state.lock();
         let end = Instant::now() + most;
         loop {
@@ -342,15 +354,27 @@ impl Hub {
         }
     }
 
+    /// Asks all streams to end and waits for them; cuts off those that do not. Then the ticker goes.
+    pub(crate) fn finish(&self) {
+        self.close();
+        if !self.wait_empty(LAST_WORDS, AT_MOST) {
+            self.abort();
+            if !self.wait_empty(ABORT, AT_MOST) {
+                log::warn!("{} gRPC calls did not end in time", self.open_streams());
+            }
+        }
+        self.stop();
+    }
+
     /// Lets the ticker go.
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         self.state.lock().stopped = true;
         self.ticker.notify_one();
     }
 }
 
 /// A refusal on its way.
-pub(super) struct Refusing(Arc<Hub>);
+pub(crate) struct Refusing(Arc<Hub>);
 
 impl Drop for Refusing {
     fn drop(&mut self) {
@@ -368,7 +392,7 @@ fn wake(bells: &[Arc<Bell>], ring: Ring) {
 
 /// The first time after `now` in the row `tick`, `tick + period`, `tick + 2 × period`, …: times
 /// that were missed are skipped, and lateness does not add up.
-pub(super) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instant {
+pub(crate) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instant {
     let late = now.saturating_duration_since(tick).as_nanos();
     let beyond = period.as_nanos() - late % period.as_nanos();
     let step = |nanos: u128| Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -376,15 +400,15 @@ pub(super) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instan
 }
 
 /// A call's place at the hub, given back when dropped.
-pub(super) struct Seat {
-    pub(super) hub: Arc<Hub>,
+pub(crate) struct Seat {
+    pub(crate) hub: Arc<Hub>,
     id: u64,
-    pub(super) bell: Arc<Bell>,
+    pub(crate) bell: Arc<Bell>,
 }
 
 impl Seat {
     /// The request is here: this is what the call waits for from now on.
-    pub(super) fn wait_for(&self, kind: Kind) {
+    pub(crate) fn wait_for(&self, kind: Kind) {
         let first_report = {
             let mut state = self.hub.state.lock();
             let before = state.reporting;

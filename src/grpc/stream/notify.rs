@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 
 /// Why a bell rings, from quiet to loud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ring {
+pub(crate) enum Ring {
     Silence,
     /// Something changed.
     Change,
@@ -22,7 +22,7 @@ pub(super) enum Ring {
     Abort,
 }
 
-pub(super) struct Bell(Mutex<Inner>);
+pub(crate) struct Bell(Mutex<Inner>);
 
 struct Inner {
     rung: Ring,
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 impl Bell {
-    pub(super) fn new() -> Bell {
+    pub(crate) fn new() -> Bell {
         Bell(Mutex::new(Inner {
             rung: Ring::Silence,
             hears: Ring::Abort,
@@ -43,7 +43,7 @@ impl Bell {
     /// Rings. The waker is given back to be woken when the caller holds no lock: waking may run
     /// or drop the stream.
     #[must_use]
-    pub(super) fn ring(&self, ring: Ring) -> Option<Waker> {
+    pub(crate) fn ring(&self, ring: Ring) -> Option<Waker> {
         let mut inner = self.0.lock();
         inner.rung = inner.rung.max(ring);
         if inner.rung >= inner.hears {
@@ -54,7 +54,7 @@ impl Bell {
     }
 
     /// Ready with the loudest ring since last time, if it is at least `hears`.
-    pub(super) fn poll(&self, cx: &mut Context<'_>, hears: Ring) -> Poll<Ring> {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, hears: Ring) -> Poll<Ring> {
         let mut inner = self.0.lock();
         let rung = inner.rung;
         if rung >= hears && rung > Ring::Silence {

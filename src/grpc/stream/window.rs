@@ -7,11 +7,11 @@ use crate::hook::meter::Snapshot;
 
 /// What a pool did over a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Mean of busy / total, from 0 to 1.
-    pub(super) utilization: f64,
+    pub(crate) utilization: f64,
     /// Jobs run to their end per second.
-    pub(super) completions: f64,
+    pub(crate) completions: f64,
 }
 
 struct Sample {
@@ -21,13 +21,13 @@ struct Sample {
 }
 
 /// Samples of the last `span`, and the one before them.
-pub(super) struct Window {
+pub(crate) struct Window {
     span: Duration,
     samples: VecDeque<Sample>,
 }
 
 impl Window {
-    pub(super) fn new(span: Duration) -> Window {
+    pub(crate) fn new(span: Duration) -> Window {
         Window {
             span,
             samples: VecDeque::new(),
@@ -35,21 +35,21 @@ impl Window {
     }
 
     /// Was the last sample taken longer ago than this, if ever?
-    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+    pub(crate) fn is_older_than(&self, age: Duration) -> bool {
         let last = self.samples.back();
         last.is_none_or(|sample| sample.at.elapsed() >= age)
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.samples.len()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.samples.clear();
     }
 
-    pub(super) fn push(&mut self, at: Instant, snapshot: &Snapshot) {
+    pub(crate) fn push(&mut self, at: Instant, snapshot: &Snapshot) {
         self.samples.push_back(Sample {
             at,
             utilization: f64::from(snapshot.utilization()),
@@ -62,7 +62,7 @@ impl Window {
     }
 
     /// The mean, each sample weighing as long as it stood. A single sample has no rate yet.
-    pub(super) fn load(&self) -> Load {
+    pub(crate) fn load(&self) -> Load {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return Load {
                 utilization: 0.0,

@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use super::window::{Load, Window};
+use crate::grpc::stream::window::{Load, Window};
 use crate::hook::meter::{Meter, Snapshot};
 use crate::sync::Mutex;
 
 /// One pool, by name.
-pub(super) struct Pool {
-    pub(super) name: String,
+pub(crate) struct Pool {
+    pub(crate) name: String,
     meter: Meter,
     /// The newest snapshot, and how often it has changed in what clients see.
     newest: Mutex<(u64, Snapshot)>,
-    pub(super) window: Mutex<Window>,
+    pub(crate) window: Mutex<Window>,
 }
 
 impl Pool {
-    pub(super) fn new(name: String, meter: Meter, window: Duration) -> Pool {
+    pub(crate) fn new(name: String, meter: Meter, window: Duration) -> Pool {
         let newest = Mutex::new((1, meter.snapshot()));
         Pool {
             name,
@@ -28,7 +28,7 @@ impl Pool {
 
     /// Asks the meter. Whoever asks, the answers form one order: the lock spans asking and noting,
     /// so no stream can be shown an older snapshot after a newer one.
-    pub(super) fn refresh(&self) -> (u64, Snapshot) {
+    pub(crate) fn refresh(&self) -> (u64, Snapshot) {
         let mut newest = self.newest.lock();
         let now = self.meter.snapshot();
         let shown = |s: &Snapshot| (s.busy, s.total, s.waiting, s.state);
@@ -40,18 +40,18 @@ impl Pool {
     }
 
     /// What was noted last.
-    pub(super) fn newest(&self) -> (u64, Snapshot) {
+    pub(crate) fn newest(&self) -> (u64, Snapshot) {
         *self.newest.lock()
     }
 
     /// Notes a sample for [`load`](Self::load).
-    pub(super) fn sample(&self) {
+    pub(crate) fn sample(&self) {
         let (_, snapshot) = self.refresh();
         self.window.lock().push(Instant::now(), &snapshot);
     }
 
     /// Mean load over the window that ends about now: many reports share one sample.
-    pub(super) fn load(&self, step: Duration) -> Load {
+    pub(crate) fn load(&self, step: Duration) -> Load {
         if self.window.lock().is_older_than(step) {
             self.sample();
         }

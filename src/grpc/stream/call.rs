@@ -17,17 +17,17 @@ use std::task::{Context, Poll};
 use futures_util::{FutureExt, Sink, Stream};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
-use super::bell::Ring;
-use super::hub::{Kind, Refusing, Seat};
+use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::{Kind, Refusing, Seat};
 use crate::sync::unwind as panics;
 
 /// The client is gone, or the call has to end at once: drop it.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(crate) struct Gone;
 
 /// What came instead of waiting.
 #[derive(Debug)]
-pub(super) enum Request<Q> {
+pub(crate) enum Request<Q> {
     Message(Q),
     /// The client will send no more.
     End,
@@ -37,15 +37,15 @@ pub(super) enum Request<Q> {
     Closing,
 }
 
-pub(super) struct Call<Q, R> {
+pub(crate) struct Call<Q, R> {
     requests: RequestStream<Q>,
     /// `None` once it has failed.
     sink: Option<DuplexSink<R>>,
-    pub(super) seat: Seat,
+    pub(crate) seat: Seat,
 }
 
 /// Runs a call's future on the queue that the call came from.
-pub(super) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send + 'static) {
     ctx.spawn(async move {
         if let Err(panic) = AssertUnwindSafe(call).catch_unwind().await {
             log::error!("a gRPC call panicked: {}", panics::message(panic));
@@ -55,7 +55,7 @@ pub(super) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send 
 
 /// Answers a call that was not let in. When `refusing` is `None`, too many such answers are on
 /// their way, for somebody does not read them: the call is cancelled instead.
-pub(super) fn refuse<Q: Send + 'static, R: Send + 'static>(
+pub(crate) fn refuse<Q: Send + 'static, R: Send + 'static>(
     refusing: Option<Refusing>,
     ctx: &RpcContext<'_>,
     requests: RequestStream<Q>,
@@ -72,7 +72,7 @@ pub(super) fn refuse<Q: Send + 'static, R: Send + 'static>(
 }
 
 impl<Q, R> Call<Q, R> {
-    pub(super) fn new(requests: RequestStream<Q>, sink: DuplexSink<R>, seat: Seat) -> Self {
+    pub(crate) fn new(requests: RequestStream<Q>, sink: DuplexSink<R>, seat: Seat) -> Self {
         Call {
             requests,
             sink: Some(sink),
@@ -81,7 +81,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// The first message. A call that brings none is answered, and `Gone`.
-    pub(super) async fn first_request(&mut self) -> Result<Q, Gone> {
+    pub(crate) async fn first_request(&mut self) -> Result<Q, Gone> {
         let status = match self.request().await? {
             Request::Message(request) => return Ok(request),
             Request::End => (RpcStatusCode::INVALID_ARGUMENT, "no request message"),
@@ -93,7 +93,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// The next message. Calls that wait for one have the kind [`Kind::Request`].
-    pub(super) async fn request(&mut self) -> Result<Request<Q>, Gone> {
+    pub(crate) async fn request(&mut self) -> Result<Request<Q>, Gone> {
         let next = poll_fn(|cx| {
             match self.seat.bell.poll(cx, Ring::Tick) {
                 Poll::Ready(Ring::Tick) => return Poll::Ready(Ok(Some(Request::Late))),
@@ -122,7 +122,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// Blocks the call until its bell rings.
-    pub(super) async fn ring(&mut self) -> Result<Ring, Gone> {
+    pub(crate) async fn ring(&mut self) -> Result<Ring, Gone> {
         poll_fn(|cx| {
             match self.seat.bell.poll(cx, Ring::Change) {
                 Poll::Ready(Ring::Abort) => return Poll::Ready(Err(Gone)),
@@ -140,7 +140,7 @@ impl<Q, R> Call<Q, R> {
 
     /// Sends one message and waits until the connection has taken it: a client that does not read
     /// holds its own call here, and nobody else's.
-    pub(super) async fn send(&mut self, message: R) -> Result<(), Gone> {
+    pub(crate) async fn send(&mut self, message: R) -> Result<(), Gone> {
         let mut message = Some(message);
         poll_fn(|cx| {
             if self.aborted(cx) {
@@ -168,7 +168,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// Ends the call with the status OK.
-    pub(super) async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         let _ = poll_fn(|cx| {
             if self.aborted(cx) {
                 return Poll::Ready(Err(Gone));
@@ -179,7 +179,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// Ends the call with another status.
-    pub(super) async fn fail(&mut self, code: RpcStatusCode, text: &str) {
+    pub(crate) async fn fail(&mut self, code: RpcStatusCode, text: &str) {
         let Some(sink) = self.sink.take() else { return };
         let mut failing = sink.fail(RpcStatus::with_message(code, text.to_owned()));
         poll_fn(|cx| {
@@ -191,7 +191,7 @@ impl<Q, R> Call<Q, R> {
         .await;
     }
 
-    pub(super) fn wait_for(&self, kind: Kind) {
+    pub(crate) fn wait_for(&self, kind: Kind) {
         self.seat.wait_for(kind);
     }
 

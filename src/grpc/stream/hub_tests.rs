@@ -3,7 +3,6 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use super::*;
-use crate::grpc::services;
 use crate::hook::meter::Meter;
 
 #[test]
@@ -103,7 +102,7 @@ fn waiting_for_the_last_call_has_an_end() {
 fn a_shutdown_does_not_wait_for_all_calls_that_end_one_after_the_other() {
     let hub = hub(10_000);
     let leaving = Leaving::start(&hub);
-    services::finish(&hub);
+    hub.finish();
     let open = hub.open_streams();
     leaving.stop();
     assert!(open > 0, "it waited for 10,000 calls");

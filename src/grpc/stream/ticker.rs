@@ -8,9 +8,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::bell::Ring;
-use super::hub::{Hub, Kind, Wait, next_tick};
-use super::own;
+use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::threads;
+use crate::grpc::stream::{Hub, Kind, Wait, next_tick};
 use crate::hook::PoolState;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, thread};
@@ -26,11 +26,11 @@ const STREAMS_PER_SECOND: u32 = 500;
 const LARGEST_SPREAD: Duration = Duration::from_millis(750);
 
 /// Starts the thread. It ends after [`Hub::stop`].
-pub(super) fn start(hub: Arc<Hub>) -> std::io::Result<thread::JoinHandle<()>> {
+pub(crate) fn start(hub: Arc<Hub>) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new()
         .name("capacity-ticker".to_owned())
         .spawn(move || {
-            own::mark(());
+            threads::mark(());
             Ticker::new(hub).run();
         })
 }
