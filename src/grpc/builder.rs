@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::auth::Token;
-use super::error::ServerError;
-use super::health::STREAMS;
-use super::server::{self, CapacityServer};
-use super::services::{CapacityServices, Extras};
+use crate::grpc::server::error::ServerError;
 #[cfg(feature = "tls")]
-use super::tls::ServerTls;
+use crate::grpc::server::tls::ServerTls;
+use crate::grpc::server::{self, CapacityServer, Listen};
+use crate::grpc::services::auth::Token;
+use crate::grpc::services::health::STREAMS;
+use crate::grpc::services::{CapacityServices, Extras};
 use crate::grpc::stream::source::Pool;
 use crate::grpc::stream::{Hub, Timing};
 use crate::hook::meter::Meter;
@@ -27,19 +27,7 @@ pub struct CapacityBuilder {
     max_streams: usize,
     token: Option<String>,
     extras: Extras,
-    pub(super) listen: Listen,
-}
-
-/// Settings that only a server of our own has.
-#[derive(Debug, Clone)]
-pub(super) struct Listen {
-    pub(super) address: String,
-    pub(super) insecure: bool,
-    pub(super) max_message: usize,
-    pub(super) keepalive: (Duration, Duration),
-    pub(super) handshake: Duration,
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<ServerTls>,
+    listen: Listen,
 }
 
 impl fmt::Debug for CapacityBuilder {
@@ -238,7 +226,9 @@ impl CapacityBuilder {
     /// # Errors
     /// [`ServerError`], by kind. Nothing is left running then.
     pub fn start(self) -> Result<CapacityServer, ServerError> {
-        server::start(self)
+        let listen = self.listen.clone();
+        let addresses = server::resolve(&listen)?;
+        server::start(self.services()?, &listen, addresses)
     }
 
     /// Makes the services for a gRPC server of your own.
@@ -247,12 +237,18 @@ impl CapacityBuilder {
     /// [`ServerError`], by kind. Nothing is left running then.
     pub fn services(self) -> Result<CapacityServices, ServerError> {
         self.check()?;
-        let token = self.token.as_deref().map(Token::new).transpose()?;
+        let token = match self.token.as_deref() {
+            None => None,
+            Some(token) => Some(Token::new(token).ok_or(ServerError::Setting {
+                name: "token",
+                needs: "at least one character, all printable ASCII without blanks",
+            })?),
+        };
         let window = self.timing.window;
         let pools = self.pools.into_iter();
         let pools = pools.map(|(name, meter)| Pool::new(name, meter, window));
         let hub = Hub::new(pools.collect(), self.timing, self.max_streams);
-        CapacityServices::new(Arc::new(hub), token, self.extras)
+        CapacityServices::new(Arc::new(hub), token, self.extras).map_err(ServerError::Thread)
     }
 
     fn check(&self) -> Result<(), ServerError> {
@@ -294,6 +290,20 @@ impl CapacityBuilder {
     }
 }
 
+impl CapacityServer {
+    /// Settings, to be ended with [`start`](CapacityBuilder::start).
+    pub fn builder() -> CapacityBuilder {
+        CapacityBuilder::new()
+    }
+}
+
+impl CapacityServices {
+    /// Settings, to be ended with [`services`](CapacityBuilder::services).
+    pub fn builder() -> CapacityBuilder {
+        CapacityBuilder::new()
+    }
+}
+
 /// gRPC counts milliseconds in 32 bits; a day is far below that.
 fn span(name: &'static str, span: Duration) -> Result<(), ServerError> {
     let allowed = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
@@ -304,5 +314,17 @@ fn span(name: &'static str, span: Duration) -> Result<(), ServerError> {
             name,
             needs: "from 1 ms to 24 h",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_in_the_error_that_refuses_it() {
+        let builder = CapacityBuilder::new().pool("p", Meter::new());
+        let error = builder.token("s3c ret").services().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3c"));
     }
 }

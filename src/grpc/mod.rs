@@ -92,33 +92,24 @@
 //!
 //! gRPC's C++ core is compiled: cmake and a C++ compiler are needed, and some minutes.
 
-mod auth;
 mod builder;
-mod capacity;
 mod client;
-mod error;
-mod front;
-mod health;
-mod orca;
 mod proto;
-mod reflection;
 mod server;
 mod services;
 mod stream;
-#[cfg(feature = "tls")]
-mod tls;
 
 pub use builder::CapacityBuilder;
 pub use client::{
     Backoff, CapacityClient, ClientBuilder, ClientError, Outage, Received, RecvError,
 };
-pub use error::ServerError;
 /// The gRPC library that [`CapacityServices`] are registered with.
 pub use grpcio;
 pub use server::CapacityServer;
-pub use services::CapacityServices;
+pub use server::error::ServerError;
 #[cfg(feature = "tls")]
-pub use tls::ServerTls;
+pub use server::tls::ServerTls;
+pub use services::CapacityServices;
 
 #[cfg(test)]
 mod tests {

@@ -59,7 +59,7 @@ fn random_part() -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Builds a [`CapacityClient`]; made by [`CapacityClient::builder`](super::CapacityClient::builder).
+/// Builds a [`CapacityClient`](super::CapacityClient); made by [`CapacityClient::builder`](super::CapacityClient::builder).
 ///
 /// Its `Debug` shows neither the token nor the key.
 #[derive(Clone)]

@@ -7,21 +7,21 @@ use protobuf::Message;
 use protobuf::descriptor::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 use protobuf::reflect::FileDescriptor;
 
-use super::front::Front;
-use super::proto;
-use super::proto::reflection_v1::server_reflection_request::Message_request as Question;
-use super::proto::reflection_v1::server_reflection_response::Message_response as Answer;
-use super::proto::reflection_v1::{
+use crate::grpc::proto;
+use crate::grpc::proto::reflection_v1::server_reflection_request::Message_request as Question;
+use crate::grpc::proto::reflection_v1::server_reflection_response::Message_response as Answer;
+use crate::grpc::proto::reflection_v1::{
     ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
     ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
 };
+use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Request};
 use crate::grpc::stream::{Class, Kind};
 use crate::sync::Arc;
 
 /// The files behind the services of one server.
 #[derive(Default)]
-pub(super) struct Catalog {
+pub(crate) struct Catalog {
     /// By name: the serialised file, and the names of those that it imports.
     files: HashMap<String, (Vec<u8>, Vec<String>)>,
     /// By fully qualified name: the file that declares it.
@@ -30,7 +30,7 @@ pub(super) struct Catalog {
     services: Vec<String>,
 }
 
-pub(super) fn add(
+pub(crate) fn add(
     services: ServiceBuilder,
     front: &Front,
     files: &[&FileDescriptor],

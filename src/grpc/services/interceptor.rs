@@ -5,21 +5,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use grpcio::{Method, RpcContext, RpcStatus, RpcStatusCode, ServiceBuilder};
 
-use super::auth::Token;
+use crate::grpc::services::auth::Token;
 use crate::grpc::stream::call::{self, Call};
 use crate::grpc::stream::{Class, Hub, Refusal, Seat};
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
 
 #[derive(Clone)]
-pub(super) struct Front {
-    pub(super) hub: Arc<Hub>,
-    pub(super) token: Option<Token>,
+pub(crate) struct Front {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) token: Option<Token>,
 }
 
 impl Front {
     /// The same door, open to those who have no token.
-    pub(super) fn without_token(&self) -> Front {
+    pub(crate) fn without_token(&self) -> Front {
         Front {
             hub: Arc::clone(&self.hub),
             token: None,
@@ -28,7 +28,7 @@ impl Front {
 
     /// Registers a handler behind this door. Whatever its type on paper, the method is served as a
     /// duplex one; `call.rs` says why.
-    pub(super) fn add<Q, R, F, C>(
+    pub(crate) fn add<Q, R, F, C>(
         &self,
         services: ServiceBuilder,
         method: &Method<Q, R>,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use grpcio::ServiceBuilder;
 
-use super::front::Front;
-use super::proto;
-use super::proto::orca::OrcaLoadReportRequest;
-use super::proto::orca_load_report::OrcaLoadReport;
+use crate::grpc::proto;
+use crate::grpc::proto::orca::OrcaLoadReportRequest;
+use crate::grpc::proto::orca_load_report::OrcaLoadReport;
+use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Ring;
 use crate::grpc::stream::{Class, Hub, Kind};
@@ -20,7 +20,7 @@ use crate::sync::Arc;
 type OrcaCall = Call<OrcaLoadReportRequest, OrcaLoadReport>;
 
 /// `shortest`: reports come no closer together, whatever the client wishes.
-pub(super) fn add(services: ServiceBuilder, front: &Front, shortest: Duration) -> ServiceBuilder {
+pub(crate) fn add(services: ServiceBuilder, front: &Front, shortest: Duration) -> ServiceBuilder {
     front.add(
         services,
         &proto::ORCA,

@@ -14,7 +14,7 @@ use grpcio::{
     ServerCredentialsBuilder, ServerCredentialsFetcher,
 };
 
-use super::error::ServerError;
+use crate::grpc::server::error::ServerError;
 use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
@@ -114,7 +114,7 @@ impl ServerTls {
         self
     }
 
-    pub(super) fn reload_interval(&self) -> Duration {
+    pub(crate) fn reload_interval(&self) -> Duration {
         self.reload
     }
 
@@ -215,7 +215,7 @@ impl ServerCredentialsFetcher for Fetcher {
 }
 
 /// The thread that looks at the files; it ends, and is waited for, when this is dropped.
-pub(super) struct Reloader {
+pub(crate) struct Reloader {
     quit: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -230,7 +230,7 @@ impl Drop for Reloader {
 }
 
 /// What a server needs to listen with TLS, and who keeps it fresh.
-pub(super) fn credentials(
+pub(crate) fn credentials(
     tls: ServerTls,
     env: &Arc<Environment>,
 ) -> Result<(ServerCredentials, Option<Reloader>), ServerError> {

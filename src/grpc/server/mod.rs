@@ -1,5 +1,9 @@
 //! Our own server: one completion queue, one ticker, and a shutdown that joins them.
 
+pub(crate) mod error;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+
 use std::fmt;
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,9 +15,8 @@ use std::time::{Duration, Instant};
 
 use grpcio::{ChannelBuilder, EnvBuilder, Environment, Server, ServerBuilder, ServerCredentials};
 
-use super::builder::{CapacityBuilder, Listen};
-use super::error::ServerError;
-use super::services::CapacityServices;
+use crate::grpc::server::error::ServerError;
+use crate::grpc::services::CapacityServices;
 use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
@@ -26,6 +29,18 @@ const REQUEST_SLOTS: usize = 32;
 /// Clients may ping as often as this. The core's own rule is five minutes, and cuts off clients with
 /// a common keepalive of 10 s.
 const CLIENT_PINGS: Duration = Duration::from_secs(1);
+
+/// Settings that only a server of our own has.
+#[derive(Debug, Clone)]
+pub(crate) struct Listen {
+    pub(crate) address: String,
+    pub(crate) insecure: bool,
+    pub(crate) max_message: usize,
+    pub(crate) keepalive: (Duration, Duration),
+    pub(crate) handshake: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<tls::ServerTls>,
+}
 
 /// A gRPC server that streams the capacity of one or several pools.
 ///
@@ -52,7 +67,7 @@ struct Running {
     server: Server,
     queue: Queue,
     #[cfg(feature = "tls")]
-    reloader: Option<super::tls::Reloader>,
+    reloader: Option<tls::Reloader>,
 }
 
 impl fmt::Debug for CapacityServer {
@@ -65,11 +80,6 @@ impl fmt::Debug for CapacityServer {
 }
 
 impl CapacityServer {
-    /// Settings, to be ended with [`start`](CapacityBuilder::start).
-    pub fn builder() -> CapacityBuilder {
-        CapacityBuilder::new()
-    }
-
     /// Where the server listens, with the port that it really has.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -140,21 +150,23 @@ impl Running {
     }
 }
 
-pub(super) fn start(builder: CapacityBuilder) -> Result<CapacityServer, ServerError> {
-    let listen = builder.listen.clone();
-    let addresses = resolve(&listen)?;
-    let services = builder.services()?;
+/// Listens at the first of these addresses that can be listened on.
+pub(crate) fn start(
+    services: CapacityServices,
+    listen: &Listen,
+    addresses: Vec<SocketAddr>,
+) -> Result<CapacityServer, ServerError> {
     let queue = Queue::start()?;
     #[cfg(feature = "tls")]
     let mut reloader = None;
     let mut failure = ServerError::Bind(listen.address.clone());
     for address in addresses {
-        let mut server = build(&services, queue.env()?, &listen)?;
+        let mut server = build(&services, queue.env()?, listen)?;
         #[cfg(feature = "tls")]
         let credentials = match &listen.tls {
             None => ServerCredentials::insecure(),
             Some(tls) => {
-                let (credentials, fresh) = super::tls::credentials(tls.clone(), queue.env()?)?;
+                let (credentials, fresh) = tls::credentials(tls.clone(), queue.env()?)?;
                 reloader = fresh;
                 credentials
             }
@@ -181,7 +193,8 @@ pub(super) fn start(builder: CapacityBuilder) -> Result<CapacityServer, ServerEr
     Err(failure)
 }
 
-fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
+/// The addresses that this setting means, if they may be listened on.
+pub(crate) fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
     let addresses = listen.address.to_socket_addrs();
     let addresses: Vec<_> = addresses
         .map_err(|source| ServerError::Address {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use grpcio::{RpcStatusCode, ServiceBuilder};
 
-use super::front::Front;
-use super::proto;
-use super::proto::health::health_check_response::ServingStatus;
-use super::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use crate::grpc::proto;
+use crate::grpc::proto::health::health_check_response::ServingStatus;
+use crate::grpc::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Ring;
 use crate::grpc::stream::{Class, Hub, Kind};
@@ -17,9 +17,9 @@ use crate::sync::Arc;
 type Names = Arc<HashMap<String, Option<usize>>>;
 
 /// The streams' own names; they show the first pool.
-pub(super) const STREAMS: [&str; 2] = ["solpipe.WorkerStatus", "relay.Capacity"];
+pub(crate) const STREAMS: [&str; 2] = ["solpipe.WorkerStatus", "relay.Capacity"];
 
-pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
+pub(crate) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
     let names = names(&front.hub);
     let for_check = Arc::clone(&names);
     let services = front.add(services, &proto::HEALTH_CHECK, Class::Short, move |call| {

@@ -2,8 +2,8 @@
 
 use grpcio::ServiceBuilder;
 
-use super::front::Front;
-use super::proto::{self, relay, solpipe};
+use crate::grpc::proto::{self, relay, solpipe};
+use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Ring;
 use crate::grpc::stream::{Class, Kind};
@@ -13,7 +13,7 @@ use crate::hook::meter::Snapshot;
 /// The pool that the streams show: they name none, so it is the first.
 const DEFAULT_POOL: usize = 0;
 
-pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
+pub(crate) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
     let services = front.add(services, &proto::WORKER_STATUS, Class::Stream, |call| {
         stream(call, |s| solpipe::CapacityResponse {
             capacity: s.utilization(),

@@ -1,30 +1,36 @@
 //! The services, ready to be registered on any grpcio server, and the thread that feeds them.
 
+pub(crate) mod auth;
+mod capacity;
+pub(crate) mod health;
+mod interceptor;
+mod orca;
+mod reflection;
+
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use grpcio::{ServerBuilder, ServiceBuilder};
 use protobuf::reflect::FileDescriptor;
 
-use super::auth::Token;
-use super::builder::CapacityBuilder;
-use super::error::ServerError;
-use super::front::Front;
-use super::{capacity, health, orca, proto, reflection};
+use crate::grpc::proto;
+use crate::grpc::services::auth::Token;
+use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::Hub;
 use crate::grpc::stream::{threads, ticker};
 use crate::sync::{Arc, Mutex, thread};
 
 /// Which services there are beside the streams.
 #[derive(Debug, Clone)]
-pub(super) struct Extras {
-    pub(super) health: bool,
+pub(crate) struct Extras {
+    pub(crate) health: bool,
     /// Health needs no token.
-    pub(super) open_health: bool,
-    pub(super) reflection: bool,
-    pub(super) orca: bool,
+    pub(crate) open_health: bool,
+    pub(crate) reflection: bool,
+    pub(crate) orca: bool,
     /// The shortest time between ORCA's reports.
-    pub(super) orca_shortest: Duration,
+    pub(crate) orca_shortest: Duration,
 }
 
 /// The capacity services for a grpcio server of your own, for instance the one whose calls the pool
@@ -67,17 +73,12 @@ impl fmt::Debug for CapacityServices {
 }
 
 impl CapacityServices {
-    /// Settings, to be ended with [`services`](CapacityBuilder::services).
-    pub fn builder() -> CapacityBuilder {
-        CapacityBuilder::new()
-    }
-
-    pub(super) fn new(
+    pub(crate) fn new(
         hub: Arc<Hub>,
         token: Option<Token>,
         extras: Extras,
-    ) -> Result<CapacityServices, ServerError> {
-        let ticker = ticker::start(Arc::clone(&hub)).map_err(ServerError::Thread)?;
+    ) -> io::Result<CapacityServices> {
+        let ticker = ticker::start(Arc::clone(&hub))?;
         Ok(CapacityServices {
             front: Front { hub, token },
             extras,
@@ -157,13 +158,13 @@ impl CapacityServices {
 
     /// Lets nobody in any more and asks the streams to end. True for the first who closes: it is the
     /// caller's then to see that all is [finished](Hub::finish), on a thread that may wait.
-    pub(super) fn begin_close(&self) -> bool {
+    pub(crate) fn begin_close(&self) -> bool {
         self.front.hub.close();
         // Not joined: this may be the ticker itself.
         self.ticker.lock().take().is_some()
     }
 
-    pub(super) fn hub(&self) -> &Arc<Hub> {
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.front.hub
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-/// Why [`CapacityBuilder::start`](super::CapacityBuilder::start) or
-/// [`CapacityBuilder::services`](super::CapacityBuilder::services) failed. Nothing runs then: no
+/// Why [`CapacityBuilder::start`](crate::grpc::CapacityBuilder::start) or
+/// [`CapacityBuilder::services`](crate::grpc::CapacityBuilder::services) failed. Nothing runs then: no
 /// thread, no open port.
 ///
 /// Neither the text nor the `Debug` form holds a token or a key.
@@ -31,7 +31,7 @@ pub enum ServerError {
         source: io::Error,
     },
     /// The address can be reached from other machines, and neither TLS nor
-    /// [`insecure_off_loopback`](super::CapacityBuilder::insecure_off_loopback) was asked for.
+    /// [`insecure_off_loopback`](crate::grpc::CapacityBuilder::insecure_off_loopback) was asked for.
     NotLoopback(String),
     /// The address cannot be listened on; the port may be in use.
     Bind(String),
