@@ -10,8 +10,8 @@ use crate::grpc::server::{self, CapacityServer, Listen};
 use crate::grpc::services::auth::Token;
 use crate::grpc::services::health::STREAMS;
 use crate::grpc::services::{CapacityServices, Extras};
-use crate::grpc::stream::source::Pool;
-use crate::grpc::stream::{Hub, Timing};
+use crate::grpc::stream::source::Source;
+use crate::grpc::stream::{Streams, Timing};
 use crate::hook::meter::Meter;
 use crate::sync::Arc;
 
@@ -246,9 +246,9 @@ impl CapacityBuilder {
         };
         let window = self.timing.window;
         let pools = self.pools.into_iter();
-        let pools = pools.map(|(name, meter)| Pool::new(name, meter, window));
-        let hub = Hub::new(pools.collect(), self.timing, self.max_streams);
-        CapacityServices::new(Arc::new(hub), token, self.extras).map_err(ServerError::Thread)
+        let sources = pools.map(|(name, meter)| Source::new(name, meter, window));
+        let streams = Streams::new(sources.collect(), self.timing, self.max_streams);
+        CapacityServices::new(Arc::new(streams), token, self.extras).map_err(ServerError::Thread)
     }
 
     fn check(&self) -> Result<(), ServerError> {

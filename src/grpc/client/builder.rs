@@ -4,8 +4,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-use super::address;
-use super::error::ClientError;
+use crate::grpc::client::address;
+use crate::grpc::client::error::ClientError;
 
 /// How a client waits between attempts to connect again.
 ///

@@ -13,9 +13,9 @@ use crossbeam_channel::Receiver;
 use grpcio::{EnvBuilder, Environment};
 use parking_lot::{Condvar, Mutex};
 
-use super::builder::ClientBuilder;
-use super::error::{ClientError, RecvError};
-use super::session::{Event, Received, Session, Stop, after};
+use crate::grpc::client::builder::ClientBuilder;
+use crate::grpc::client::error::{ClientError, RecvError};
+use crate::grpc::client::session::{Event, Received, Session, Stop, after};
 
 /// Between the thread and the client's owner.
 pub(super) struct Shared {

@@ -15,7 +15,7 @@ use grpcio::{
     Environment, MetadataBuilder,
 };
 
-use super::builder::ClientBuilder;
+use crate::grpc::client::builder::ClientBuilder;
 use crate::grpc::proto::{self, relay, solpipe};
 
 /// A snapshot has a few dozen bytes; whoever sends more than this is not one of ours.

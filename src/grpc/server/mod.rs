@@ -110,8 +110,8 @@ impl CapacityServer {
             if let Some(running) = running {
                 self.services.begin_close();
                 // grpcio deadlocks when a server is dropped on its own queue's thread.
-                let hub = Arc::clone(self.services.hub());
-                threads::elsewhere(move || running.stop(&|| hub.finish()));
+                let streams = Arc::clone(self.services.streams());
+                threads::elsewhere(move || running.stop(&|| streams.finish()));
             }
             return;
         }
@@ -225,8 +225,8 @@ fn build(
     let args = ChannelBuilder::new(Arc::clone(env))
         // Else a second server would share the port, and get half of the clients, silently.
         .reuse_port(false)
-        // Per connection; what the server allows in all is the hub's to count.
-        .max_concurrent_stream(i32::try_from(services.hub().max_calls()).unwrap_or(i32::MAX))
+        // Per connection; what the server allows in all is the streams's to count.
+        .max_concurrent_stream(i32::try_from(services.streams().max_calls()).unwrap_or(i32::MAX))
         .max_receive_message_len(i32::try_from(listen.max_message).unwrap_or(i32::MAX))
         .keepalive_time(ping)
         .keepalive_timeout(pong)

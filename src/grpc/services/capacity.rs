@@ -48,8 +48,8 @@ async fn send_all<Q, R>(
     call.first_request().await?;
     call.wait_for(Kind::Capacity(DEFAULT_POOL));
     // Waited for first, asked after: a change in between rings.
-    let hub = call.seat.hub.clone();
-    let pool = &hub.pools[DEFAULT_POOL];
+    let streams = call.streams().clone();
+    let pool = &streams.sources[DEFAULT_POOL];
     let (mut seen, mut snapshot) = pool.refresh();
     loop {
         call.send(message(&snapshot)).await?;

@@ -10,7 +10,7 @@ use crate::grpc::proto::health::{HealthCheckRequest, HealthCheckResponse};
 use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Ring;
-use crate::grpc::stream::{Class, Hub, Kind};
+use crate::grpc::stream::{Class, Kind, Streams};
 use crate::sync::Arc;
 
 /// The services whose health can be asked for, and the pool that decides; `None`: all pools.
@@ -20,7 +20,7 @@ type Names = Arc<HashMap<String, Option<usize>>>;
 pub(crate) const STREAMS: [&str; 2] = ["solpipe.WorkerStatus", "relay.Capacity"];
 
 pub(crate) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
-    let names = names(&front.hub);
+    let names = names(&front.streams);
     let for_check = Arc::clone(&names);
     let services = front.add(services, &proto::HEALTH_CHECK, Class::Short, move |call| {
         check(call, Arc::clone(&for_check))
@@ -30,18 +30,18 @@ pub(crate) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
     })
 }
 
-fn names(hub: &Hub) -> Names {
+fn names(streams: &Streams) -> Names {
     let mut names = HashMap::from([(String::new(), None)]);
     names.extend(STREAMS.map(|name| (name.to_owned(), Some(0))));
-    let pools = hub.pools.iter().enumerate();
-    names.extend(pools.map(|(number, pool)| (pool.name.clone(), Some(number))));
+    let sources = streams.sources.iter().enumerate();
+    names.extend(sources.map(|(number, pool)| (pool.name.clone(), Some(number))));
     Arc::new(names)
 }
 
 /// `None` for a service that is not known here.
-fn status(hub: &Hub, names: &Names, service: &str) -> Option<ServingStatus> {
+fn status(streams: &Streams, names: &Names, service: &str) -> Option<ServingStatus> {
     let pool = names.get(service)?;
-    Some(match hub.serving(*pool) {
+    Some(match streams.serving(*pool) {
         true => ServingStatus::SERVING,
         false => ServingStatus::NOT_SERVING,
     })
@@ -58,7 +58,7 @@ async fn check(mut call: Call<HealthCheckRequest, HealthCheckResponse>, names: N
     let Ok(request) = call.first_request().await else {
         return;
     };
-    match status(&call.seat.hub, &names, &request.service) {
+    match status(call.streams(), &names, &request.service) {
         Some(status) => {
             if call.send(response(status)).await.is_ok() {
                 call.finish().await;
@@ -80,11 +80,11 @@ async fn watch_all(
 ) -> Result<(), Gone> {
     let service = call.first_request().await?.service;
     call.wait_for(Kind::Health);
-    let hub = Arc::clone(&call.seat.hub);
+    let streams = Arc::clone(call.streams());
     let mut told = None;
     loop {
         // An unknown service stays open, as the protocol wants it: it might have come later.
-        let now = status(&hub, &names, &service).unwrap_or(ServingStatus::SERVICE_UNKNOWN);
+        let now = status(&streams, &names, &service).unwrap_or(ServingStatus::SERVICE_UNKNOWN);
         if told != Some(now) {
             call.send(response(now)).await?;
             told = Some(now);

@@ -7,13 +7,13 @@ use grpcio::{Method, RpcContext, RpcStatus, RpcStatusCode, ServiceBuilder};
 
 use crate::grpc::services::auth::Token;
 use crate::grpc::stream::call::{self, Call};
-use crate::grpc::stream::{Class, Hub, Refusal, Seat};
+use crate::grpc::stream::{Class, Refusal, Seat, Streams};
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
 
 #[derive(Clone)]
 pub(crate) struct Front {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) token: Option<Token>,
 }
 
@@ -21,7 +21,7 @@ impl Front {
     /// The same door, open to those who have no token.
     pub(crate) fn without_token(&self) -> Front {
         Front {
-            hub: Arc::clone(&self.hub),
+            streams: Arc::clone(&self.streams),
             token: None,
         }
     }
@@ -46,11 +46,13 @@ impl Front {
             let admitted = catch_unwind(AssertUnwindSafe(|| front.admit(&ctx, class)));
             match admitted {
                 Ok(Ok(seat)) => call::spawn(&ctx, handler(Call::new(requests, sink, seat))),
-                Ok(Err(status)) => call::refuse(front.hub.refusing(), &ctx, requests, sink, status),
+                Ok(Err(status)) => {
+                    call::refuse(front.streams.refusing(), &ctx, requests, sink, status)
+                }
                 Err(panic) => {
                     log::error!("admitting a gRPC call panicked: {}", panics::message(panic));
                     let status = RpcStatus::new(RpcStatusCode::INTERNAL);
-                    call::refuse(front.hub.refusing(), &ctx, requests, sink, status);
+                    call::refuse(front.streams.refusing(), &ctx, requests, sink, status);
                 }
             }
         })
@@ -66,7 +68,7 @@ impl Front {
             let text = "a valid bearer token is needed";
             return Err(status(RpcStatusCode::UNAUTHENTICATED, text));
         }
-        self.hub.enter(class).map_err(|refusal| match refusal {
+        self.streams.enter(class).map_err(|refusal| match refusal {
             Refusal::Full => status(
                 RpcStatusCode::RESOURCE_EXHAUSTED,
                 "as many streams are open as this server allows",

@@ -17,7 +17,7 @@ use protobuf::reflect::FileDescriptor;
 use crate::grpc::proto;
 use crate::grpc::services::auth::Token;
 use crate::grpc::services::interceptor::Front;
-use crate::grpc::stream::Hub;
+use crate::grpc::stream::Streams;
 use crate::grpc::stream::{threads, ticker};
 use crate::sync::{Arc, Mutex, thread};
 
@@ -74,13 +74,13 @@ impl fmt::Debug for CapacityServices {
 
 impl CapacityServices {
     pub(crate) fn new(
-        hub: Arc<Hub>,
+        streams: Arc<Streams>,
         token: Option<Token>,
         extras: Extras,
     ) -> io::Result<CapacityServices> {
-        let ticker = ticker::start(Arc::clone(&hub))?;
+        let ticker = ticker::start(Arc::clone(&streams))?;
         Ok(CapacityServices {
-            front: Front { hub, token },
+            front: Front { streams, token },
             extras,
             ticker: Mutex::new(Some(ticker)),
         })
@@ -120,7 +120,7 @@ impl CapacityServices {
 
     /// Streams that are open now.
     pub fn open_streams(&self) -> usize {
-        self.front.hub.open_streams()
+        self.front.streams.open_streams()
     }
 
     /// From now on the health service says NOT_SERVING, while all streams and running calls go on.
@@ -128,7 +128,7 @@ impl CapacityServices {
     /// The first step of a shutdown that no client notices: say this, give clients a moment to hear
     /// it, then drain the pool.
     pub fn stop_serving(&self) {
-        self.front.hub.stop_serving();
+        self.front.streams.stop_serving();
     }
 
     /// Ends every stream: each client gets a last snapshot and the status OK; those that do not read
@@ -144,28 +144,28 @@ impl CapacityServices {
     pub fn close(&self) {
         if threads::is_own_thread() {
             if self.begin_close() {
-                let hub = Arc::clone(&self.front.hub);
-                threads::elsewhere(move || hub.finish());
+                let streams = Arc::clone(&self.front.streams);
+                threads::elsewhere(move || streams.finish());
             }
             return;
         }
         let ticker = self.ticker.lock().take();
-        self.front.hub.finish();
+        self.front.streams.finish();
         if let Some(ticker) = ticker {
             let _ = ticker.join();
         }
     }
 
     /// Lets nobody in any more and asks the streams to end. True for the first who closes: it is the
-    /// caller's then to see that all is [finished](Hub::finish), on a thread that may wait.
+    /// caller's then to see that all is [finished](Streams::finish), on a thread that may wait.
     pub(crate) fn begin_close(&self) -> bool {
-        self.front.hub.close();
+        self.front.streams.close();
         // Not joined: this may be the ticker itself.
         self.ticker.lock().take().is_some()
     }
 
-    pub(crate) fn hub(&self) -> &Arc<Hub> {
-        &self.front.hub
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.front.streams
     }
 }
 

@@ -14,7 +14,7 @@ use crate::grpc::proto::orca_load_report::OrcaLoadReport;
 use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Ring;
-use crate::grpc::stream::{Class, Hub, Kind};
+use crate::grpc::stream::{Class, Kind, Streams};
 use crate::sync::Arc;
 
 type OrcaCall = Call<OrcaLoadReportRequest, OrcaLoadReport>;
@@ -38,14 +38,14 @@ async fn report_all(call: &mut OrcaCall, shortest: Duration) -> Result<(), Gone>
     let period = period(&request, shortest);
     let due = Instant::now() + period;
     call.wait_for(Kind::Orca { period, due });
-    let hub = Arc::clone(&call.seat.hub);
+    let streams = Arc::clone(call.streams());
     loop {
-        call.send(report(&hub)).await?;
+        call.send(report(&streams)).await?;
         loop {
             match call.ring().await? {
                 Ring::Tick => break,
                 Ring::Closing => {
-                    call.send(report(&hub)).await?;
+                    call.send(report(&streams)).await?;
                     return Ok(());
                 }
                 _ => {}
@@ -70,10 +70,10 @@ fn period(request: &OrcaLoadReportRequest, shortest: Duration) -> Duration {
 }
 
 /// The first pool is what the backend is weighed by; every pool is in the maps.
-fn report(hub: &Hub) -> OrcaLoadReport {
+fn report(streams: &Streams) -> OrcaLoadReport {
     let mut report = OrcaLoadReport::new();
-    for (number, pool) in hub.pools.iter().enumerate() {
-        let load = pool.load(hub.timing.sampling());
+    for (number, pool) in streams.sources.iter().enumerate() {
+        let load = pool.load(streams.timing.sampling());
         let (_, now) = pool.newest();
         if number == 0 {
             report.application_utilization = load.utilization;

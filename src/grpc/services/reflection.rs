@@ -60,7 +60,7 @@ async fn converse(
         match call.request().await {
             Ok(Request::Message(question)) => {
                 // Whoever does not read the answer in time is late as well.
-                call.wait_for(Kind::Request(call.seat.hub.request_deadline()));
+                call.wait_for(Kind::Request(call.streams().request_deadline()));
                 if call.send(catalog.answer(question)).await.is_err() {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! One call: its request, its sink, its seat at the hub; and the traps of grpcio, kept in one place.
+//! One call: its request, its sink, its seat at the streams; and the traps of grpcio, kept in one place.
 //!
 //! - Every call is served as a duplex one, whatever its type: on the wire there is no difference,
 //!   but grpcio calls a duplex handler as soon as the headers are here. A unary or server-streaming
@@ -18,7 +18,8 @@ use futures_util::{FutureExt, Sink, Stream};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
 use crate::grpc::stream::notify::Ring;
-use crate::grpc::stream::{Kind, Refusing, Seat};
+use crate::grpc::stream::{Kind, Refusing, Seat, Streams};
+use crate::sync::Arc;
 use crate::sync::unwind as panics;
 
 /// The client is gone, or the call has to end at once: drop it.
@@ -41,7 +42,7 @@ pub(crate) struct Call<Q, R> {
     requests: RequestStream<Q>,
     /// `None` once it has failed.
     sink: Option<DuplexSink<R>>,
-    pub(crate) seat: Seat,
+    seat: Seat,
 }
 
 /// Runs a call's future on the queue that the call came from.
@@ -189,6 +190,10 @@ impl<Q, R> Call<Q, R> {
             Pin::new(&mut failing).poll(cx).map(|_| ())
         })
         .await;
+    }
+
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.seat.streams
     }
 
     pub(crate) fn wait_for(&self, kind: Kind) {

@@ -1,6 +1,6 @@
-//! The hub: which streams are open, and what their pools look like now.
+//! The streams: which streams are open, and what their pools look like now.
 //!
-//! Streams meet the hub in three ways. They *enter* (and are refused when there are too many),
+//! Streams meet the streams in three ways. They *enter* (and are refused when there are too many),
 //! they *read* the newest snapshot of their pool, and they *leave* by dropping their [`Seat`]. The
 //! ticker thread (`ticker.rs`) rings their bells. No lock is held while a bell wakes a stream,
 //! because a stream may be run or dropped by its waking, and then leaves.
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::grpc::stream::notify::{Bell, Ring};
-use crate::grpc::stream::source::Pool;
+use crate::grpc::stream::source::Source;
 use crate::hook::PoolState;
 use crate::sync::{Arc, Condvar, Mutex};
 
@@ -86,7 +86,7 @@ pub(crate) enum Refusal {
     Closing,
 }
 
-/// Why [`Hub::wait`] came back.
+/// Why [`Streams::wait`] came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// The time is due.
@@ -167,8 +167,8 @@ impl State {
     }
 }
 
-pub(crate) struct Hub {
-    pub(crate) pools: Vec<Pool>,
+pub(crate) struct Streams {
+    pub(crate) sources: Vec<Source>,
     pub(crate) timing: Timing,
     max_streams: usize,
     state: Mutex<State>,
@@ -178,10 +178,10 @@ pub(crate) struct Hub {
     empty: Condvar,
 }
 
-impl Hub {
-    pub(crate) fn new(pools: Vec<Pool>, timing: Timing, max_streams: usize) -> Hub {
-        Hub {
-            pools,
+impl Streams {
+    pub(crate) fn new(sources: Vec<Source>, timing: Timing, max_streams: usize) -> Streams {
+        Streams {
+            sources,
             timing,
             max_streams,
             state: Mutex::new(State::default()),
@@ -218,7 +218,7 @@ impl Hub {
             self.ticker.notify_one();
         }
         Ok(Seat {
-            hub: Arc::clone(self),
+            streams: Arc::clone(self),
             id,
             bell,
         })
@@ -310,10 +310,10 @@ impl Hub {
                 return false;
             }
         }
-        let runs = |pool: &Pool| pool.refresh().1.state == PoolState::Running;
+        let runs = |pool: &Source| pool.refresh().1.state == PoolState::Running;
         match pool {
-            Some(pool) => runs(&self.pools[pool]),
-            None => self.pools.iter().all(runs),
+            Some(pool) => runs(&self.sources[pool]),
+            None => self.sources.iter().all(runs),
         }
     }
 
@@ -374,7 +374,7 @@ impl Hub {
 }
 
 /// A refusal on its way.
-pub(crate) struct Refusing(Arc<Hub>);
+pub(crate) struct Refusing(Arc<Streams>);
 
 impl Drop for Refusing {
     fn drop(&mut self) {
@@ -399,9 +399,9 @@ pub(crate) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instan
     if tick > now { tick } else { now + step(beyond) }
 }
 
-/// A call's place at the hub, given back when dropped.
+/// A call's place at the streams, given back when dropped.
 pub(crate) struct Seat {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) streams: Arc<Streams>,
     id: u64,
     pub(crate) bell: Arc<Bell>,
 }
@@ -410,14 +410,14 @@ impl Seat {
     /// The request is here: this is what the call waits for from now on.
     pub(crate) fn wait_for(&self, kind: Kind) {
         let first_report = {
-            let mut state = self.hub.state.lock();
+            let mut state = self.streams.state.lock();
             let before = state.reporting;
             state.set_kind(self.id, kind);
             before == 0 && state.reporting > 0
         };
         if first_report {
             // What was sampled for the last one before says nothing of the time between.
-            for pool in &self.hub.pools {
+            for pool in &self.streams.sources {
                 pool.window.lock().clear();
             }
         }
@@ -426,14 +426,14 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut state = self.hub.state.lock();
+        let mut state = self.streams.state.lock();
         state.remove(self.id);
         if state.entries.is_empty() {
-            self.hub.empty.notify_all();
+            self.streams.empty.notify_all();
         }
     }
 }
 
 #[cfg(test)]
-#[path = "hub_tests.rs"]
+#[path = "stream_tests.rs"]
 mod tests;

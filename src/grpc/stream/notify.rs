@@ -1,7 +1,7 @@
 //! One doorbell per stream: how the ticker tells a stream that there is something to do.
 //!
 //! A bell holds at most one ring, the loudest since the stream last listened. The value itself is
-//! not in it: a stream that answers the bell reads the newest one from the hub. So a client that
+//! not in it: a stream that answers the bell reads the newest one from the streams. So a client that
 //! does not read costs one byte here, however much happens meanwhile.
 
 use std::task::{Context, Poll, Waker};

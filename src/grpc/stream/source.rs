@@ -7,7 +7,7 @@ use crate::hook::meter::{Meter, Snapshot};
 use crate::sync::Mutex;
 
 /// One pool, by name.
-pub(crate) struct Pool {
+pub(crate) struct Source {
     pub(crate) name: String,
     meter: Meter,
     /// The newest snapshot, and how often it has changed in what clients see.
@@ -15,10 +15,10 @@ pub(crate) struct Pool {
     pub(crate) window: Mutex<Window>,
 }
 
-impl Pool {
-    pub(crate) fn new(name: String, meter: Meter, window: Duration) -> Pool {
+impl Source {
+    pub(crate) fn new(name: String, meter: Meter, window: Duration) -> Source {
         let newest = Mutex::new((1, meter.snapshot()));
-        Pool {
+        Source {
             name,
             meter,
             newest,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::grpc::stream::notify::Ring;
 use crate::grpc::stream::threads;
-use crate::grpc::stream::{Hub, Kind, Wait, next_tick};
+use crate::grpc::stream::{Kind, Streams, Wait, next_tick};
 use crate::hook::PoolState;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, thread};
@@ -25,13 +25,13 @@ const STREAMS_PER_SECOND: u32 = 500;
 /// of a change within a second.
 const LARGEST_SPREAD: Duration = Duration::from_millis(750);
 
-/// Starts the thread. It ends after [`Hub::stop`].
-pub(crate) fn start(hub: Arc<Hub>) -> std::io::Result<thread::JoinHandle<()>> {
+/// Starts the thread. It ends after [`Streams::stop`].
+pub(crate) fn start(streams: Arc<Streams>) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new()
         .name("capacity-ticker".to_owned())
         .spawn(move || {
             threads::mark(());
-            Ticker::new(hub).run();
+            Ticker::new(streams).run();
         })
 }
 
@@ -46,7 +46,7 @@ struct Told {
 }
 
 struct Ticker {
-    hub: Arc<Hub>,
+    streams: Arc<Streams>,
     told: Vec<Told>,
     tick: Instant,
     look: Instant,
@@ -54,9 +54,9 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn new(hub: Arc<Hub>) -> Ticker {
+    fn new(streams: Arc<Streams>) -> Ticker {
         let now = Instant::now();
-        let told = hub.pools.iter().map(|pool| {
+        let told = streams.sources.iter().map(|pool| {
             let (version, snapshot) = pool.newest();
             Told {
                 version,
@@ -67,21 +67,21 @@ impl Ticker {
         });
         Ticker {
             told: told.collect(),
-            tick: now + hub.timing.interval,
+            tick: now + streams.timing.interval,
             look: now,
             sample: now,
-            hub,
+            streams,
         }
     }
 
     fn run(mut self) {
         loop {
-            match self.hub.wait(self.look.min(self.tick)) {
+            match self.streams.wait(self.look.min(self.tick)) {
                 Wait::Stop => return,
                 Wait::First => {
                     // The ticks that nobody waited for are not made up for.
                     let now = Instant::now();
-                    self.tick = next_tick(self.tick, now, self.hub.timing.interval);
+                    self.tick = next_tick(self.tick, now, self.streams.timing.interval);
                     self.look = now;
                     continue;
                 }
@@ -101,9 +101,9 @@ impl Ticker {
         // Set before anything can panic, so that a panic is not repeated without a pause.
         let ticks = self.tick <= now;
         if ticks {
-            self.tick = next_tick(self.tick, now, self.hub.timing.interval);
+            self.tick = next_tick(self.tick, now, self.streams.timing.interval);
         }
-        self.look = now + self.hub.timing.spacing.map_or(LOOK, |s| s.min(LOOK));
+        self.look = now + self.streams.timing.spacing.map_or(LOOK, |s| s.min(LOOK));
         let mut states_changed = false;
         for number in 0..self.told.len() {
             // One pool's gauge that panics keeps nothing from the others.
@@ -117,16 +117,16 @@ impl Ticker {
             }
         }
         if states_changed {
-            self.hub.ring(Ring::Change, |kind| kind == Kind::Health);
+            self.streams.ring(Ring::Change, |kind| kind == Kind::Health);
         }
-        self.hub.ring_due(now);
+        self.streams.ring_due(now);
         self.sample_loads(now);
     }
 
     /// Rings the streams of one pool if there is a reason. Has the pool's state changed?
     fn tell(&mut self, number: usize, ticks: bool, now: Instant) -> bool {
-        let (version, snapshot) = self.hub.pools[number].refresh();
-        let spacing = self.hub.timing.spacing;
+        let (version, snapshot) = self.streams.sources[number].refresh();
+        let spacing = self.streams.timing.spacing;
         let told = &mut self.told[number];
         let state_changed = snapshot.state != told.state;
         let since = now.duration_since(told.at);
@@ -144,7 +144,7 @@ impl Ticker {
             told.at = now;
             told.state = snapshot.state;
             let mine = |kind| kind == Kind::Capacity(number);
-            told.streams = self.hub.ring(ring, mine);
+            told.streams = self.streams.ring(ring, mine);
         }
         state_changed
     }
@@ -154,9 +154,9 @@ impl Ticker {
         if self.sample > now {
             return;
         }
-        self.sample = now + self.hub.timing.sampling();
-        let reporting = self.hub.reporting();
-        for pool in &self.hub.pools {
+        self.sample = now + self.streams.timing.sampling();
+        let reporting = self.streams.reporting();
+        for pool in &self.streams.sources {
             if reporting {
                 pool.sample();
             } else {

@@ -16,45 +16,47 @@ fn ticks_do_not_drift() {
     assert_eq!(next_tick(ms(10), ms(5), period), ms(10));
 }
 
-fn hub(max_streams: usize) -> Arc<Hub> {
+fn streams(max_streams: usize) -> Arc<Streams> {
     let timing = Timing {
         interval: Duration::from_secs(30),
         spacing: None,
         opening: Duration::from_secs(10),
         window: Duration::from_secs(10),
     };
-    let pool = Pool::new("p".into(), Meter::new(), timing.window);
-    Arc::new(Hub::new(vec![pool], timing, max_streams))
+    let pool = Source::new("p".into(), Meter::new(), timing.window);
+    Arc::new(Streams::new(vec![pool], timing, max_streams))
 }
 
 #[test]
 fn seats_are_limited_and_come_back() {
-    let hub = hub(2);
-    let first = hub.enter(Class::Stream).ok();
-    let _second = hub.enter(Class::Stream).ok();
-    assert_eq!(hub.enter(Class::Stream).err(), Some(Refusal::Full));
-    let short = hub.enter(Class::Short).ok();
+    let streams = streams(2);
+    let first = streams.enter(Class::Stream).ok();
+    let _second = streams.enter(Class::Stream).ok();
+    assert_eq!(streams.enter(Class::Stream).err(), Some(Refusal::Full));
+    let short = streams.enter(Class::Short).ok();
     assert!(short.is_some(), "a full server still answers health checks");
-    assert_eq!(hub.open_streams(), 2);
+    assert_eq!(streams.open_streams(), 2);
     drop(first);
-    assert_eq!(hub.open_streams(), 1);
-    let again = hub.enter(Class::Stream);
+    assert_eq!(streams.open_streams(), 1);
+    let again = streams.enter(Class::Stream);
     assert!(again.is_ok());
-    hub.close();
-    assert_eq!(hub.enter(Class::Short).err(), Some(Refusal::Closing));
+    streams.close();
+    assert_eq!(streams.enter(Class::Short).err(), Some(Refusal::Closing));
 }
 
 #[test]
 fn refusals_on_their_way_are_limited_and_come_back() {
-    let hub = hub(1);
-    let mut on_their_way: Vec<_> = (0..MAX_REFUSALS).filter_map(|_| hub.refusing()).collect();
+    let streams = streams(1);
+    let mut on_their_way: Vec<_> = (0..MAX_REFUSALS)
+        .filter_map(|_| streams.refusing())
+        .collect();
     assert_eq!(on_their_way.len(), MAX_REFUSALS);
-    assert!(hub.refusing().is_none());
+    assert!(streams.refusing().is_none());
     on_their_way.pop();
-    let again = hub.refusing();
+    let again = streams.refusing();
     assert!(again.is_some());
-    assert!(hub.refusing().is_none());
-    assert!(hub.enter(Class::Stream).is_ok(), "a call is no refusal");
+    assert!(streams.refusing().is_none());
+    assert!(streams.enter(Class::Stream).is_ok(), "a call is no refusal");
 }
 
 /// Calls that end one after the other, for at least 20 seconds or until this is stopped.
@@ -64,8 +66,8 @@ struct Leaving {
 }
 
 impl Leaving {
-    fn start(hub: &Arc<Hub>) -> Leaving {
-        let enter = || hub.enter(Class::Stream).ok();
+    fn start(streams: &Arc<Streams>) -> Leaving {
+        let enter = || streams.enter(Class::Stream).ok();
         let seats: Vec<_> = (0..10_000).map_while(|_| enter()).collect();
         assert_eq!(seats.len(), 10_000);
         let (quit, told) = mpsc::channel();
@@ -88,30 +90,30 @@ impl Leaving {
 
 #[test]
 fn waiting_for_the_last_call_has_an_end() {
-    let hub = hub(10_000);
-    let leaving = Leaving::start(&hub);
+    let streams = streams(10_000);
+    let leaving = Leaving::start(&streams);
     // More patience than there is between two of them, but not for all of them.
     let patience = Duration::from_secs(5);
-    let empty = hub.wait_empty(patience, Duration::from_millis(100));
+    let empty = streams.wait_empty(patience, Duration::from_millis(100));
     leaving.stop();
     assert!(!empty, "it waited for 10,000 calls");
-    assert!(hub.wait_empty(patience, patience), "all are gone");
+    assert!(streams.wait_empty(patience, patience), "all are gone");
 }
 
 #[test]
 fn a_shutdown_does_not_wait_for_all_calls_that_end_one_after_the_other() {
-    let hub = hub(10_000);
-    let leaving = Leaving::start(&hub);
-    hub.finish();
-    let open = hub.open_streams();
+    let streams = streams(10_000);
+    let leaving = Leaving::start(&streams);
+    streams.finish();
+    let open = streams.open_streams();
     leaving.stop();
     assert!(open > 0, "it waited for 10,000 calls");
 }
 
 #[test]
 fn a_call_that_is_late_is_told_and_then_aborted() {
-    let hub = hub(1);
-    let seat = hub.enter(Class::Stream).ok().unwrap();
+    let streams = streams(1);
+    let seat = streams.enter(Class::Stream).ok().unwrap();
     let heard = || {
         let mut cx = Context::from_waker(Waker::noop());
         match seat.bell.poll(&mut cx, Ring::Change) {
@@ -119,21 +121,21 @@ fn a_call_that_is_late_is_told_and_then_aborted() {
             Poll::Pending => Ring::Silence,
         }
     };
-    let deadline = hub.request_deadline();
-    hub.ring_due(Instant::now());
+    let deadline = streams.request_deadline();
+    streams.ring_due(Instant::now());
     assert_eq!(heard(), Ring::Silence);
-    hub.ring_due(deadline);
+    streams.ring_due(deadline);
     assert_eq!(heard(), Ring::Tick);
-    hub.ring_due(deadline);
+    streams.ring_due(deadline);
     assert_eq!(heard(), Ring::Silence, "it may say so now");
-    hub.ring_due(deadline + LAST_WORDS);
+    streams.ring_due(deadline + LAST_WORDS);
     assert_eq!(heard(), Ring::Abort);
 }
 
 #[test]
 fn load_reports_after_a_pause_forget_what_was_before() {
-    let hub = hub(3);
-    let pool = &hub.pools[0];
+    let streams = streams(3);
+    let pool = &streams.sources[0];
     let samples = || pool.window.lock().len();
     let report = |seat: &Seat| {
         let period = Duration::from_secs(1);
@@ -142,23 +144,23 @@ fn load_reports_after_a_pause_forget_what_was_before() {
     };
     pool.sample();
     assert_eq!(samples(), 1);
-    let first = hub.enter(Class::Stream).ok().unwrap();
+    let first = streams.enter(Class::Stream).ok().unwrap();
     report(&first);
     assert_eq!(samples(), 0, "from before the first who asks");
     pool.sample();
-    let second = hub.enter(Class::Stream).ok().unwrap();
+    let second = streams.enter(Class::Stream).ok().unwrap();
     report(&second);
     assert_eq!(samples(), 1, "the first asks still");
     drop((first, second));
-    report(&hub.enter(Class::Stream).ok().unwrap());
+    report(&streams.enter(Class::Stream).ok().unwrap());
     assert_eq!(samples(), 0);
 }
 
 #[test]
 fn load_reports_share_a_sample_for_a_sixty_fourth_of_the_window() {
-    let hub = hub(1);
-    assert_eq!(hub.timing.sampling(), Duration::from_secs(10) / 64);
-    let pool = &hub.pools[0];
+    let streams = streams(1);
+    assert_eq!(streams.timing.sampling(), Duration::from_secs(10) / 64);
+    let pool = &streams.sources[0];
     let samples = || pool.window.lock().len();
     let hour = Duration::from_secs(3600);
     for _ in 0..1000 {
