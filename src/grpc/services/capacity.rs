@@ -5,7 +5,7 @@ use grpcio::ServiceBuilder;
 use crate::grpc::proto::{self, relay, solpipe};
 use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
-use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Class, Kind};
 use crate::hook::PoolState;
 use crate::hook::meter::Snapshot;
@@ -57,13 +57,13 @@ async fn send_all<Q, R>(
             return Ok(());
         }
         loop {
-            let ring = call.ring().await?;
-            if ring == Ring::Closing {
+            let signal = call.next_signal().await?;
+            if signal == Signal::Closing {
                 call.send(message(&pool.refresh().1)).await?;
                 return Ok(());
             }
             let (version, newest) = pool.newest();
-            if version != seen || ring == Ring::Tick {
+            if version != seen || signal == Signal::Tick {
                 (seen, snapshot) = (version, newest);
                 break;
             }

@@ -9,7 +9,7 @@ use crate::grpc::proto::health::health_check_response::ServingStatus;
 use crate::grpc::proto::health::{HealthCheckRequest, HealthCheckResponse};
 use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
-use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Class, Kind, Streams};
 use crate::sync::Arc;
 
@@ -89,7 +89,7 @@ async fn watch_all(
             call.send(response(now)).await?;
             told = Some(now);
         }
-        if call.ring().await? == Ring::Closing {
+        if call.next_signal().await? == Signal::Closing {
             let last = ServingStatus::NOT_SERVING;
             if told == Some(ServingStatus::SERVING) {
                 call.send(response(last)).await?;

@@ -13,7 +13,7 @@ use crate::grpc::proto::orca::OrcaLoadReportRequest;
 use crate::grpc::proto::orca_load_report::OrcaLoadReport;
 use crate::grpc::services::interceptor::Front;
 use crate::grpc::stream::call::{Call, Gone};
-use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Class, Kind, Streams};
 use crate::sync::Arc;
 
@@ -42,9 +42,9 @@ async fn report_all(call: &mut OrcaCall, shortest: Duration) -> Result<(), Gone>
     loop {
         call.send(report(&streams)).await?;
         loop {
-            match call.ring().await? {
-                Ring::Tick => break,
-                Ring::Closing => {
+            match call.next_signal().await? {
+                Signal::Tick => break,
+                Signal::Closing => {
                     call.send(report(&streams)).await?;
                     return Ok(());
                 }

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use futures_util::{FutureExt, Sink, Stream};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
-use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Kind, Refusing, Seat, Streams};
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
@@ -96,9 +96,9 @@ impl<Q, R> Call<Q, R> {
     /// The next message. Calls that wait for one have the kind [`Kind::Request`].
     pub(crate) async fn request(&mut self) -> Result<Request<Q>, Gone> {
         let next = poll_fn(|cx| {
-            match self.seat.bell.poll(cx, Ring::Tick) {
-                Poll::Ready(Ring::Tick) => return Poll::Ready(Ok(Some(Request::Late))),
-                Poll::Ready(Ring::Closing) => return Poll::Ready(Ok(Some(Request::Closing))),
+            match self.seat.notify.poll(cx, Signal::Tick) {
+                Poll::Ready(Signal::Tick) => return Poll::Ready(Ok(Some(Request::Late))),
+                Poll::Ready(Signal::Closing) => return Poll::Ready(Ok(Some(Request::Closing))),
                 Poll::Ready(_) => return Poll::Ready(Err(Gone)),
                 Poll::Pending => {}
             }
@@ -123,11 +123,11 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// Blocks the call until its bell rings.
-    pub(crate) async fn ring(&mut self) -> Result<Ring, Gone> {
+    pub(crate) async fn next_signal(&mut self) -> Result<Signal, Gone> {
         poll_fn(|cx| {
-            match self.seat.bell.poll(cx, Ring::Change) {
-                Poll::Ready(Ring::Abort) => return Poll::Ready(Err(Gone)),
-                Poll::Ready(ring) => return Poll::Ready(Ok(ring)),
+            match self.seat.notify.poll(cx, Signal::Change) {
+                Poll::Ready(Signal::Abort) => return Poll::Ready(Err(Gone)),
+                Poll::Ready(signal) => return Poll::Ready(Ok(signal)),
                 Poll::Pending => {}
             }
             // Asked only to hear of the client's end: else it would be noticed at the next send.
@@ -201,7 +201,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     fn aborted(&self, cx: &mut Context<'_>) -> bool {
-        self.seat.bell.poll(cx, Ring::Abort).is_ready()
+        self.seat.notify.poll(cx, Signal::Abort).is_ready()
     }
 
     /// Polls the sink unless it has failed, and drops it when it does.

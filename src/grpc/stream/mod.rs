@@ -2,7 +2,7 @@
 //!
 //! Streams meet the streams in three ways. They *enter* (and are refused when there are too many),
 //! they *read* the newest snapshot of their pool, and they *leave* by dropping their [`Seat`]. The
-//! ticker thread (`ticker.rs`) rings their bells. No lock is held while a bell wakes a stream,
+//! ticker thread (`ticker.rs`) rings their notifiers. No lock is held while a notify wakes a stream,
 //! because a stream may be run or dropped by its waking, and then leaves.
 
 pub(crate) mod call;
@@ -15,7 +15,7 @@ pub(crate) mod window;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::grpc::stream::notify::{Bell, Ring};
+use crate::grpc::stream::notify::{Notify, Signal};
 use crate::grpc::stream::source::Source;
 use crate::hook::PoolState;
 use crate::sync::{Arc, Condvar, Mutex};
@@ -98,7 +98,7 @@ pub(crate) enum Wait {
 }
 
 struct Entry {
-    bell: Arc<Bell>,
+    notify: Arc<Notify>,
     kind: Kind,
     class: Class,
 }
@@ -161,9 +161,9 @@ impl State {
         }
     }
 
-    fn bells(&self, wanted: impl Fn(Kind) -> bool) -> Vec<Arc<Bell>> {
+    fn notifiers(&self, wanted: impl Fn(Kind) -> bool) -> Vec<Arc<Notify>> {
         let entries = self.entries.values().filter(|entry| wanted(entry.kind));
-        entries.map(|entry| Arc::clone(&entry.bell)).collect()
+        entries.map(|entry| Arc::clone(&entry.notify)).collect()
     }
 }
 
@@ -197,7 +197,7 @@ impl Streams {
 
     /// Lets a call in.
     pub(crate) fn enter(self: &Arc<Self>, class: Class) -> Result<Seat, Refusal> {
-        let bell = Arc::new(Bell::new());
+        let notify = Arc::new(Notify::new());
         let mut state = self.state.lock();
         if state.closing {
             return Err(Refusal::Closing);
@@ -210,7 +210,7 @@ impl Streams {
             return Err(Refusal::Full);
         }
         let id = state.insert(Entry {
-            bell: Arc::clone(&bell),
+            notify: Arc::clone(&notify),
             kind: Kind::Request(self.request_deadline()),
             class,
         });
@@ -220,7 +220,7 @@ impl Streams {
         Ok(Seat {
             streams: Arc::clone(self),
             id,
-            bell,
+            notify,
         })
     }
 
@@ -245,15 +245,15 @@ impl Streams {
         })
     }
 
-    /// Rings the bells of these streams; how many were they?
-    pub(crate) fn ring(&self, ring: Ring, wanted: impl Fn(Kind) -> bool) -> usize {
-        let bells = self.state.lock().bells(wanted);
-        wake(&bells, ring);
-        bells.len()
+    /// Rings the notifiers of these streams; how many were they?
+    pub(crate) fn notify(&self, signal: Signal, wanted: impl Fn(Kind) -> bool) -> usize {
+        let notifiers = self.state.lock().notifiers(wanted);
+        wake(&notifiers, signal);
+        notifiers.len()
     }
 
     /// Rings what is due by its own time: reports, and requests that did not come.
-    pub(crate) fn ring_due(&self, now: Instant) {
+    pub(crate) fn notify_due(&self, now: Instant) {
         let (mut due, mut overdue) = (Vec::new(), Vec::new());
         let mut state = self.state.lock();
         if state.timed == 0 {
@@ -263,19 +263,19 @@ impl Streams {
             match &mut entry.kind {
                 Kind::Request(until) if *until <= now => {
                     entry.kind = Kind::Late(now + LAST_WORDS);
-                    due.push(Arc::clone(&entry.bell));
+                    due.push(Arc::clone(&entry.notify));
                 }
-                Kind::Late(until) if *until <= now => overdue.push(Arc::clone(&entry.bell)),
+                Kind::Late(until) if *until <= now => overdue.push(Arc::clone(&entry.notify)),
                 Kind::Orca { period, due: next } if *next <= now => {
                     *next = next_tick(*next, now, *period);
-                    due.push(Arc::clone(&entry.bell));
+                    due.push(Arc::clone(&entry.notify));
                 }
                 _ => {}
             }
         }
         drop(state);
-        wake(&due, Ring::Tick);
-        wake(&overdue, Ring::Abort);
+        wake(&due, Signal::Tick);
+        wake(&overdue, Signal::Abort);
     }
 
     /// Blocks the ticker: until `due`, or, while there is no stream, for as long as it takes.
@@ -320,18 +320,18 @@ impl Streams {
     /// From now on health says NOT_SERVING, and those who watch it learn so at once.
     pub(crate) fn stop_serving(&self) {
         self.state.lock().lame = true;
-        self.ring(Ring::Change, |kind| kind == Kind::Health);
+        self.notify(Signal::Change, |kind| kind == Kind::Health);
     }
 
     /// Lets nobody in any more, and asks every stream to send what is last and to end.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
-        self.ring(Ring::Closing, |_| true);
+        self.notify(Signal::Closing, |_| true);
     }
 
     /// Ends every stream that has not ended yet; its client sees CANCELLED.
     fn abort(&self) {
-        self.ring(Ring::Abort, |_| true);
+        self.notify(Signal::Abort, |_| true);
     }
 
     /// Blocks until no call is open, or none has ended for as long as `patience`, or `most` has
@@ -382,9 +382,9 @@ impl Drop for Refusing {
     }
 }
 
-fn wake(bells: &[Arc<Bell>], ring: Ring) {
-    for bell in bells {
-        if let Some(waker) = bell.ring(ring) {
+fn wake(notifiers: &[Arc<Notify>], signal: Signal) {
+    for notify in notifiers {
+        if let Some(waker) = notify.notify(signal) {
             waker.wake();
         }
     }
@@ -403,7 +403,7 @@ pub(crate) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instan
 pub(crate) struct Seat {
     pub(crate) streams: Arc<Streams>,
     id: u64,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) notify: Arc<Notify>,
 }
 
 impl Seat {

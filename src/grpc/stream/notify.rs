@@ -1,69 +1,70 @@
-//! One doorbell per stream: how the ticker tells a stream that there is something to do.
+//! One notifier per stream: how the ticker tells a stream that there is something to do.
 //!
-//! A bell holds at most one ring, the loudest since the stream last listened. The value itself is
-//! not in it: a stream that answers the bell reads the newest one from the streams. So a client that
-//! does not read costs one byte here, however much happens meanwhile.
+//! It holds at most one signal, the strongest since the stream last asked. The value itself is not
+//! in it: a stream that gets a signal reads the newest value from its source. So a client that does
+//! not read costs one byte here, however much happens meanwhile.
 
 use std::task::{Context, Poll, Waker};
 
 use crate::sync::Mutex;
 
-/// Why a bell rings, from quiet to loud.
+/// What a stream is to do, from weak to strong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Ring {
-    Silence,
+pub(crate) enum Signal {
+    /// Nothing.
+    Idle,
     /// Something changed.
     Change,
     /// It is time to send, changed or not.
     Tick,
-    /// Send what is last, then end. Stays.
+    /// Send the final message, then end. Stays.
     Closing,
     /// End now. Stays.
     Abort,
 }
 
-pub(crate) struct Bell(Mutex<Inner>);
+pub(crate) struct Notify(Mutex<Inner>);
 
 struct Inner {
-    rung: Ring,
-    /// The quietest ring that wakes: a stream in the middle of a send hears only `Abort`.
-    hears: Ring,
+    pending: Signal,
+    /// The weakest signal that wakes: a stream in the middle of a send is woken only by `Abort`.
+    wakes_at: Signal,
     waker: Option<Waker>,
 }
 
-impl Bell {
-    pub(crate) fn new() -> Bell {
-        Bell(Mutex::new(Inner {
-            rung: Ring::Silence,
-            hears: Ring::Abort,
+impl Notify {
+    pub(crate) fn new() -> Notify {
+        Notify(Mutex::new(Inner {
+            pending: Signal::Idle,
+            wakes_at: Signal::Abort,
             waker: None,
         }))
     }
 
-    /// Rings. The waker is given back to be woken when the caller holds no lock: waking may run
-    /// or drop the stream.
+    /// Leaves a signal. The caller has to wake the returned waker once it holds no lock: waking may
+    /// run or drop the stream.
     #[must_use]
-    pub(crate) fn ring(&self, ring: Ring) -> Option<Waker> {
+    pub(crate) fn notify(&self, signal: Signal) -> Option<Waker> {
         let mut inner = self.0.lock();
-        inner.rung = inner.rung.max(ring);
-        if inner.rung >= inner.hears {
+        inner.pending = inner.pending.max(signal);
+        if inner.pending >= inner.wakes_at {
             inner.waker.take()
         } else {
             None
         }
     }
 
-    /// Ready with the loudest ring since last time, if it is at least `hears`.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>, hears: Ring) -> Poll<Ring> {
+    /// Ready with the strongest signal since last time, if it is at least `wakes_at`.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, wakes_at: Signal) -> Poll<Signal> {
         let mut inner = self.0.lock();
-        let rung = inner.rung;
-        if rung >= hears && rung > Ring::Silence {
-            if rung < Ring::Closing {
-                inner.rung = Ring::Silence;
+        let pending = inner.pending;
+        if pending >= wakes_at && pending > Signal::Idle {
+            if pending < Signal::Closing {
+                inner.pending = Signal::Idle;
             }
-            return Poll::Ready(rung);
+            return Poll::Ready(pending);
         }
-        inner.hears = hears;
+        inner.wakes_at = wakes_at;
         match &inner.waker {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             _ => inner.waker = Some(cx.waker().clone()),
@@ -77,31 +78,31 @@ mod tests {
     use super::*;
     use std::task::Waker;
 
-    fn poll(bell: &Bell, hears: Ring) -> Poll<Ring> {
-        bell.poll(&mut Context::from_waker(Waker::noop()), hears)
+    fn poll(notify: &Notify, wakes_at: Signal) -> Poll<Signal> {
+        notify.poll(&mut Context::from_waker(Waker::noop()), wakes_at)
     }
 
     #[test]
-    fn many_rings_are_one() {
-        let bell = Bell::new();
+    fn many_signals_are_one() {
+        let notify = Notify::new();
         for _ in 0..1000 {
-            let _ = bell.ring(Ring::Change);
+            let _ = notify.notify(Signal::Change);
         }
-        let _ = bell.ring(Ring::Tick);
-        let _ = bell.ring(Ring::Change);
-        assert_eq!(poll(&bell, Ring::Change), Poll::Ready(Ring::Tick));
-        assert_eq!(poll(&bell, Ring::Change), Poll::Pending);
+        let _ = notify.notify(Signal::Tick);
+        let _ = notify.notify(Signal::Change);
+        assert_eq!(poll(&notify, Signal::Change), Poll::Ready(Signal::Tick));
+        assert_eq!(poll(&notify, Signal::Change), Poll::Pending);
     }
 
     #[test]
     fn a_sender_is_woken_by_abort_alone_and_misses_nothing() {
-        let bell = Bell::new();
-        assert_eq!(poll(&bell, Ring::Abort), Poll::Pending);
-        assert!(bell.ring(Ring::Closing).is_none());
-        assert_eq!(poll(&bell, Ring::Change), Poll::Ready(Ring::Closing));
-        assert_eq!(poll(&bell, Ring::Abort), Poll::Pending);
-        assert!(bell.ring(Ring::Abort).is_some());
-        assert_eq!(poll(&bell, Ring::Change), Poll::Ready(Ring::Abort));
-        assert_eq!(poll(&bell, Ring::Change), Poll::Ready(Ring::Abort));
+        let notify = Notify::new();
+        assert_eq!(poll(&notify, Signal::Abort), Poll::Pending);
+        assert!(notify.notify(Signal::Closing).is_none());
+        assert_eq!(poll(&notify, Signal::Change), Poll::Ready(Signal::Closing));
+        assert_eq!(poll(&notify, Signal::Abort), Poll::Pending);
+        assert!(notify.notify(Signal::Abort).is_some());
+        assert_eq!(poll(&notify, Signal::Change), Poll::Ready(Signal::Abort));
+        assert_eq!(poll(&notify, Signal::Change), Poll::Ready(Signal::Abort));
     }
 }

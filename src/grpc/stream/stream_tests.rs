@@ -116,20 +116,20 @@ fn a_call_that_is_late_is_told_and_then_aborted() {
     let seat = streams.enter(Class::Stream).ok().unwrap();
     let heard = || {
         let mut cx = Context::from_waker(Waker::noop());
-        match seat.bell.poll(&mut cx, Ring::Change) {
-            Poll::Ready(ring) => ring,
-            Poll::Pending => Ring::Silence,
+        match seat.notify.poll(&mut cx, Signal::Change) {
+            Poll::Ready(signal) => signal,
+            Poll::Pending => Signal::Idle,
         }
     };
     let deadline = streams.request_deadline();
-    streams.ring_due(Instant::now());
-    assert_eq!(heard(), Ring::Silence);
-    streams.ring_due(deadline);
-    assert_eq!(heard(), Ring::Tick);
-    streams.ring_due(deadline);
-    assert_eq!(heard(), Ring::Silence, "it may say so now");
-    streams.ring_due(deadline + LAST_WORDS);
-    assert_eq!(heard(), Ring::Abort);
+    streams.notify_due(Instant::now());
+    assert_eq!(heard(), Signal::Idle);
+    streams.notify_due(deadline);
+    assert_eq!(heard(), Signal::Tick);
+    streams.notify_due(deadline);
+    assert_eq!(heard(), Signal::Idle, "it may say so now");
+    streams.notify_due(deadline + LAST_WORDS);
+    assert_eq!(heard(), Signal::Abort);
 }
 
 #[test]

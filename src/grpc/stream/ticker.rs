@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::grpc::stream::notify::Ring;
+use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::threads;
 use crate::grpc::stream::{Kind, Streams, Wait, next_tick};
 use crate::hook::PoolState;
@@ -117,9 +117,10 @@ impl Ticker {
             }
         }
         if states_changed {
-            self.streams.ring(Ring::Change, |kind| kind == Kind::Health);
+            self.streams
+                .notify(Signal::Change, |kind| kind == Kind::Health);
         }
-        self.streams.ring_due(now);
+        self.streams.notify_due(now);
         self.sample_loads(now);
     }
 
@@ -131,20 +132,20 @@ impl Ticker {
         let state_changed = snapshot.state != told.state;
         let since = now.duration_since(told.at);
         let due = || spacing.is_some_and(|spacing| since >= spread(spacing, told.streams));
-        let ring = if ticks {
-            Some(Ring::Tick)
+        let signal = if ticks {
+            Some(Signal::Tick)
         } else if version != told.version && (state_changed || due()) {
             // A change of state is rare, and ends streams: it is told at once.
-            Some(Ring::Change)
+            Some(Signal::Change)
         } else {
             None
         };
-        if let Some(ring) = ring {
+        if let Some(signal) = signal {
             told.version = version;
             told.at = now;
             told.state = snapshot.state;
             let mine = |kind| kind == Kind::Capacity(number);
-            told.streams = self.streams.ring(ring, mine);
+            told.streams = self.streams.notify(signal, mine);
         }
         state_changed
     }
