@@ -19,13 +19,13 @@ use crate::grpc::client::session::{Event, Received, Session, Stop, after};
 
 /// Between the thread and the client's owner.
 pub(super) struct Shared {
-    board: Mutex<Board>,
-    change: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
     stop: Stop,
 }
 
 #[derive(Default)]
-struct Board {
+struct State {
     /// Not taken by the owner yet.
     fresh: Option<Received>,
     last: Option<Received>,
@@ -58,8 +58,8 @@ impl Reader {
     /// Starts the thread and waits for its first connection.
     pub(super) fn start(to: ClientBuilder) -> Result<Reader, ClientError> {
         let shared = Arc::new(Shared {
-            board: Mutex::default(),
-            change: Condvar::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
             stop: Stop::default(),
         });
         let address = to.address.clone();
@@ -79,10 +79,10 @@ impl Reader {
     }
 
     fn wait_for_first_connection(&self) -> Result<(), ClientError> {
-        let mut board = self.shared.board.lock();
-        while !board.connected {
-            match &board.end {
-                None => self.shared.change.wait(&mut board),
+        let mut state = self.shared.state.lock();
+        while !state.connected {
+            match &state.end {
+                None => self.shared.changed.wait(&mut state),
                 // A server that ends the stream at once has answered, too.
                 Some(end) => return end.clone(),
             }
@@ -92,20 +92,20 @@ impl Reader {
 
     /// Waits for a fresh snapshot, for ever without a deadline.
     pub(super) fn recv(&self, until: Option<Instant>) -> Result<Received, RecvError> {
-        let mut board = self.shared.board.lock();
+        let mut state = self.shared.state.lock();
         loop {
-            if let Some(fresh) = board.fresh.take() {
+            if let Some(fresh) = state.fresh.take() {
                 return Ok(fresh);
             }
-            if let Some(end) = &mut board.end {
+            if let Some(end) = &mut state.end {
                 let reason = std::mem::replace(end, Ok(()));
                 return Err(reason.map_or_else(RecvError::Failed, |()| RecvError::Ended));
             }
             match until {
-                None => self.shared.change.wait(&mut board),
+                None => self.shared.changed.wait(&mut state),
                 Some(until) => {
-                    let late = self.shared.change.wait_until(&mut board, until);
-                    if late.timed_out() && board.fresh.is_none() && board.end.is_none() {
+                    let late = self.shared.changed.wait_until(&mut state, until);
+                    if late.timed_out() && state.fresh.is_none() && state.end.is_none() {
                         return Err(RecvError::Timeout);
                     }
                 }
@@ -114,11 +114,11 @@ impl Reader {
     }
 
     pub(super) fn latest(&self) -> Option<Received> {
-        self.shared.board.lock().last
+        self.shared.state.lock().last
     }
 
     pub(super) fn outage(&self) -> Option<Outage> {
-        self.shared.board.lock().outage.clone()
+        self.shared.state.lock().outage.clone()
     }
 }
 
@@ -139,8 +139,8 @@ fn run(to: &ClientBuilder, shared: &Shared) {
         log::error!("capacity client: {text}");
         Err(ClientError::internal(&to.address, text))
     });
-    shared.board.lock().end = Some(end);
-    shared.change.notify_all();
+    shared.state.lock().end = Some(end);
+    shared.changed.notify_all();
 }
 
 /// Connects, reads, connects again; returns when nothing will follow.
@@ -148,27 +148,27 @@ fn follow(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
     let queue = Queue::new();
     // What pauses grow with, and what attempts are counted by: a server that answers and hangs up
     // at once is there, but not to be pestered.
-    let (mut row, mut failures) = (0u32, 0u32);
+    let (mut in_a_row, mut failures) = (0u32, 0u32);
     let mut since = None;
     loop {
-        let (stood_since, over) = connection(to, shared, &queue.env);
-        if stood_since.is_some() {
+        let (connected_since, ending) = connection(to, shared, &queue.env);
+        if connected_since.is_some() {
             (failures, since) = (0, None);
         }
-        let error = match over {
-            Over::Stopped => return Ok(()),
-            Over::Ended => None,
-            Over::Failed(error) => Some(error),
+        let error = match ending {
+            Ending::Stopped => return Ok(()),
+            Ending::Ended => None,
+            Ending::Failed(error) => Some(error),
         };
         let end = error.clone().map_or(Ok(()), Err);
         let permanent = error.as_ref().is_some_and(ClientError::is_permanent);
         let Some(backoff) = to.reconnect else {
             return end;
         };
-        if stood_since.is_some_and(|since| since.elapsed() >= backoff.longest) {
-            row = 0;
+        if connected_since.is_some_and(|since| since.elapsed() >= backoff.longest) {
+            in_a_row = 0;
         }
-        row = row.saturating_add(1);
+        in_a_row = in_a_row.saturating_add(1);
         failures = failures.saturating_add(1);
         let was_connected = shared.lost(Outage {
             since: *since.get_or_insert_with(Instant::now),
@@ -178,7 +178,7 @@ fn follow(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
         if !was_connected || permanent || backoff.attempts.is_some_and(|most| failures > most) {
             return end;
         }
-        let pause = backoff.pause(row);
+        let pause = backoff.pause(in_a_row);
         log::debug!("capacity client: {}: again in {pause:?}", to.address);
         if !shared.stop.sleep_until(after(pause)) {
             return Ok(());
@@ -186,7 +186,7 @@ fn follow(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
     }
 }
 
-enum Over {
+enum Ending {
     Stopped,
     Ended,
     Failed(ClientError),
@@ -197,62 +197,62 @@ fn connection(
     to: &ClientBuilder,
     shared: &Shared,
     env: &Arc<Environment>,
-) -> (Option<Instant>, Over) {
+) -> (Option<Instant>, Ending) {
     let mut session = match Session::open(env, to) {
         Ok(session) => session,
         Err(error) => {
             let error = to.error(error);
-            return (None, Over::Failed(error));
+            return (None, Ending::Failed(error));
         }
     };
-    let mut stood_since = None;
+    let mut connected_since = None;
     let mut until = after(to.connect_timeout);
-    let over = loop {
+    let ending = loop {
         match session.next(until, &shared.stop) {
             Event::Snapshot(snapshot) => shared.publish(Some(snapshot)),
             // The server is there, it merely has nothing to say before its next tick.
-            Event::TimedOut if stood_since.is_none() && session.is_connected() => {
+            Event::TimedOut if connected_since.is_none() && session.is_connected() => {
                 shared.publish(None);
             }
-            Event::TimedOut if stood_since.is_none() => {
+            Event::TimedOut if connected_since.is_none() => {
                 let error = ClientError::not_connected(&to.address, to.connect_timeout);
-                break Over::Failed(error);
+                break Ending::Failed(error);
             }
             Event::TimedOut => {
                 let after = to.idle_timeout.unwrap_or_default();
-                break Over::Failed(ClientError::idle(&to.address, after));
+                break Ending::Failed(ClientError::idle(&to.address, after));
             }
-            Event::Stopped => break Over::Stopped,
-            Event::Ended => break Over::Ended,
-            Event::Failed(error) => break Over::Failed(to.error(error)),
+            Event::Stopped => break Ending::Stopped,
+            Event::Ended => break Ending::Ended,
+            Event::Failed(error) => break Ending::Failed(to.error(error)),
         }
-        stood_since.get_or_insert_with(Instant::now);
+        connected_since.get_or_insert_with(Instant::now);
         until = to.idle_timeout.and_then(after);
     };
-    (stood_since, over)
+    (connected_since, ending)
 }
 
 impl Shared {
     /// The connection stands, perhaps with a new snapshot.
     fn publish(&self, snapshot: Option<Received>) {
-        let mut board = self.board.lock();
-        board.connected = true;
-        board.outage = None;
+        let mut state = self.state.lock();
+        state.connected = true;
+        state.outage = None;
         if snapshot.is_some() {
-            board.fresh = snapshot;
-            board.last = snapshot;
+            state.fresh = snapshot;
+            state.last = snapshot;
         }
-        self.change.notify_all();
+        self.changed.notify_all();
     }
 
     /// The connection is over; `false` when there never was one, as a first attempt is not repeated.
     fn lost(&self, outage: Outage) -> bool {
-        let mut board = self.board.lock();
+        let mut state = self.state.lock();
         // A clean end is an answer.
-        board.connected |= outage.error.is_none();
-        board.outage = Some(outage);
-        self.change.notify_all();
-        board.connected
+        state.connected |= outage.error.is_none();
+        state.outage = Some(outage);
+        self.changed.notify_all();
+        state.connected
     }
 }
 
@@ -264,12 +264,12 @@ struct Queue {
 
 impl Queue {
     fn new() -> Self {
-        let (tell, stopped) = crossbeam_channel::bounded(1);
+        let (stop, stopped) = crossbeam_channel::bounded(1);
         let env = EnvBuilder::new()
             .cq_count(1)
             .name_prefix("capacity-client-grpc")
             .before_stop(move || {
-                let _ = tell.try_send(());
+                let _ = stop.try_send(());
             })
             .build();
         Queue {

@@ -22,7 +22,7 @@ use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
 /// How long gRPC's core gets for what should take milliseconds, before it is given up on.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that the core may hand over between two turns of the queue's thread. A call gives its slot
 /// back as soon as its headers are read, so few are enough; the default of 1,024 slows shutdown.
 const REQUEST_SLOTS: usize = 32;
@@ -101,7 +101,7 @@ impl CapacityServer {
     /// seconds at the very most. Calling it again does nothing. From a thread of the server itself (a
     /// logger or a gauge that is called there) it only asks, and does not wait.
     pub fn shutdown(&self) {
-        if threads::is_own_thread() {
+        if threads::is_server_thread() {
             // Not waited for: who holds it is stopping already, and may wait for this thread.
             let running = self
                 .running
@@ -111,7 +111,7 @@ impl CapacityServer {
                 self.services.begin_close();
                 // grpcio deadlocks when a server is dropped on its own queue's thread.
                 let streams = Arc::clone(self.services.streams());
-                threads::elsewhere(move || running.stop(&|| streams.finish()));
+                threads::run_on_new(move || running.stop(&|| streams.shut_down()));
             }
             return;
         }
@@ -138,11 +138,11 @@ impl Running {
         let done = self.server.shutdown();
         end_streams();
         self.server.cancel_all_calls();
-        match wait(done, PATIENCE) {
+        match wait(done, CORE_TIMEOUT) {
             Some(_) => drop(self.server),
             // To destroy a server that still has calls aborts the process: rather leak it.
             None => {
-                log::error!("gRPC's core did not stop in {PATIENCE:?}; the server is leaked");
+                log::error!("gRPC's core did not stop in {CORE_TIMEOUT:?}; the server is leaked");
                 std::mem::forget(self.server);
             }
         }
@@ -262,7 +262,7 @@ impl Queue {
                 // All streams of a server are served by one thread: none of them ever waits on it.
                 .cq_count(1)
                 .name_prefix("capacity-grpc")
-                .after_start(move || threads::mark(alive.lock().take()))
+                .after_start(move || threads::register(alive.lock().take()))
                 .build()
         };
         // grpcio panics when its thread cannot be started.
@@ -287,21 +287,21 @@ impl Drop for Queue {
     fn drop(&mut self) {
         drop(self.env.take());
         // Nothing is ever sent: the channel breaks when the thread, and its mark with it, is gone.
-        if let Err(mpsc::RecvTimeoutError::Timeout) = self.gone.recv_timeout(PATIENCE) {
-            log::error!("the gRPC queue's thread did not end in {PATIENCE:?}");
+        if let Err(mpsc::RecvTimeoutError::Timeout) = self.gone.recv_timeout(CORE_TIMEOUT) {
+            log::error!("the gRPC queue's thread did not end in {CORE_TIMEOUT:?}");
         }
     }
 }
 
 /// Blocks on a future, for at most `patience`.
-fn wait<F: Future>(future: F, patience: Duration) -> Option<F::Output> {
+fn wait<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let until = Instant::now() + patience;
+    let until = Instant::now() + timeout;
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
     loop {

@@ -165,7 +165,7 @@ struct Material {
 }
 
 impl Material {
-    fn demand(mutual: bool) -> CertificateRequestType {
+    fn client_certificates(mutual: bool) -> CertificateRequestType {
         if mutual {
             CertificateRequestType::RequestAndRequireClientCertificateAndVerify
         } else {
@@ -179,12 +179,15 @@ impl Material {
         // certificates are not asked for.
         let root = self.client_ca.as_ref().unwrap_or(&self.certificate);
         ServerCredentialsBuilder::new()
-            .root_cert(root.clone(), Material::demand(self.client_ca.is_some()))
+            .root_cert(
+                root.clone(),
+                Material::client_certificates(self.client_ca.is_some()),
+            )
             .add_cert(self.certificate.clone(), self.key.clone())
     }
 
     /// Would gRPC's core take it? Opens a loopback port for a moment, on which nothing is served.
-    fn try_out(&self, env: &Arc<Environment>) -> Result<(), String> {
+    fn validate(&self, env: &Arc<Environment>) -> Result<(), String> {
         let args = ChannelBuilder::new(Arc::clone(env))
             .reuse_port(false)
             .build_args();
@@ -200,17 +203,22 @@ impl Material {
 }
 
 /// Where the newest good material lies for gRPC's core to fetch.
-struct Shelf {
+struct Staged {
     /// Taken by the next connection.
-    fresh: Mutex<Option<Material>>,
+    material: Mutex<Option<Material>>,
 }
 
-struct Fetcher(Arc<Shelf>);
+struct Fetcher(Arc<Staged>);
 
 impl ServerCredentialsFetcher for Fetcher {
     /// Called from C for every new connection: it must be quick and must not panic.
     fn fetch(&self) -> Result<Option<ServerCredentialsBuilder>, Box<dyn Error>> {
-        Ok(self.0.fresh.lock().take().map(|fresh| fresh.builder()))
+        Ok(self
+            .0
+            .material
+            .lock()
+            .take()
+            .map(|material| material.builder()))
     }
 }
 
@@ -235,15 +243,16 @@ pub(crate) fn credentials(
     env: &Arc<Environment>,
 ) -> Result<(ServerCredentials, Option<Reloader>), ServerError> {
     let material = tls.read().map_err(ServerError::Tls)?;
-    material.try_out(env).map_err(ServerError::Tls)?;
+    material.validate(env).map_err(ServerError::Tls)?;
     let mutual = material.client_ca.is_some();
-    let shelf = Arc::new(Shelf {
-        fresh: Mutex::new(Some(material.clone())),
+    let staged = Arc::new(Staged {
+        material: Mutex::new(Some(material.clone())),
     });
-    let fetcher = Box::new(Fetcher(Arc::clone(&shelf)));
-    let credentials = ServerCredentials::with_fetcher(fetcher, Material::demand(mutual));
+    let fetcher = Box::new(Fetcher(Arc::clone(&staged)));
+    let credentials =
+        ServerCredentials::with_fetcher(fetcher, Material::client_certificates(mutual));
     let reloader = if tls.has_files() {
-        Some(reloader(tls, material, shelf, env)?)
+        Some(reloader(tls, material, staged, env)?)
     } else {
         None
     };
@@ -253,17 +262,17 @@ pub(crate) fn credentials(
 fn reloader(
     tls: ServerTls,
     first: Material,
-    shelf: Arc<Shelf>,
+    staged: Arc<Staged>,
     env: &Arc<Environment>,
 ) -> Result<Reloader, ServerError> {
-    let (quit, told) = mpsc::channel::<()>();
+    let (quit, quitting) = mpsc::channel::<()>();
     let env = Arc::clone(env);
     let run = move || {
-        threads::mark(());
+        threads::register(());
         let mut seen = Ok(first);
-        while let Err(mpsc::RecvTimeoutError::Timeout) = told.recv_timeout(tls.reload) {
-            let look = || reload(&tls, &mut seen, &shelf, &env);
-            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look)) {
+        while let Err(mpsc::RecvTimeoutError::Timeout) = quitting.recv_timeout(tls.reload) {
+            let check = || reload(&tls, &mut seen, &staged, &env);
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
                 log::error!(
                     "reloading certificates panicked: {}",
                     panics::message(panic)
@@ -285,26 +294,26 @@ fn reloader(
 fn reload(
     tls: &ServerTls,
     seen: &mut Result<Material, String>,
-    shelf: &Shelf,
+    staged: &Staged,
     env: &Arc<Environment>,
 ) {
-    if let Some(fresh) = judge(tls.read(), seen, |material| material.try_out(env)) {
-        *shelf.fresh.lock() = Some(fresh);
+    if let Some(fresh) = accept(tls.read(), seen, |material| material.validate(env)) {
+        *staged.material.lock() = Some(fresh);
     }
 }
 
 /// Is what was found to be taken?
-fn judge(
+fn accept(
     found: Result<Material, String>,
     seen: &mut Result<Material, String>,
-    try_out: impl FnOnce(&Material) -> Result<(), String>,
+    validate: impl FnOnce(&Material) -> Result<(), String>,
 ) -> Option<Material> {
     if found == *seen {
         return None;
     }
     // What fails here may do so for a passing reason: only the reason is noted, so that the same
     // material is tried again the next time.
-    let tried = found.and_then(|material| try_out(&material).map(|()| material));
+    let tried = found.and_then(|material| validate(&material).map(|()| material));
     match &tried {
         Ok(_) => log::info!("the server's certificate was reloaded"),
         Err(reason) if tried != *seen => log::warn!("the old certificate stays: {reason}"),
@@ -329,7 +338,7 @@ mod tests {
         let mut seen = Ok(old.clone());
         let mut look = |found: &Material, outcome: Result<(), &str>| {
             let mut tried = false;
-            let taken = judge(Ok(found.clone()), &mut seen, |_| {
+            let taken = accept(Ok(found.clone()), &mut seen, |_| {
                 tried = true;
                 outcome.map_err(str::to_owned)
             });

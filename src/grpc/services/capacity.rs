@@ -3,7 +3,7 @@
 use grpcio::ServiceBuilder;
 
 use crate::grpc::proto::{self, relay, solpipe};
-use crate::grpc::services::interceptor::Front;
+use crate::grpc::services::interceptor::Interceptor;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Class, Kind};
@@ -13,8 +13,8 @@ use crate::hook::meter::Snapshot;
 /// The pool that the streams show: they name none, so it is the first.
 const DEFAULT_POOL: usize = 0;
 
-pub(crate) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
-    let services = front.add(services, &proto::WORKER_STATUS, Class::Stream, |call| {
+pub(crate) fn add(services: ServiceBuilder, interceptor: &Interceptor) -> ServiceBuilder {
+    let services = interceptor.add(services, &proto::WORKER_STATUS, Class::Stream, |call| {
         stream(call, |s| solpipe::CapacityResponse {
             capacity: s.utilization(),
             busy: Some(s.busy),
@@ -23,7 +23,7 @@ pub(crate) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
             ..Default::default()
         })
     });
-    front.add(services, &proto::CAPACITY, Class::Stream, |call| {
+    interceptor.add(services, &proto::CAPACITY, Class::Stream, |call| {
         stream(call, |s| relay::CapacityStatus {
             utilization_ratio: s.utilization(),
             busy: Some(s.busy),

@@ -7,7 +7,7 @@ use grpcio::{RpcStatusCode, ServiceBuilder};
 use crate::grpc::proto;
 use crate::grpc::proto::health::health_check_response::ServingStatus;
 use crate::grpc::proto::health::{HealthCheckRequest, HealthCheckResponse};
-use crate::grpc::services::interceptor::Front;
+use crate::grpc::services::interceptor::Interceptor;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Class, Kind, Streams};
@@ -19,13 +19,13 @@ type Names = Arc<HashMap<String, Option<usize>>>;
 /// The streams' own names; they show the first pool.
 pub(crate) const STREAMS: [&str; 2] = ["solpipe.WorkerStatus", "relay.Capacity"];
 
-pub(crate) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
-    let names = names(&front.streams);
+pub(crate) fn add(services: ServiceBuilder, interceptor: &Interceptor) -> ServiceBuilder {
+    let names = names(&interceptor.streams);
     let for_check = Arc::clone(&names);
-    let services = front.add(services, &proto::HEALTH_CHECK, Class::Short, move |call| {
+    let services = interceptor.add(services, &proto::HEALTH_CHECK, Class::Short, move |call| {
         check(call, Arc::clone(&for_check))
     });
-    front.add(services, &proto::HEALTH_WATCH, Class::Watch, move |call| {
+    interceptor.add(services, &proto::HEALTH_WATCH, Class::Watch, move |call| {
         watch(call, Arc::clone(&names))
     })
 }

@@ -7,20 +7,20 @@ use grpcio::{Method, RpcContext, RpcStatus, RpcStatusCode, ServiceBuilder};
 
 use crate::grpc::services::auth::Token;
 use crate::grpc::stream::call::{self, Call};
-use crate::grpc::stream::{Class, Refusal, Seat, Streams};
+use crate::grpc::stream::{Class, Registration, RejectReason, Streams};
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
 
 #[derive(Clone)]
-pub(crate) struct Front {
+pub(crate) struct Interceptor {
     pub(crate) streams: Arc<Streams>,
     pub(crate) token: Option<Token>,
 }
 
-impl Front {
+impl Interceptor {
     /// The same door, open to those who have no token.
-    pub(crate) fn without_token(&self) -> Front {
-        Front {
+    pub(crate) fn without_token(&self) -> Interceptor {
+        Interceptor {
             streams: Arc::clone(&self.streams),
             token: None,
         }
@@ -41,24 +41,36 @@ impl Front {
         F: Fn(Call<Q, R>) -> C + Clone + Send + 'static,
         C: Future<Output = ()> + Send + 'static,
     {
-        let front = self.clone();
+        let interceptor = self.clone();
         services.add_duplex_streaming_handler(method, move |ctx, requests, sink| {
-            let admitted = catch_unwind(AssertUnwindSafe(|| front.admit(&ctx, class)));
+            let admitted = catch_unwind(AssertUnwindSafe(|| interceptor.admit(&ctx, class)));
             match admitted {
-                Ok(Ok(seat)) => call::spawn(&ctx, handler(Call::new(requests, sink, seat))),
-                Ok(Err(status)) => {
-                    call::refuse(front.streams.refusing(), &ctx, requests, sink, status)
+                Ok(Ok(registration)) => {
+                    call::spawn(&ctx, handler(Call::new(requests, sink, registration)))
                 }
+                Ok(Err(status)) => call::reject(
+                    interceptor.streams.begin_rejection(),
+                    &ctx,
+                    requests,
+                    sink,
+                    status,
+                ),
                 Err(panic) => {
                     log::error!("admitting a gRPC call panicked: {}", panics::message(panic));
                     let status = RpcStatus::new(RpcStatusCode::INTERNAL);
-                    call::refuse(front.streams.refusing(), &ctx, requests, sink, status);
+                    call::reject(
+                        interceptor.streams.begin_rejection(),
+                        &ctx,
+                        requests,
+                        sink,
+                        status,
+                    );
                 }
             }
         })
     }
 
-    fn admit(&self, ctx: &RpcContext<'_>, class: Class) -> Result<Seat, RpcStatus> {
+    fn admit(&self, ctx: &RpcContext<'_>, class: Class) -> Result<Registration, RpcStatus> {
         let headers = ctx.request_headers();
         if self
             .token
@@ -68,12 +80,12 @@ impl Front {
             let text = "a valid bearer token is needed";
             return Err(status(RpcStatusCode::UNAUTHENTICATED, text));
         }
-        self.streams.enter(class).map_err(|refusal| match refusal {
-            Refusal::Full => status(
+        self.streams.register(class).map_err(|reason| match reason {
+            RejectReason::Full => status(
                 RpcStatusCode::RESOURCE_EXHAUSTED,
                 "as many streams are open as this server allows",
             ),
-            Refusal::Closing => status(RpcStatusCode::UNAVAILABLE, "the server is closing"),
+            RejectReason::Closing => status(RpcStatusCode::UNAVAILABLE, "the server is closing"),
         })
     }
 }

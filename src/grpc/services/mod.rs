@@ -16,7 +16,7 @@ use protobuf::reflect::FileDescriptor;
 
 use crate::grpc::proto;
 use crate::grpc::services::auth::Token;
-use crate::grpc::services::interceptor::Front;
+use crate::grpc::services::interceptor::Interceptor;
 use crate::grpc::stream::Streams;
 use crate::grpc::stream::{threads, ticker};
 use crate::sync::{Arc, Mutex, thread};
@@ -58,7 +58,7 @@ pub(crate) struct Extras {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct CapacityServices {
-    front: Front,
+    interceptor: Interceptor,
     extras: Extras,
     ticker: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -80,7 +80,7 @@ impl CapacityServices {
     ) -> io::Result<CapacityServices> {
         let ticker = ticker::start(Arc::clone(&streams))?;
         Ok(CapacityServices {
-            front: Front { streams, token },
+            interceptor: Interceptor { streams, token },
             extras,
             ticker: Mutex::new(Some(ticker)),
         })
@@ -97,30 +97,30 @@ impl CapacityServices {
             proto::solpipe::file_descriptor(),
             proto::relay::file_descriptor(),
         ];
-        let mut services = capacity::add(services, &self.front);
+        let mut services = capacity::add(services, &self.interceptor);
         if self.extras.health {
-            let front = match self.extras.open_health {
-                true => self.front.without_token(),
-                false => self.front.clone(),
+            let interceptor = match self.extras.open_health {
+                true => self.interceptor.without_token(),
+                false => self.interceptor.clone(),
             };
-            services = health::add(services, &front);
+            services = health::add(services, &interceptor);
             files.push(proto::health::file_descriptor());
         }
         if self.extras.orca {
-            services = orca::add(services, &self.front, self.extras.orca_shortest);
+            services = orca::add(services, &self.interceptor, self.extras.orca_shortest);
             files.push(proto::orca::file_descriptor());
         }
         if self.extras.reflection {
             files.push(proto::reflection_v1::file_descriptor());
             files.push(proto::reflection_v1alpha::file_descriptor());
-            services = reflection::add(services, &self.front, &files);
+            services = reflection::add(services, &self.interceptor, &files);
         }
         services
     }
 
     /// Streams that are open now.
     pub fn open_streams(&self) -> usize {
-        self.front.streams.open_streams()
+        self.interceptor.streams.open_streams()
     }
 
     /// From now on the health service says NOT_SERVING, while all streams and running calls go on.
@@ -128,7 +128,7 @@ impl CapacityServices {
     /// The first step of a shutdown that no client notices: say this, give clients a moment to hear
     /// it, then drain the pool.
     pub fn stop_serving(&self) {
-        self.front.streams.stop_serving();
+        self.interceptor.streams.stop_serving();
     }
 
     /// Ends every stream: each client gets a last snapshot and the status OK; those that do not read
@@ -142,30 +142,30 @@ impl CapacityServices {
     /// Do not call it on a queue's thread of your own server: the streams need that thread to end, so
     /// it would wait in vain, for half a second, and they would be cut off.
     pub fn close(&self) {
-        if threads::is_own_thread() {
+        if threads::is_server_thread() {
             if self.begin_close() {
-                let streams = Arc::clone(&self.front.streams);
-                threads::elsewhere(move || streams.finish());
+                let streams = Arc::clone(&self.interceptor.streams);
+                threads::run_on_new(move || streams.shut_down());
             }
             return;
         }
         let ticker = self.ticker.lock().take();
-        self.front.streams.finish();
+        self.interceptor.streams.shut_down();
         if let Some(ticker) = ticker {
             let _ = ticker.join();
         }
     }
 
     /// Lets nobody in any more and asks the streams to end. True for the first who closes: it is the
-    /// caller's then to see that all is [finished](Streams::finish), on a thread that may wait.
+    /// caller's then to see that all is [finished](Streams::shut_down), on a thread that may wait.
     pub(crate) fn begin_close(&self) -> bool {
-        self.front.streams.close();
+        self.interceptor.streams.close();
         // Not joined: this may be the ticker itself.
         self.ticker.lock().take().is_some()
     }
 
     pub(crate) fn streams(&self) -> &Arc<Streams> {
-        &self.front.streams
+        &self.interceptor.streams
     }
 }
 

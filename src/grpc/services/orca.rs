@@ -11,7 +11,7 @@ use grpcio::ServiceBuilder;
 use crate::grpc::proto;
 use crate::grpc::proto::orca::OrcaLoadReportRequest;
 use crate::grpc::proto::orca_load_report::OrcaLoadReport;
-use crate::grpc::services::interceptor::Front;
+use crate::grpc::services::interceptor::Interceptor;
 use crate::grpc::stream::call::{Call, Gone};
 use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Class, Kind, Streams};
@@ -20,8 +20,12 @@ use crate::sync::Arc;
 type OrcaCall = Call<OrcaLoadReportRequest, OrcaLoadReport>;
 
 /// `shortest`: reports come no closer together, whatever the client wishes.
-pub(crate) fn add(services: ServiceBuilder, front: &Front, shortest: Duration) -> ServiceBuilder {
-    front.add(
+pub(crate) fn add(
+    services: ServiceBuilder,
+    interceptor: &Interceptor,
+    shortest: Duration,
+) -> ServiceBuilder {
+    interceptor.add(
         services,
         &proto::ORCA,
         Class::Stream,

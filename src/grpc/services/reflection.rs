@@ -14,7 +14,7 @@ use crate::grpc::proto::reflection_v1::{
     ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
     ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
 };
-use crate::grpc::services::interceptor::Front;
+use crate::grpc::services::interceptor::Interceptor;
 use crate::grpc::stream::call::{Call, Request};
 use crate::grpc::stream::{Class, Kind};
 use crate::sync::Arc;
@@ -32,18 +32,18 @@ pub(crate) struct Catalog {
 
 pub(crate) fn add(
     services: ServiceBuilder,
-    front: &Front,
+    interceptor: &Interceptor,
     files: &[&FileDescriptor],
 ) -> ServiceBuilder {
     let catalog = Arc::new(Catalog::of(files));
     let for_v1 = Arc::clone(&catalog);
-    let services = front.add(
+    let services = interceptor.add(
         services,
         &proto::REFLECTION_V1,
         Class::Stream,
         move |call| converse(call, Arc::clone(&for_v1)),
     );
-    front.add(
+    interceptor.add(
         services,
         &proto::REFLECTION_V1ALPHA,
         Class::Stream,

@@ -18,7 +18,7 @@ use futures_util::{FutureExt, Sink, Stream};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
 use crate::grpc::stream::notify::Signal;
-use crate::grpc::stream::{Kind, Refusing, Seat, Streams};
+use crate::grpc::stream::{Kind, PendingRejection, Registration, Streams};
 use crate::sync::Arc;
 use crate::sync::unwind as panics;
 
@@ -42,7 +42,7 @@ pub(crate) struct Call<Q, R> {
     requests: RequestStream<Q>,
     /// `None` once it has failed.
     sink: Option<DuplexSink<R>>,
-    seat: Seat,
+    registration: Registration,
 }
 
 /// Runs a call's future on the queue that the call came from.
@@ -56,28 +56,32 @@ pub(crate) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send 
 
 /// Answers a call that was not let in. When `refusing` is `None`, too many such answers are on
 /// their way, for somebody does not read them: the call is cancelled instead.
-pub(crate) fn refuse<Q: Send + 'static, R: Send + 'static>(
-    refusing: Option<Refusing>,
+pub(crate) fn reject<Q: Send + 'static, R: Send + 'static>(
+    pending: Option<PendingRejection>,
     ctx: &RpcContext<'_>,
     requests: RequestStream<Q>,
     sink: DuplexSink<R>,
     status: RpcStatus,
 ) {
-    let Some(refusing) = refusing else { return };
+    let Some(pending) = pending else { return };
     spawn(ctx, async move {
         let _ = sink.fail(status).await;
-        drop(refusing);
+        drop(pending);
         // Only now: dropping unread requests cancels the call.
         drop(requests);
     });
 }
 
 impl<Q, R> Call<Q, R> {
-    pub(crate) fn new(requests: RequestStream<Q>, sink: DuplexSink<R>, seat: Seat) -> Self {
+    pub(crate) fn new(
+        requests: RequestStream<Q>,
+        sink: DuplexSink<R>,
+        registration: Registration,
+    ) -> Self {
         Call {
             requests,
             sink: Some(sink),
-            seat,
+            registration,
         }
     }
 
@@ -96,7 +100,7 @@ impl<Q, R> Call<Q, R> {
     /// The next message. Calls that wait for one have the kind [`Kind::Request`].
     pub(crate) async fn request(&mut self) -> Result<Request<Q>, Gone> {
         let next = poll_fn(|cx| {
-            match self.seat.notify.poll(cx, Signal::Tick) {
+            match self.registration.notify.poll(cx, Signal::Tick) {
                 Poll::Ready(Signal::Tick) => return Poll::Ready(Ok(Some(Request::Late))),
                 Poll::Ready(Signal::Closing) => return Poll::Ready(Ok(Some(Request::Closing))),
                 Poll::Ready(_) => return Poll::Ready(Err(Gone)),
@@ -125,7 +129,7 @@ impl<Q, R> Call<Q, R> {
     /// Blocks the call until its bell rings.
     pub(crate) async fn next_signal(&mut self) -> Result<Signal, Gone> {
         poll_fn(|cx| {
-            match self.seat.notify.poll(cx, Signal::Change) {
+            match self.registration.notify.poll(cx, Signal::Change) {
                 Poll::Ready(Signal::Abort) => return Poll::Ready(Err(Gone)),
                 Poll::Ready(signal) => return Poll::Ready(Ok(signal)),
                 Poll::Pending => {}
@@ -193,15 +197,15 @@ impl<Q, R> Call<Q, R> {
     }
 
     pub(crate) fn streams(&self) -> &Arc<Streams> {
-        &self.seat.streams
+        &self.registration.streams
     }
 
     pub(crate) fn wait_for(&self, kind: Kind) {
-        self.seat.wait_for(kind);
+        self.registration.wait_for(kind);
     }
 
     fn aborted(&self, cx: &mut Context<'_>) -> bool {
-        self.seat.notify.poll(cx, Signal::Abort).is_ready()
+        self.registration.notify.poll(cx, Signal::Abort).is_ready()
     }
 
     /// Polls the sink unless it has failed, and drops it when it does.

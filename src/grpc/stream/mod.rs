@@ -1,7 +1,7 @@
 //! The streams: which streams are open, and what their pools look like now.
 //!
 //! Streams meet the streams in three ways. They *enter* (and are refused when there are too many),
-//! they *read* the newest snapshot of their pool, and they *leave* by dropping their [`Seat`]. The
+//! they *read* the newest snapshot of their pool, and they *leave* by dropping their [`Registration`]. The
 //! ticker thread (`ticker.rs`) rings their notifiers. No lock is held while a notify wakes a stream,
 //! because a stream may be run or dropped by its waking, and then leaves.
 
@@ -24,16 +24,16 @@ use crate::sync::{Arc, Condvar, Mutex};
 /// full of streams still answers whether it is healthy.
 const MAX_SHORT_CALLS: usize = 256;
 /// Refusals that may be on their way at once. A stranger that reads none of them gets no more.
-const MAX_REFUSALS: usize = 256;
+const MAX_PENDING_REJECTIONS: usize = 256;
 
 /// How long a stream gets to send what is last; those that end together, counted from the last one
 /// that did.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+const CLOSE_GRACE: Duration = Duration::from_millis(250);
 
 /// How long aborted streams get to be gone.
-const ABORT: Duration = Duration::from_millis(250);
+const ABORT_GRACE: Duration = Duration::from_millis(250);
 /// And all in all, each, however many of them end one after the other.
-const AT_MOST: Duration = Duration::from_secs(1);
+const GRACE_LIMIT: Duration = Duration::from_secs(1);
 
 /// When things are sent.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ pub(crate) enum Class {
 
 /// Why a call was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum RejectReason {
     Full,
     Closing,
 }
@@ -110,13 +110,13 @@ struct State {
     /// Entries by class.
     open: [usize; 3],
     /// Refusals on their way.
-    refusals: usize,
+    pending_rejections: usize,
     /// Entries that wait for a time of their own.
     timed: usize,
     /// Entries that send load reports.
     reporting: usize,
     /// Health says NOT_SERVING whatever the pools do.
-    lame: bool,
+    lame_duck: bool,
     closing: bool,
     /// The ticker's sign to go.
     stopped: bool,
@@ -196,18 +196,18 @@ impl Streams {
     }
 
     /// Lets a call in.
-    pub(crate) fn enter(self: &Arc<Self>, class: Class) -> Result<Seat, Refusal> {
+    pub(crate) fn register(self: &Arc<Self>, class: Class) -> Result<Registration, RejectReason> {
         let notify = Arc::new(Notify::new());
         let mut state = self.state.lock();
         if state.closing {
-            return Err(Refusal::Closing);
+            return Err(RejectReason::Closing);
         }
         let most = match class {
             Class::Stream | Class::Watch => self.max_streams,
             Class::Short => MAX_SHORT_CALLS,
         };
         if state.open[class as usize] >= most {
-            return Err(Refusal::Full);
+            return Err(RejectReason::Full);
         }
         let id = state.insert(Entry {
             notify: Arc::clone(&notify),
@@ -217,7 +217,7 @@ impl Streams {
         if state.entries.len() == 1 {
             self.ticker.notify_one();
         }
-        Ok(Seat {
+        Ok(Registration {
             streams: Arc::clone(self),
             id,
             notify,
@@ -227,7 +227,7 @@ impl Streams {
     /// The most calls that one connection may have open.
     pub(crate) fn max_calls(&self) -> usize {
         // Streams, and as many that watch health; short calls; refusals on their way.
-        self.max_streams * 2 + MAX_SHORT_CALLS + MAX_REFUSALS
+        self.max_streams * 2 + MAX_SHORT_CALLS + MAX_PENDING_REJECTIONS
     }
 
     /// Streams that are open now, short calls not counted.
@@ -237,11 +237,11 @@ impl Streams {
     }
 
     /// A call is to be refused in words; `None` if too many refusals are on their way.
-    pub(crate) fn refusing(self: &Arc<Self>) -> Option<Refusing> {
+    pub(crate) fn begin_rejection(self: &Arc<Self>) -> Option<PendingRejection> {
         let mut state = self.state.lock();
-        (state.refusals < MAX_REFUSALS).then(|| {
-            state.refusals += 1;
-            Refusing(Arc::clone(self))
+        (state.pending_rejections < MAX_PENDING_REJECTIONS).then(|| {
+            state.pending_rejections += 1;
+            PendingRejection(Arc::clone(self))
         })
     }
 
@@ -262,7 +262,7 @@ impl Streams {
         for entry in state.entries.values_mut() {
             match &mut entry.kind {
                 Kind::Request(until) if *until <= now => {
-                    entry.kind = Kind::Late(now + LAST_WORDS);
+                    entry.kind = Kind::Late(now + CLOSE_GRACE);
                     due.push(Arc::clone(&entry.notify));
                 }
                 Kind::Late(until) if *until <= now => overdue.push(Arc::clone(&entry.notify)),
@@ -306,7 +306,7 @@ impl Streams {
     pub(crate) fn serving(&self, pool: Option<usize>) -> bool {
         {
             let state = self.state.lock();
-            if state.lame || state.closing {
+            if state.lame_duck || state.closing {
                 return false;
             }
         }
@@ -319,7 +319,7 @@ impl Streams {
 
     /// From now on health says NOT_SERVING, and those who watch it learn so at once.
     pub(crate) fn stop_serving(&self) {
-        self.state.lock().lame = true;
+        self.state.lock().lame_duck = true;
         self.notify(Signal::Change, |kind| kind == Kind::Health);
     }
 
@@ -336,12 +336,12 @@ impl Streams {
 
     /// Blocks until no call is open, or none has ended for as long as `patience`, or `most` has
     /// passed. True if none is open.
-    fn wait_empty(&self, patience: Duration, most: Duration) -> bool {
+    fn wait_empty(&self, timeout: Duration, most: Duration) -> bool {
         let mut state = self.state.lock();
         let end = Instant::now() + most;
         loop {
             let open = state.entries.len();
-            let until = end.min(Instant::now() + patience);
+            let until = end.min(Instant::now() + timeout);
             while !state.entries.is_empty() {
                 if self.empty.wait_until(&mut state, until).timed_out() {
                     break;
@@ -355,11 +355,11 @@ impl Streams {
     }
 
     /// Asks all streams to end and waits for them; cuts off those that do not. Then the ticker goes.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn shut_down(&self) {
         self.close();
-        if !self.wait_empty(LAST_WORDS, AT_MOST) {
+        if !self.wait_empty(CLOSE_GRACE, GRACE_LIMIT) {
             self.abort();
-            if !self.wait_empty(ABORT, AT_MOST) {
+            if !self.wait_empty(ABORT_GRACE, GRACE_LIMIT) {
                 log::warn!("{} gRPC calls did not end in time", self.open_streams());
             }
         }
@@ -374,11 +374,11 @@ impl Streams {
 }
 
 /// A refusal on its way.
-pub(crate) struct Refusing(Arc<Streams>);
+pub(crate) struct PendingRejection(Arc<Streams>);
 
-impl Drop for Refusing {
+impl Drop for PendingRejection {
     fn drop(&mut self) {
-        self.0.state.lock().refusals -= 1;
+        self.0.state.lock().pending_rejections -= 1;
     }
 }
 
@@ -400,13 +400,13 @@ pub(crate) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instan
 }
 
 /// A call's place at the streams, given back when dropped.
-pub(crate) struct Seat {
+pub(crate) struct Registration {
     pub(crate) streams: Arc<Streams>,
     id: u64,
     pub(crate) notify: Arc<Notify>,
 }
 
-impl Seat {
+impl Registration {
     /// The request is here: this is what the call waits for from now on.
     pub(crate) fn wait_for(&self, kind: Kind) {
         let first_report = {
@@ -424,7 +424,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.streams.state.lock();
         state.remove(self.id);

@@ -28,35 +28,44 @@ fn streams(max_streams: usize) -> Arc<Streams> {
 }
 
 #[test]
-fn seats_are_limited_and_come_back() {
+fn registrations_are_limited_and_come_back() {
     let streams = streams(2);
-    let first = streams.enter(Class::Stream).ok();
-    let _second = streams.enter(Class::Stream).ok();
-    assert_eq!(streams.enter(Class::Stream).err(), Some(Refusal::Full));
-    let short = streams.enter(Class::Short).ok();
+    let first = streams.register(Class::Stream).ok();
+    let _second = streams.register(Class::Stream).ok();
+    assert_eq!(
+        streams.register(Class::Stream).err(),
+        Some(RejectReason::Full)
+    );
+    let short = streams.register(Class::Short).ok();
     assert!(short.is_some(), "a full server still answers health checks");
     assert_eq!(streams.open_streams(), 2);
     drop(first);
     assert_eq!(streams.open_streams(), 1);
-    let again = streams.enter(Class::Stream);
+    let again = streams.register(Class::Stream);
     assert!(again.is_ok());
     streams.close();
-    assert_eq!(streams.enter(Class::Short).err(), Some(Refusal::Closing));
+    assert_eq!(
+        streams.register(Class::Short).err(),
+        Some(RejectReason::Closing)
+    );
 }
 
 #[test]
-fn refusals_on_their_way_are_limited_and_come_back() {
+fn pending_rejections_are_limited_and_come_back() {
     let streams = streams(1);
-    let mut on_their_way: Vec<_> = (0..MAX_REFUSALS)
-        .filter_map(|_| streams.refusing())
+    let mut pending: Vec<_> = (0..MAX_PENDING_REJECTIONS)
+        .filter_map(|_| streams.begin_rejection())
         .collect();
-    assert_eq!(on_their_way.len(), MAX_REFUSALS);
-    assert!(streams.refusing().is_none());
-    on_their_way.pop();
-    let again = streams.refusing();
+    assert_eq!(pending.len(), MAX_PENDING_REJECTIONS);
+    assert!(streams.begin_rejection().is_none());
+    pending.pop();
+    let again = streams.begin_rejection();
     assert!(again.is_some());
-    assert!(streams.refusing().is_none());
-    assert!(streams.enter(Class::Stream).is_ok(), "a call is no refusal");
+    assert!(streams.begin_rejection().is_none());
+    assert!(
+        streams.register(Class::Stream).is_ok(),
+        "a call is no rejection"
+    );
 }
 
 /// Calls that end one after the other, for at least 20 seconds or until this is stopped.
@@ -67,12 +76,12 @@ struct Leaving {
 
 impl Leaving {
     fn start(streams: &Arc<Streams>) -> Leaving {
-        let enter = || streams.enter(Class::Stream).ok();
-        let seats: Vec<_> = (0..10_000).map_while(|_| enter()).collect();
-        assert_eq!(seats.len(), 10_000);
+        let register = || streams.register(Class::Stream).ok();
+        let registrations: Vec<_> = (0..10_000).map_while(|_| register()).collect();
+        assert_eq!(registrations.len(), 10_000);
         let (quit, told) = mpsc::channel();
         let thread = thread::spawn(move || {
-            for _seat in seats {
+            for _registration in registrations {
                 let pause = Duration::from_millis(2);
                 if told.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -104,7 +113,7 @@ fn waiting_for_the_last_call_has_an_end() {
 fn a_shutdown_does_not_wait_for_all_calls_that_end_one_after_the_other() {
     let streams = streams(10_000);
     let leaving = Leaving::start(&streams);
-    streams.finish();
+    streams.shut_down();
     let open = streams.open_streams();
     leaving.stop();
     assert!(open > 0, "it waited for 10,000 calls");
@@ -113,23 +122,23 @@ fn a_shutdown_does_not_wait_for_all_calls_that_end_one_after_the_other() {
 #[test]
 fn a_call_that_is_late_is_told_and_then_aborted() {
     let streams = streams(1);
-    let seat = streams.enter(Class::Stream).ok().unwrap();
-    let heard = || {
+    let registration = streams.register(Class::Stream).ok().unwrap();
+    let received = || {
         let mut cx = Context::from_waker(Waker::noop());
-        match seat.notify.poll(&mut cx, Signal::Change) {
+        match registration.notify.poll(&mut cx, Signal::Change) {
             Poll::Ready(signal) => signal,
             Poll::Pending => Signal::Idle,
         }
     };
     let deadline = streams.request_deadline();
     streams.notify_due(Instant::now());
-    assert_eq!(heard(), Signal::Idle);
+    assert_eq!(received(), Signal::Idle);
     streams.notify_due(deadline);
-    assert_eq!(heard(), Signal::Tick);
+    assert_eq!(received(), Signal::Tick);
     streams.notify_due(deadline);
-    assert_eq!(heard(), Signal::Idle, "it may say so now");
-    streams.notify_due(deadline + LAST_WORDS);
-    assert_eq!(heard(), Signal::Abort);
+    assert_eq!(received(), Signal::Idle, "it may say so now");
+    streams.notify_due(deadline + CLOSE_GRACE);
+    assert_eq!(received(), Signal::Abort);
 }
 
 #[test]
@@ -137,22 +146,22 @@ fn load_reports_after_a_pause_forget_what_was_before() {
     let streams = streams(3);
     let pool = &streams.sources[0];
     let samples = || pool.window.lock().len();
-    let report = |seat: &Seat| {
+    let report = |registration: &Registration| {
         let period = Duration::from_secs(1);
         let due = Instant::now() + period;
-        seat.wait_for(Kind::Orca { period, due });
+        registration.wait_for(Kind::Orca { period, due });
     };
     pool.sample();
     assert_eq!(samples(), 1);
-    let first = streams.enter(Class::Stream).ok().unwrap();
+    let first = streams.register(Class::Stream).ok().unwrap();
     report(&first);
     assert_eq!(samples(), 0, "from before the first who asks");
     pool.sample();
-    let second = streams.enter(Class::Stream).ok().unwrap();
+    let second = streams.register(Class::Stream).ok().unwrap();
     report(&second);
     assert_eq!(samples(), 1, "the first asks still");
     drop((first, second));
-    report(&streams.enter(Class::Stream).ok().unwrap());
+    report(&streams.register(Class::Stream).ok().unwrap());
     assert_eq!(samples(), 0);
 }
 

@@ -17,26 +17,26 @@ use crate::sync::{Arc, thread};
 
 /// The longest time between two looks: what a client of the health service waits at most to learn
 /// that a pool drains.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Streams that are told of changes in a second, on average: the machine's work is its jobs, not
 /// telling of them.
 const STREAMS_PER_SECOND: u32 = 500;
 /// With many streams changes are told further apart, but no further than this: clients are to hear
 /// of a change within a second.
-const LARGEST_SPREAD: Duration = Duration::from_millis(750);
+const LARGEST_SPACING: Duration = Duration::from_millis(750);
 
 /// Starts the thread. It ends after [`Streams::stop`].
 pub(crate) fn start(streams: Arc<Streams>) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new()
         .name("capacity-ticker".to_owned())
         .spawn(move || {
-            threads::mark(());
+            threads::register(());
             Ticker::new(streams).run();
         })
 }
 
 /// What the ticker knows of one pool.
-struct Told {
+struct Notified {
     /// The version that the streams were last rung for.
     version: u64,
     at: Instant,
@@ -47,18 +47,18 @@ struct Told {
 
 struct Ticker {
     streams: Arc<Streams>,
-    told: Vec<Told>,
-    tick: Instant,
-    look: Instant,
-    sample: Instant,
+    notified: Vec<Notified>,
+    next_tick: Instant,
+    next_poll: Instant,
+    next_sample: Instant,
 }
 
 impl Ticker {
     fn new(streams: Arc<Streams>) -> Ticker {
         let now = Instant::now();
-        let told = streams.sources.iter().map(|pool| {
+        let notified = streams.sources.iter().map(|pool| {
             let (version, snapshot) = pool.newest();
-            Told {
+            Notified {
                 version,
                 at: now.checked_sub(Duration::from_secs(3600)).unwrap_or(now),
                 streams: 0,
@@ -66,23 +66,23 @@ impl Ticker {
             }
         });
         Ticker {
-            told: told.collect(),
-            tick: now + streams.timing.interval,
-            look: now,
-            sample: now,
+            notified: notified.collect(),
+            next_tick: now + streams.timing.interval,
+            next_poll: now,
+            next_sample: now,
             streams,
         }
     }
 
     fn run(mut self) {
         loop {
-            match self.streams.wait(self.look.min(self.tick)) {
+            match self.streams.wait(self.next_poll.min(self.next_tick)) {
                 Wait::Stop => return,
                 Wait::First => {
                     // The ticks that nobody waited for are not made up for.
                     let now = Instant::now();
-                    self.tick = next_tick(self.tick, now, self.streams.timing.interval);
-                    self.look = now;
+                    self.next_tick = next_tick(self.next_tick, now, self.streams.timing.interval);
+                    self.next_poll = now;
                     continue;
                 }
                 Wait::Due => {}
@@ -91,7 +91,7 @@ impl Ticker {
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn(Instant::now())));
             if let Err(panic) = turn {
                 log::error!("the capacity ticker panicked: {}", panics::message(panic));
-                self.look = Instant::now() + LOOK;
+                self.next_poll = Instant::now() + POLL_INTERVAL;
             }
         }
     }
@@ -99,16 +99,21 @@ impl Ticker {
     /// Does what is due at `now`.
     fn turn(&mut self, now: Instant) {
         // Set before anything can panic, so that a panic is not repeated without a pause.
-        let ticks = self.tick <= now;
+        let ticks = self.next_tick <= now;
         if ticks {
-            self.tick = next_tick(self.tick, now, self.streams.timing.interval);
+            self.next_tick = next_tick(self.next_tick, now, self.streams.timing.interval);
         }
-        self.look = now + self.streams.timing.spacing.map_or(LOOK, |s| s.min(LOOK));
+        self.next_poll = now
+            + self
+                .streams
+                .timing
+                .spacing
+                .map_or(POLL_INTERVAL, |s| s.min(POLL_INTERVAL));
         let mut states_changed = false;
-        for number in 0..self.told.len() {
+        for number in 0..self.notified.len() {
             // One pool's gauge that panics keeps nothing from the others.
-            let tell = AssertUnwindSafe(|| self.tell(number, ticks, now));
-            match catch_unwind(tell) {
+            let notify = AssertUnwindSafe(|| self.notify(number, ticks, now));
+            match catch_unwind(notify) {
                 Ok(changed) => states_changed |= changed,
                 Err(panic) => {
                     let message = panics::message(panic);
@@ -125,37 +130,37 @@ impl Ticker {
     }
 
     /// Rings the streams of one pool if there is a reason. Has the pool's state changed?
-    fn tell(&mut self, number: usize, ticks: bool, now: Instant) -> bool {
+    fn notify(&mut self, number: usize, ticks: bool, now: Instant) -> bool {
         let (version, snapshot) = self.streams.sources[number].refresh();
         let spacing = self.streams.timing.spacing;
-        let told = &mut self.told[number];
-        let state_changed = snapshot.state != told.state;
-        let since = now.duration_since(told.at);
-        let due = || spacing.is_some_and(|spacing| since >= spread(spacing, told.streams));
+        let notified = &mut self.notified[number];
+        let state_changed = snapshot.state != notified.state;
+        let since = now.duration_since(notified.at);
+        let due = || spacing.is_some_and(|spacing| since >= spaced(spacing, notified.streams));
         let signal = if ticks {
             Some(Signal::Tick)
-        } else if version != told.version && (state_changed || due()) {
+        } else if version != notified.version && (state_changed || due()) {
             // A change of state is rare, and ends streams: it is told at once.
             Some(Signal::Change)
         } else {
             None
         };
         if let Some(signal) = signal {
-            told.version = version;
-            told.at = now;
-            told.state = snapshot.state;
+            notified.version = version;
+            notified.at = now;
+            notified.state = snapshot.state;
             let mine = |kind| kind == Kind::Capacity(number);
-            told.streams = self.streams.notify(signal, mine);
+            notified.streams = self.streams.notify(signal, mine);
         }
         state_changed
     }
 
     /// Samples while somebody listens to load reports, a good number of times per window.
     fn sample_loads(&mut self, now: Instant) {
-        if self.sample > now {
+        if self.next_sample > now {
             return;
         }
-        self.sample = now + self.streams.timing.sampling();
+        self.next_sample = now + self.streams.timing.sampling();
         let reporting = self.streams.reporting();
         for pool in &self.streams.sources {
             if reporting {
@@ -168,10 +173,10 @@ impl Ticker {
 }
 
 /// The time from one round of changes to the next, when so many streams were told in the first.
-fn spread(spacing: Duration, streams: usize) -> Duration {
+fn spaced(spacing: Duration, streams: usize) -> Duration {
     let streams = u32::try_from(streams).unwrap_or(u32::MAX);
-    let spread = Duration::from_secs(1).saturating_mul(streams) / STREAMS_PER_SECOND;
-    spacing.max(spread.min(LARGEST_SPREAD))
+    let spaced = Duration::from_secs(1).saturating_mul(streams) / STREAMS_PER_SECOND;
+    spacing.max(spaced.min(LARGEST_SPACING))
 }
 
 #[cfg(test)]
@@ -181,7 +186,7 @@ mod tests {
     #[test]
     fn changes_are_told_further_apart_the_more_streams_there_are() {
         let ms = Duration::from_millis;
-        let usual = |streams| spread(ms(100), streams);
+        let usual = |streams| spaced(ms(100), streams);
         assert_eq!(usual(0), ms(100));
         assert_eq!(usual(1), ms(100));
         assert_eq!(usual(50), ms(100));
@@ -191,8 +196,8 @@ mod tests {
         assert_eq!(usual(10_000), ms(750), "a client waits no longer");
         assert_eq!(usual(usize::MAX), ms(750));
         // Who wants them further apart gets that, however many there are.
-        assert_eq!(spread(ms(3_000), 1), ms(3_000));
-        assert_eq!(spread(ms(3_000), 10_000), ms(3_000));
-        assert_eq!(spread(ms(1), 10), ms(20));
+        assert_eq!(spaced(ms(3_000), 1), ms(3_000));
+        assert_eq!(spaced(ms(3_000), 10_000), ms(3_000));
+        assert_eq!(spaced(ms(1), 10), ms(20));
     }
 }
