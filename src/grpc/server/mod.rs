@@ -4,6 +4,7 @@ pub(crate) mod error;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
+use std::ffi::CStr;
 use std::fmt;
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -26,6 +27,9 @@ const CORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that the core may hand over between two turns of the queue's thread. A call gives its slot
 /// back as soon as its headers are read, so few are enough; the default of 1,024 slows shutdown.
 const REQUEST_SLOTS: usize = 32;
+/// The core answers UNIMPLEMENTED to a call with an algorithm whose bit is not set here.
+const ENABLED_COMPRESSION: &CStr = c"grpc.compression_enabled_algorithms_bitset";
+const IDENTITY_ONLY: i32 = 1;
 /// Clients may ping as often as this. The core's own rule is five minutes, and cuts off clients with
 /// a common keepalive of 10 s.
 const CLIENT_PINGS: Duration = Duration::from_secs(1);
@@ -228,6 +232,8 @@ fn build(
         // Per connection; what the server allows in all is the streams's to count.
         .max_concurrent_stream(i32::try_from(services.streams().max_calls()).unwrap_or(i32::MAX))
         .max_receive_message_len(i32::try_from(listen.max_message).unwrap_or(i32::MAX))
+        // The limit on messages is checked before they are decompressed, where 60 KiB may become 60 MiB.
+        .raw_cfg_int(ENABLED_COMPRESSION.into(), IDENTITY_ONLY)
         .keepalive_time(ping)
         .keepalive_timeout(pong)
         .keepalive_permit_without_calls(true)
@@ -313,5 +319,42 @@ fn wait<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
             return None;
         }
         thread::park_timeout(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::proto::{self, health};
+    use crate::hook::meter::Meter;
+    use grpcio::{CallOption, Client, CompressionAlgorithms, RpcStatusCode};
+
+    #[test]
+    fn compressed_requests_are_refused() {
+        let builder = CapacityServer::builder().pool("p", Meter::new());
+        let server = builder.start().unwrap();
+        let ask = |algorithm| {
+            let channel = ChannelBuilder::new(Arc::new(Environment::new(1)))
+                .default_compression_algorithm(algorithm)
+                .connect(&server.local_addr().to_string());
+            let request = health::HealthCheckRequest {
+                service: "p".repeat(60_000),
+                ..Default::default()
+            };
+            let options = CallOption::default().timeout(CORE_TIMEOUT);
+            let client = Client::new(channel);
+            match client.unary_call(&proto::HEALTH_CHECK, &request, options) {
+                Err(grpcio::Error::RpcFailure(status)) => status.code(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let plain = ask(CompressionAlgorithms::GRPC_COMPRESS_NONE);
+        assert_eq!(plain, RpcStatusCode::NOT_FOUND, "no such pool");
+        for algorithm in [
+            CompressionAlgorithms::GRPC_COMPRESS_GZIP,
+            CompressionAlgorithms::GRPC_COMPRESS_DEFLATE,
+        ] {
+            assert_eq!(ask(algorithm), RpcStatusCode::UNIMPLEMENTED);
+        }
     }
 }
