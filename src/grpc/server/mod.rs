@@ -1,4 +1,4 @@
-//! Our own server: one completion queue, one ticker, and a shutdown that joins them.
+//! The capacity server: one completion queue, one ticker, and a shutdown that joins their threads.
 
 pub(crate) mod error;
 #[cfg(feature = "tls")]
@@ -22,19 +22,19 @@ use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
-/// How long gRPC's core gets for what should take milliseconds, before it is given up on.
+/// How long to wait for gRPC's core to do what should take milliseconds.
 const CORE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls that the core may hand over between two turns of the queue's thread. A call gives its slot
-/// back as soon as its headers are read, so few are enough; the default of 1,024 slows shutdown.
+/// Calls that the core may pass on between two turns of the queue's thread. A call releases its slot
+/// as soon as its headers are read, so few are enough; the default of 1,024 slows shutdown.
 const REQUEST_SLOTS: usize = 32;
 /// The core answers UNIMPLEMENTED to a call with an algorithm whose bit is not set here.
 const ENABLED_COMPRESSION: &CStr = c"grpc.compression_enabled_algorithms_bitset";
 const IDENTITY_ONLY: i32 = 1;
-/// Clients may ping as often as this. The core's own rule is five minutes, and cuts off clients with
-/// a common keepalive of 10 s.
+/// The shortest time between two pings of a client. The core's default is five minutes, and
+/// disconnects clients with a common keepalive of 10 s.
 const CLIENT_PINGS: Duration = Duration::from_secs(1);
 
-/// Settings that only a server of our own has.
+/// Settings for listening; [`CapacityServices`] alone have none.
 #[derive(Debug, Clone)]
 pub(crate) struct Listen {
     pub(crate) address: String,
@@ -48,8 +48,8 @@ pub(crate) struct Listen {
 
 /// A gRPC server that streams the capacity of one or several pools.
 ///
-/// It runs on threads of its own, and on loopback unless told otherwise. Dropping it is
-/// [`shutdown`](Self::shutdown).
+/// It runs on threads of its own, and listens on loopback unless another address is set. Dropping it
+/// is [`shutdown`](Self::shutdown).
 ///
 /// ```
 /// use worker_pool::Meter;
@@ -84,7 +84,7 @@ impl fmt::Debug for CapacityServer {
 }
 
 impl CapacityServer {
-    /// Where the server listens, with the port that it really has.
+    /// Where the server listens, with its actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -101,12 +101,13 @@ impl CapacityServer {
 
     /// Stops: no new calls, a last snapshot and the status OK on every stream, every thread joined.
     ///
-    /// Blocks for milliseconds, or about a quarter of a second when a client does not read; two
-    /// seconds at the very most. Calling it again does nothing. From a thread of the server itself (a
-    /// logger or a gauge that is called there) it only asks, and does not wait.
+    /// Blocks for milliseconds, or for about a quarter of a second if a client does not read; for at
+    /// most two seconds. Calling it again does nothing. On a thread of the server itself (a logger or a
+    /// gauge may be called there) it only begins, and does not wait.
     pub fn shutdown(&self) {
         if threads::is_server_thread() {
-            // Not waited for: who holds it is stopping already, and may wait for this thread.
+            // No waiting for the lock: its holder is stopping the server already, and may wait for
+            // this thread.
             let running = self
                 .running
                 .try_lock()
@@ -119,7 +120,7 @@ impl CapacityServer {
             }
             return;
         }
-        // Held to the end: a second caller returns when the first is done.
+        // Held to the end, so that a second caller returns when the first is done.
         let mut running = self.running.lock();
         if let Some(running) = running.take() {
             running.stop(&|| self.services.close());
@@ -144,7 +145,7 @@ impl Running {
         self.server.cancel_all_calls();
         match wait(done, CORE_TIMEOUT) {
             Some(_) => drop(self.server),
-            // To destroy a server that still has calls aborts the process: rather leak it.
+            // Destroying a server that still has calls aborts the process, so it is leaked.
             None => {
                 log::error!("gRPC's core did not stop in {CORE_TIMEOUT:?}; the server is leaked");
                 std::mem::forget(self.server);
@@ -197,7 +198,7 @@ pub(crate) fn start(
     Err(failure)
 }
 
-/// The addresses that this setting means, if they may be listened on.
+/// The addresses behind this setting, if listening on them is allowed.
 pub(crate) fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
     let addresses = listen.address.to_socket_addrs();
     let addresses: Vec<_> = addresses
@@ -210,7 +211,7 @@ pub(crate) fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
     let safe = listen.insecure || listen.tls.is_some();
     #[cfg(not(feature = "tls"))]
     let safe = listen.insecure;
-    // What is resolved here is what is bound: the name is not asked for again.
+    // These very addresses are bound: the name is not resolved again.
     let all_loopback = addresses.iter().all(|address| address.ip().is_loopback());
     if safe || all_loopback {
         Ok(addresses)
@@ -227,9 +228,9 @@ fn build(
     let millis = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
     let (ping, pong) = listen.keepalive;
     let args = ChannelBuilder::new(Arc::clone(env))
-        // Else a second server would share the port, and get half of the clients, silently.
+        // Else a second server could share the port and silently get half of the clients.
         .reuse_port(false)
-        // Per connection; what the server allows in all is the streams's to count.
+        // Per connection; `Streams` counts those of all connections.
         .max_concurrent_stream(i32::try_from(services.streams().max_calls()).unwrap_or(i32::MAX))
         .max_receive_message_len(i32::try_from(listen.max_message).unwrap_or(i32::MAX))
         // The limit on messages is checked before they are decompressed, where 60 KiB may become 60 MiB.
@@ -265,7 +266,7 @@ impl Queue {
         let alive = Mutex::new(Some(alive));
         let build = || {
             EnvBuilder::new()
-                // All streams of a server are served by one thread: none of them ever waits on it.
+                // One thread serves all streams: none of them blocks it.
                 .cq_count(1)
                 .name_prefix("capacity-grpc")
                 .after_start(move || threads::register(alive.lock().take()))
@@ -292,14 +293,14 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         drop(self.env.take());
-        // Nothing is ever sent: the channel breaks when the thread, and its mark with it, is gone.
+        // Nothing is ever sent: the channel is disconnected when the thread ends.
         if let Err(mpsc::RecvTimeoutError::Timeout) = self.gone.recv_timeout(CORE_TIMEOUT) {
             log::error!("the gRPC queue's thread did not end in {CORE_TIMEOUT:?}");
         }
     }
 }
 
-/// Blocks on a future, for at most `patience`.
+/// Blocks on a future, for at most `timeout`.
 fn wait<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {

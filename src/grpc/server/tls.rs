@@ -1,7 +1,7 @@
-//! TLS for the server: certificates from memory or from files, and files read anew while it runs.
+//! TLS for the server: certificates from memory or from files, which are reloaded when they change.
 //!
-//! Every certificate is tried on a server of its own, which never starts, before clients meet it:
-//! gRPC's core would silently keep the old one when the new one is bad, and nobody would know.
+//! Every certificate is validated on a server of its own, which never starts, before it is used:
+//! gRPC's core would silently keep the old one if the new one is bad.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
-/// The server's certificate and key, and whom it lets in.
+/// The server's certificate and key, and which clients it accepts.
 ///
 /// Keys are never shown by `Debug` and never logged.
 ///
@@ -79,10 +79,9 @@ impl ServerTls {
         )
     }
 
-    /// The same from two PEM files. They are looked at again every ten seconds; when their contents
-    /// have changed, connections made from then on get the new certificate. If the new files cannot
-    /// be used (half written, a key that does not fit), the old certificate stays and a warning is
-    /// logged.
+    /// The same from two PEM files. They are read again every ten seconds; if their contents have
+    /// changed, new connections get the new certificate. If the new files cannot be used (half
+    /// written, a key that does not match), the old certificate stays and a warning is logged.
     pub fn from_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> ServerTls {
         ServerTls::new(Source::File(certificate.into()), Source::File(key.into()))
     }
@@ -96,19 +95,19 @@ impl ServerTls {
         }
     }
 
-    /// Mutual TLS: a client must show a certificate that one of these CAs (PEM text) has signed.
+    /// Mutual TLS: a client must have a certificate that one of these CAs (PEM text) has signed.
     pub fn client_ca_pem(mut self, ca: impl Into<Vec<u8>>) -> ServerTls {
         self.client_ca = Some(Source::Memory(ca.into()));
         self
     }
 
-    /// The same from a PEM file, which is read anew like the others.
+    /// The same from a PEM file, which is reloaded like the others.
     pub fn client_ca_file(mut self, ca: impl Into<PathBuf>) -> ServerTls {
         self.client_ca = Some(Source::File(ca.into()));
         self
     }
 
-    /// How often files are looked at for changes. Ten seconds unless set.
+    /// How often files are checked for changes. Ten seconds unless set.
     pub fn reload_every(mut self, interval: Duration) -> ServerTls {
         self.reload = interval;
         self
@@ -175,8 +174,8 @@ impl Material {
 
     fn builder(&self) -> ServerCredentialsBuilder {
         // A fetched configuration without any root aborts the process (an assertion in gRPC's core),
-        // so the server's own certificate stands in. Nothing is checked against it then: client
-        // certificates are not asked for.
+        // so the server's own certificate is used. Nothing is checked against it: client certificates
+        // are not requested then.
         let root = self.client_ca.as_ref().unwrap_or(&self.certificate);
         ServerCredentialsBuilder::new()
             .root_cert(
@@ -186,7 +185,7 @@ impl Material {
             .add_cert(self.certificate.clone(), self.key.clone())
     }
 
-    /// Would gRPC's core take it? Opens a loopback port for a moment, on which nothing is served.
+    /// Whether gRPC's core accepts it. Opens a loopback port for a moment, without serving on it.
     fn validate(&self, env: &Arc<Environment>) -> Result<(), String> {
         let args = ChannelBuilder::new(Arc::clone(env))
             .reuse_port(false)
@@ -202,7 +201,7 @@ impl Material {
     }
 }
 
-/// Where the newest good material lies for gRPC's core to fetch.
+/// Valid material that gRPC's core has not fetched yet.
 struct Staged {
     /// Taken by the next connection.
     material: Mutex<Option<Material>>,
@@ -222,7 +221,7 @@ impl ServerCredentialsFetcher for Fetcher {
     }
 }
 
-/// The thread that looks at the files; it ends, and is waited for, when this is dropped.
+/// The thread that watches the files; dropping this ends and joins it.
 pub(crate) struct Reloader {
     quit: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -237,7 +236,7 @@ impl Drop for Reloader {
     }
 }
 
-/// What a server needs to listen with TLS, and who keeps it fresh.
+/// What a server needs to listen with TLS, and the thread that reloads it.
 pub(crate) fn credentials(
     tls: ServerTls,
     env: &Arc<Environment>,
@@ -290,7 +289,7 @@ fn reloader(
     })
 }
 
-/// Looks once. `seen` is what was found last, good or bad, so that each is logged once.
+/// Checks the files once. `seen` is what was found last, good or bad, so that each is logged once.
 fn reload(
     tls: &ServerTls,
     seen: &mut Result<Material, String>,
@@ -302,7 +301,7 @@ fn reload(
     }
 }
 
-/// Is what was found to be taken?
+/// The material that was found, if it is new and valid.
 fn accept(
     found: Result<Material, String>,
     seen: &mut Result<Material, String>,
@@ -311,8 +310,8 @@ fn accept(
     if found == *seen {
         return None;
     }
-    // What fails here may do so for a passing reason: only the reason is noted, so that the same
-    // material is tried again the next time.
+    // The cause of a failure may be temporary: only the reason is kept, so the same material is tried
+    // again the next time.
     let tried = found.and_then(|material| validate(&material).map(|()| material));
     match &tried {
         Ok(_) => log::info!("the server's certificate was reloaded"),

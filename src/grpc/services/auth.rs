@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use grpcio::Metadata;
 
-/// A secret that a client must show. Never printed.
+/// A secret that clients must send. Never printed.
 #[derive(Clone)]
 pub(crate) struct Token(Box<[u8]>);
 
@@ -16,7 +16,8 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// `None` for a token that no header can carry: empty, or with other than printable ASCII.
+    /// `None` for a token that no header can carry: an empty one, or one with other characters than
+    /// printable ASCII.
     pub(crate) fn new(token: &str) -> Option<Token> {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
@@ -24,7 +25,7 @@ impl Token {
         Some(Token(token.as_bytes().into()))
     }
 
-    /// Do these headers hold `authorization: Bearer <token>`, once?
+    /// Whether these headers hold `authorization: Bearer <token>`, exactly once.
     pub(crate) fn admits(&self, headers: &Metadata) -> bool {
         let mut given = headers.iter().filter(|(key, _)| *key == "authorization");
         match (given.next(), given.next()) {
@@ -42,7 +43,7 @@ impl Token {
     }
 }
 
-/// Compares in a time that depends on the length of `given` alone, not on where it differs.
+/// Compares in constant time: it depends on the length of `given` alone, not on where it differs.
 fn same(given: &[u8], secret: &[u8]) -> bool {
     let mut differs = u8::from(given.len() != secret.len());
     for (at, byte) in given.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The pool's own stream, under both of its names.
+//! The capacity stream, under both of its names.
 
 use grpcio::ServiceBuilder;
 
@@ -10,7 +10,7 @@ use crate::grpc::stream::{Class, Kind};
 use crate::hook::PoolState;
 use crate::hook::meter::Snapshot;
 
-/// The pool that the streams show: they name none, so it is the first.
+/// The pool that the streams show: the first, as requests name none.
 const DEFAULT_POOL: usize = 0;
 
 pub(crate) fn add(services: ServiceBuilder, interceptor: &Interceptor) -> ServiceBuilder {
@@ -34,7 +34,7 @@ pub(crate) fn add(services: ServiceBuilder, interceptor: &Interceptor) -> Servic
     })
 }
 
-/// Serves one client until it goes, its pool closes or the server does.
+/// Serves one client until it disconnects, its pool closes or the server does.
 async fn stream<Q, R>(mut call: Call<Q, R>, message: impl Fn(&Snapshot) -> R) {
     if let Ok(()) = send_all(&mut call, message).await {
         call.finish().await;
@@ -47,7 +47,7 @@ async fn send_all<Q, R>(
 ) -> Result<(), Gone> {
     call.first_request().await?;
     call.wait_for(Kind::Capacity(DEFAULT_POOL));
-    // Waited for first, asked after: a change in between rings.
+    // Subscribed before the first read: a change in between is a signal.
     let streams = call.streams().clone();
     let pool = &streams.sources[DEFAULT_POOL];
     let (mut seen, mut snapshot) = pool.refresh();

@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: does this server want calls?
+//! `grpc.health.v1`: whether a pool accepts jobs.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::grpc::stream::notify::Signal;
 use crate::grpc::stream::{Class, Kind, Streams};
 use crate::sync::Arc;
 
-/// The services whose health can be asked for, and the pool that decides; `None`: all pools.
+/// The services whose health can be queried, and the pool that decides; `None`: all pools.
 type Names = Arc<HashMap<String, Option<usize>>>;
 
-/// The streams' own names; they show the first pool.
+/// The names of the capacity streams, which show the first pool.
 pub(crate) const STREAMS: [&str; 2] = ["solpipe.WorkerStatus", "relay.Capacity"];
 
 pub(crate) fn add(services: ServiceBuilder, interceptor: &Interceptor) -> ServiceBuilder {
@@ -38,7 +38,7 @@ fn names(streams: &Streams) -> Names {
     Arc::new(names)
 }
 
-/// `None` for a service that is not known here.
+/// `None` for an unknown service.
 fn status(streams: &Streams, names: &Names, service: &str) -> Option<ServingStatus> {
     let pool = names.get(service)?;
     Some(match streams.serving(*pool) {
@@ -83,7 +83,7 @@ async fn watch_all(
     let streams = Arc::clone(call.streams());
     let mut told = None;
     loop {
-        // An unknown service stays open, as the protocol wants it: it might have come later.
+        // The protocol wants the stream of an unknown service to stay open: it may be added later.
         let now = status(&streams, &names, &service).unwrap_or(ServingStatus::SERVICE_UNKNOWN);
         if told != Some(now) {
             call.send(response(now)).await?;

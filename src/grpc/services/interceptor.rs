@@ -1,4 +1,4 @@
-//! The front door: what every call passes before its handler sees it.
+//! What every call passes before its handler: the token, and the limits on streams.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ pub(crate) struct Interceptor {
 }
 
 impl Interceptor {
-    /// The same door, open to those who have no token.
+    /// The same, without checking a token.
     pub(crate) fn without_token(&self) -> Interceptor {
         Interceptor {
             streams: Arc::clone(&self.streams),
@@ -26,7 +26,7 @@ impl Interceptor {
         }
     }
 
-    /// Registers a handler behind this door. Whatever its type on paper, the method is served as a
+    /// Adds a handler behind this interceptor. Whatever its declared type, the method is served as a
     /// duplex one; `call.rs` says why.
     pub(crate) fn add<Q, R, F, C>(
         &self,

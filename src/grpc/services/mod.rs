@@ -1,4 +1,4 @@
-//! The services, ready to be registered on any grpcio server, and the thread that feeds them.
+//! The services, ready to be registered on any grpcio server, and the ticker that drives them.
 
 pub(crate) mod auth;
 mod capacity;
@@ -21,27 +21,29 @@ use crate::grpc::stream::Streams;
 use crate::grpc::stream::{threads, ticker};
 use crate::sync::{Arc, Mutex, thread};
 
-/// Which services there are beside the streams.
+/// Which services there are besides the capacity streams.
 #[derive(Debug, Clone)]
 pub(crate) struct Extras {
     pub(crate) health: bool,
-    /// Health needs no token.
+    /// The health service needs no token.
     pub(crate) open_health: bool,
     pub(crate) reflection: bool,
     pub(crate) orca: bool,
-    /// The shortest time between ORCA's reports.
+    /// The shortest time between two ORCA reports.
     pub(crate) orca_shortest: Duration,
 }
 
 /// The capacity services for a grpcio server of your own, for instance the one whose calls the pool
 /// works on: ORCA's weights are only used for the server that they come from.
 ///
-/// Register them on as many servers as you like. **Before** you shut such a server down call
+/// Register them on as many servers as you like. **Before** you shut such a server down, call
 /// [`close`](Self::close) (or drop this): grpcio's shutdown does not finish while a stream is open,
 /// nor, before `Server::cancel_all_calls`, while a client does not answer.
 ///
-/// grpcio's other traps are yours on your own server: give it `ChannelBuilder::reuse_port(false)`,
-/// 16 to 32 `requests_slot_per_cq` and a keepalive, and drop it on none of its own threads.
+/// On a server of your own, avoid grpcio's other traps: give it `ChannelBuilder::reuse_port(false)`,
+/// 16 to 32 `requests_slot_per_cq` and a keepalive, and do not drop it on one of its own threads.
+/// gRPC's core limits the size of a request before it decompresses it: set the channel argument
+/// `grpc.compression_enabled_algorithms_bitset` to 1 if no client needs to send compressed requests.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -125,22 +127,22 @@ impl CapacityServices {
 
     /// From now on the health service says NOT_SERVING, while all streams and running calls go on.
     ///
-    /// The first step of a shutdown that no client notices: say this, give clients a moment to hear
-    /// it, then drain the pool.
+    /// The first step of a shutdown that no client notices: call this, give clients a moment to react,
+    /// then drain the pool.
     pub fn stop_serving(&self) {
         self.interceptor.streams.stop_serving();
     }
 
-    /// Ends every stream: each client gets a last snapshot and the status OK; those that do not read
-    /// are cut off after a quarter of a second. Calls that come later get UNAVAILABLE.
+    /// Ends every stream: each client gets a last snapshot and the status OK. Streams whose clients do
+    /// not read are cancelled after a quarter of a second. Later calls get UNAVAILABLE.
     ///
-    /// Blocks until the streams are gone and the ticker's thread is joined: for milliseconds, or about
-    /// a quarter of a second when clients do not read; with thousands of streams a little longer.
-    /// Calling it again does nothing. From a thread of ours (a gauge or a logger that is called there)
-    /// it does not wait: a thread that it starts does the rest. Dropping this does the same.
+    /// Blocks until the streams have ended and the ticker's thread is joined: for milliseconds, or for
+    /// about a quarter of a second if clients do not read; with thousands of streams a little longer.
+    /// Calling it again does nothing. On a thread of these services (a gauge or a logger may be called
+    /// there) it does not wait: a thread that it starts does the rest. Dropping this does the same.
     ///
-    /// Do not call it on a queue's thread of your own server: the streams need that thread to end, so
-    /// it would wait in vain, for half a second, and they would be cut off.
+    /// Do not call it on a completion queue's thread of your own server: the streams need that thread
+    /// to end, so it would wait half a second for nothing, and they would be cancelled.
     pub fn close(&self) {
         if threads::is_server_thread() {
             if self.begin_close() {
@@ -156,8 +158,8 @@ impl CapacityServices {
         }
     }
 
-    /// Lets nobody in any more and asks the streams to end. True for the first who closes: it is the
-    /// caller's then to see that all is [finished](Streams::shut_down), on a thread that may wait.
+    /// Rejects new calls and asks the streams to end. True for the first caller, who then has to
+    /// [wait for them](Streams::shut_down), on a thread that may wait.
     pub(crate) fn begin_close(&self) -> bool {
         self.interceptor.streams.close();
         // Not joined: this may be the ticker itself.

@@ -1,8 +1,9 @@
 //! ORCA load reports: how stock gRPC clients with `weighted_round_robin` weigh this backend.
 //!
-//! A client divides completions per second by utilisation. Both are means over a window, never the
-//! instant: a pool of two workers is at 0, ½ or 1 at any moment, and weights that jump so make all
-//! clients rush to the same backend. The queue is not added to the utilisation for the same reason.
+//! A client divides completions per second by utilisation. Both are means over a window, not values
+//! of one instant: a pool of two workers is at 0, ½ or 1 at any moment, and weights that jump like
+//! that send all clients to the same backend. For the same reason the queue does not count as
+//! utilisation.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::sync::Arc;
 
 type OrcaCall = Call<OrcaLoadReportRequest, OrcaLoadReport>;
 
-/// `shortest`: reports come no closer together, whatever the client wishes.
+/// `shortest`: the shortest time between two reports, whatever the client asks for.
 pub(crate) fn add(
     services: ServiceBuilder,
     interceptor: &Interceptor,
@@ -58,9 +59,9 @@ async fn report_all(call: &mut OrcaCall, shortest: Duration) -> Result<(), Gone>
     }
 }
 
-/// What the client wishes, but at least `shortest`; without a sensible wish, `shortest`.
+/// The period that the client asks for, but at least `shortest`; `shortest` if it asks for none.
 fn period(request: &OrcaLoadReportRequest, shortest: Duration) -> Duration {
-    /// Nobody waits longer than this, and larger numbers would overflow the clock.
+    /// Larger numbers would overflow the clock.
     const LONGEST: Duration = Duration::from_secs(24 * 3600);
     let wish = &request.report_interval;
     let seconds = u64::try_from(wish.seconds).unwrap_or(0);
@@ -73,7 +74,7 @@ fn period(request: &OrcaLoadReportRequest, shortest: Duration) -> Duration {
     }
 }
 
-/// The first pool is what the backend is weighed by; every pool is in the maps.
+/// The first pool sets the backend's weight; every pool is in the maps.
 fn report(streams: &Streams) -> OrcaLoadReport {
     let mut report = OrcaLoadReport::new();
     for (number, pool) in streams.sources.iter().enumerate() {

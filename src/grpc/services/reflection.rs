@@ -55,11 +55,11 @@ async fn converse(
     mut call: Call<ServerReflectionRequest, ServerReflectionResponse>,
     catalog: Arc<Catalog>,
 ) {
-    // One answer is out before the next question is read: nothing piles up.
+    // One answer is sent before the next question is read: nothing is buffered.
     loop {
         match call.request().await {
             Ok(Request::Message(question)) => {
-                // Whoever does not read the answer in time is late as well.
+                // A client that does not read the answer in time is late as well.
                 call.wait_for(Kind::Request(call.streams().request_deadline()));
                 if call.send(catalog.answer(question)).await.is_err() {
                     return;
@@ -182,7 +182,7 @@ impl Catalog {
         }
     }
 
-    /// A file and all that it imports, directly or not, itself first.
+    /// A file and everything that it imports, directly or not; the file itself is first.
     fn file(&self, name: &str) -> Answer {
         let mut names = vec![name.to_owned()];
         let mut files = Vec::new();

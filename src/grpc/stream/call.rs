@@ -1,9 +1,9 @@
-//! One call: its request, its sink, its seat at the streams; and the traps of grpcio, kept in one place.
+//! One call: its request, its sink and its registration; and grpcio's traps, kept in one place.
 //!
-//! - Every call is served as a duplex one, whatever its type: on the wire there is no difference,
-//!   but grpcio calls a duplex handler as soon as the headers are here. A unary or server-streaming
-//!   one would hold a request slot until the message has come, so that a few clients that never
-//!   send theirs could block all others; and the token would be checked only then.
+//! - Every call is served as a duplex one, whatever its type: there is no difference on the wire,
+//!   but grpcio calls a duplex handler as soon as the headers have arrived. A unary or
+//!   server-streaming handler would hold a request slot until the message arrives, so a few clients
+//!   that never send one could block all others; and the token would be checked only then.
 //! - Nothing here waits on a thread; a call is a future on its completion queue, and a panic in it
 //!   is caught before it can kill the queue's thread.
 //! - A sink that has failed is dropped and never touched again (closing it panics); every other one
@@ -26,15 +26,15 @@ use crate::sync::unwind as panics;
 #[derive(Debug)]
 pub(crate) struct Gone;
 
-/// What came instead of waiting.
+/// What a call that waited for a request got.
 #[derive(Debug)]
 pub(crate) enum Request<Q> {
     Message(Q),
     /// The client will send no more.
     End,
-    /// The time for it is over.
+    /// None arrived in time.
     Late,
-    /// The server closes.
+    /// The server is closing.
     Closing,
 }
 
@@ -54,8 +54,8 @@ pub(crate) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send 
     });
 }
 
-/// Answers a call that was not let in. When `refusing` is `None`, too many such answers are on
-/// their way, for somebody does not read them: the call is cancelled instead.
+/// Answers a call that was not admitted. If `pending` is `None`, too many such answers are still
+/// unsent, because some client does not read them: the call is cancelled instead.
 pub(crate) fn reject<Q: Send + 'static, R: Send + 'static>(
     pending: Option<PendingRejection>,
     ctx: &RpcContext<'_>,
@@ -67,7 +67,7 @@ pub(crate) fn reject<Q: Send + 'static, R: Send + 'static>(
     spawn(ctx, async move {
         let _ = sink.fail(status).await;
         drop(pending);
-        // Only now: dropping unread requests cancels the call.
+        // Not earlier: dropping unread requests cancels the call.
         drop(requests);
     });
 }
@@ -85,7 +85,7 @@ impl<Q, R> Call<Q, R> {
         }
     }
 
-    /// The first message. A call that brings none is answered, and `Gone`.
+    /// The first message. A call without one is answered here, and then `Gone`.
     pub(crate) async fn first_request(&mut self) -> Result<Q, Gone> {
         let status = match self.request().await? {
             Request::Message(request) => return Ok(request),
@@ -97,7 +97,7 @@ impl<Q, R> Call<Q, R> {
         Err(Gone)
     }
 
-    /// The next message. Calls that wait for one have the kind [`Kind::Request`].
+    /// The next message. A call that waits for one is of the kind [`Kind::Request`].
     pub(crate) async fn request(&mut self) -> Result<Request<Q>, Gone> {
         let next = poll_fn(|cx| {
             match self.registration.notify.poll(cx, Signal::Tick) {
@@ -126,7 +126,7 @@ impl<Q, R> Call<Q, R> {
         }
     }
 
-    /// Blocks the call until its bell rings.
+    /// Suspends the call until there is a signal for it.
     pub(crate) async fn next_signal(&mut self) -> Result<Signal, Gone> {
         poll_fn(|cx| {
             match self.registration.notify.poll(cx, Signal::Change) {
@@ -134,7 +134,7 @@ impl<Q, R> Call<Q, R> {
                 Poll::Ready(signal) => return Poll::Ready(Ok(signal)),
                 Poll::Pending => {}
             }
-            // Asked only to hear of the client's end: else it would be noticed at the next send.
+            // Polled only to notice that the client is gone: else the next send would be the first to.
             match self.poll_sink(cx, |sink, cx| sink.poll_ready(cx)) {
                 Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
                 _ => Poll::Pending,
@@ -143,8 +143,8 @@ impl<Q, R> Call<Q, R> {
         .await
     }
 
-    /// Sends one message and waits until the connection has taken it: a client that does not read
-    /// holds its own call here, and nobody else's.
+    /// Sends one message and waits until the connection has accepted it: a client that does not read
+    /// delays its own call here, and no other.
     pub(crate) async fn send(&mut self, message: R) -> Result<(), Gone> {
         let mut message = Some(message);
         poll_fn(|cx| {

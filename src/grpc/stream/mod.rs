@@ -1,9 +1,9 @@
-//! The streams: which streams are open, and what their pools look like now.
+//! The open streams of a server, and the pools that they show.
 //!
-//! Streams meet the streams in three ways. They *enter* (and are refused when there are too many),
-//! they *read* the newest snapshot of their pool, and they *leave* by dropping their [`Registration`]. The
-//! ticker thread (`ticker.rs`) rings their notifiers. No lock is held while a notify wakes a stream,
-//! because a stream may be run or dropped by its waking, and then leaves.
+//! A call is *registered* when it begins, or rejected if too many are open. It reads the newest
+//! snapshot from its [`Source`], and is deregistered when its [`Registration`] is dropped. The ticker
+//! thread (`ticker.rs`) notifies streams when they have something to send. No lock is held while a
+//! stream is woken, because waking may run or drop it, which deregisters it.
 
 pub(crate) mod call;
 pub(crate) mod notify;
@@ -20,36 +20,36 @@ use crate::grpc::stream::source::Source;
 use crate::hook::PoolState;
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// Short calls (health checks) that may be open at once, apart from the streams: a server that is
-/// full of streams still answers whether it is healthy.
+/// Short calls (health checks) that may be open at once. They are counted apart from the streams: a
+/// server with all streams taken still says whether it is healthy.
 const MAX_SHORT_CALLS: usize = 256;
-/// Refusals that may be on their way at once. A stranger that reads none of them gets no more.
+/// Rejections that may be unsent at once. A client that reads none of them gets no more.
 const MAX_PENDING_REJECTIONS: usize = 256;
 
-/// How long a stream gets to send what is last; those that end together, counted from the last one
-/// that did.
+/// How long a stream may take to send its final message. If many end together, the time starts again
+/// with each that ends.
 const CLOSE_GRACE: Duration = Duration::from_millis(250);
 
-/// How long aborted streams get to be gone.
+/// How long aborted streams may take to end.
 const ABORT_GRACE: Duration = Duration::from_millis(250);
-/// And all in all, each, however many of them end one after the other.
+/// The limit of both, however many streams end one after the other.
 const GRACE_LIMIT: Duration = Duration::from_secs(1);
 
 /// When things are sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Timing {
-    /// From tick to tick.
+    /// Time between two ticks.
     pub(crate) interval: Duration,
-    /// The smallest time between two sends that are due to changes; `None`: only ticks.
+    /// The shortest time between two sends because of changes; `None`: sends on ticks only.
     pub(crate) spacing: Option<Duration>,
-    /// How long a client may take from opening a call to its request, and from one to the next.
+    /// How long a client may take to send its first request, and each further one.
     pub(crate) opening: Duration,
-    /// What ORCA's means are taken over.
+    /// The window for ORCA's averages.
     pub(crate) window: Duration,
 }
 
 impl Timing {
-    /// The time between two samples for ORCA's means.
+    /// Time between two samples for ORCA's averages.
     pub(crate) fn sampling(&self) -> Duration {
         (self.window / 64).max(Duration::from_millis(1))
     }
@@ -58,9 +58,9 @@ impl Timing {
 /// What a stream waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A request, until this time: then it is told that it is late.
+    /// A request, until this time; then it is late.
     Request(Instant),
-    /// It was told, and has until this time to end.
+    /// It was late, and has until this time to end.
     Late(Instant),
     /// Snapshots of the pool with this number.
     Capacity(usize),
@@ -74,26 +74,26 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Stream,
-    /// A stream of health, which strangers may be allowed to open.
+    /// A health stream, which clients without the token may be allowed to open.
     Watch,
     Short,
 }
 
-/// Why a call was not let in.
+/// Why a call was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RejectReason {
     Full,
     Closing,
 }
 
-/// Why [`Streams::wait`] came back.
+/// Why [`Streams::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// The time is due.
+    /// The given time has come.
     Due,
-    /// After a sleep of any length the first stream came.
+    /// There was no stream, for any length of time, and now there is one.
     First,
-    /// The ticker shall go.
+    /// The ticker is to end.
     Stop,
 }
 
@@ -109,16 +109,16 @@ struct State {
     next_id: u64,
     /// Entries by class.
     open: [usize; 3],
-    /// Refusals on their way.
+    /// Rejections not sent yet.
     pending_rejections: usize,
-    /// Entries that wait for a time of their own.
+    /// Entries with a time of their own at which they are due.
     timed: usize,
     /// Entries that send load reports.
     reporting: usize,
-    /// Health says NOT_SERVING whatever the pools do.
+    /// The health service says NOT_SERVING, whatever the pools do.
     lame_duck: bool,
     closing: bool,
-    /// The ticker's sign to go.
+    /// The ticker is to end.
     stopped: bool,
 }
 
@@ -172,9 +172,9 @@ pub(crate) struct Streams {
     pub(crate) timing: Timing,
     max_streams: usize,
     state: Mutex<State>,
-    /// The first stream came, or the ticker shall go.
+    /// There is a first stream, or the ticker is to end.
     ticker: Condvar,
-    /// The last stream left.
+    /// The last stream has ended.
     empty: Condvar,
 }
 
@@ -190,12 +190,12 @@ impl Streams {
         }
     }
 
-    /// Until when a client may keep a call waiting for its request.
+    /// When a request that is awaited from now on will be late.
     pub(crate) fn request_deadline(&self) -> Instant {
         Instant::now() + self.timing.opening
     }
 
-    /// Lets a call in.
+    /// Registers a call, unless its class is at its limit or the server is closing.
     pub(crate) fn register(self: &Arc<Self>, class: Class) -> Result<Registration, RejectReason> {
         let notify = Arc::new(Notify::new());
         let mut state = self.state.lock();
@@ -226,7 +226,7 @@ impl Streams {
 
     /// The most calls that one connection may have open.
     pub(crate) fn max_calls(&self) -> usize {
-        // Streams, and as many that watch health; short calls; refusals on their way.
+        // Streams, and as many health streams; short calls; unsent rejections.
         self.max_streams * 2 + MAX_SHORT_CALLS + MAX_PENDING_REJECTIONS
     }
 
@@ -236,7 +236,7 @@ impl Streams {
         state.entries.len() - state.open[Class::Short as usize]
     }
 
-    /// A call is to be refused in words; `None` if too many refusals are on their way.
+    /// Permission to answer a call with a rejection; `None` if too many are unsent.
     pub(crate) fn begin_rejection(self: &Arc<Self>) -> Option<PendingRejection> {
         let mut state = self.state.lock();
         (state.pending_rejections < MAX_PENDING_REJECTIONS).then(|| {
@@ -245,14 +245,14 @@ impl Streams {
         })
     }
 
-    /// Rings the notifiers of these streams; how many were they?
+    /// Notifies these streams. Returns their number.
     pub(crate) fn notify(&self, signal: Signal, wanted: impl Fn(Kind) -> bool) -> usize {
         let notifiers = self.state.lock().notifiers(wanted);
         wake(&notifiers, signal);
         notifiers.len()
     }
 
-    /// Rings what is due by its own time: reports, and requests that did not come.
+    /// Notifies streams that are due at a time of their own: reports, and requests that are late.
     pub(crate) fn notify_due(&self, now: Instant) {
         let (mut due, mut overdue) = (Vec::new(), Vec::new());
         let mut state = self.state.lock();
@@ -278,7 +278,7 @@ impl Streams {
         wake(&overdue, Signal::Abort);
     }
 
-    /// Blocks the ticker: until `due`, or, while there is no stream, for as long as it takes.
+    /// Blocks the ticker until `due`, or while there is no stream.
     pub(crate) fn wait(&self, due: Instant) -> Wait {
         let mut state = self.state.lock();
         let mut slept = false;
@@ -297,12 +297,12 @@ impl Streams {
         }
     }
 
-    /// Is there a stream of load reports?
+    /// Whether any stream sends load reports.
     pub(crate) fn reporting(&self) -> bool {
         self.state.lock().reporting > 0
     }
 
-    /// Does this server want calls: for the pool with this number, or with all of its pools?
+    /// Whether calls are welcome: for the pool with this number, or for every pool.
     pub(crate) fn serving(&self, pool: Option<usize>) -> bool {
         {
             let state = self.state.lock();
@@ -317,13 +317,13 @@ impl Streams {
         }
     }
 
-    /// From now on health says NOT_SERVING, and those who watch it learn so at once.
+    /// From now on the health service says NOT_SERVING; its streams are notified at once.
     pub(crate) fn stop_serving(&self) {
         self.state.lock().lame_duck = true;
         self.notify(Signal::Change, |kind| kind == Kind::Health);
     }
 
-    /// Lets nobody in any more, and asks every stream to send what is last and to end.
+    /// Rejects new calls, and asks every stream to send its final message and end.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
         self.notify(Signal::Closing, |_| true);
@@ -334,14 +334,14 @@ impl Streams {
         self.notify(Signal::Abort, |_| true);
     }
 
-    /// Blocks until no call is open, or none has ended for as long as `patience`, or `most` has
-    /// passed. True if none is open.
-    fn wait_empty(&self, timeout: Duration, most: Duration) -> bool {
+    /// Blocks until no call is open, or none has ended for `quiet`, or `most` has passed. True if none
+    /// is open.
+    fn wait_empty(&self, quiet: Duration, most: Duration) -> bool {
         let mut state = self.state.lock();
         let end = Instant::now() + most;
         loop {
             let open = state.entries.len();
-            let until = end.min(Instant::now() + timeout);
+            let until = end.min(Instant::now() + quiet);
             while !state.entries.is_empty() {
                 if self.empty.wait_until(&mut state, until).timed_out() {
                     break;
@@ -354,7 +354,7 @@ impl Streams {
         }
     }
 
-    /// Asks all streams to end and waits for them; cuts off those that do not. Then the ticker goes.
+    /// Asks all streams to end and waits for them; aborts those that do not. Then stops the ticker.
     pub(crate) fn shut_down(&self) {
         self.close();
         if !self.wait_empty(CLOSE_GRACE, GRACE_LIMIT) {
@@ -366,14 +366,14 @@ impl Streams {
         self.stop();
     }
 
-    /// Lets the ticker go.
+    /// Stops the ticker.
     fn stop(&self) {
         self.state.lock().stopped = true;
         self.ticker.notify_one();
     }
 }
 
-/// A refusal on its way.
+/// A rejection that is not sent yet.
 pub(crate) struct PendingRejection(Arc<Streams>);
 
 impl Drop for PendingRejection {
@@ -390,8 +390,8 @@ fn wake(notifiers: &[Arc<Notify>], signal: Signal) {
     }
 }
 
-/// The first time after `now` in the row `tick`, `tick + period`, `tick + 2 × period`, …: times
-/// that were missed are skipped, and lateness does not add up.
+/// The first time after `now` in the series `tick`, `tick + period`, `tick + 2 × period`, …: missed
+/// ticks are skipped, and delays do not add up.
 pub(crate) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instant {
     let late = now.saturating_duration_since(tick).as_nanos();
     let beyond = period.as_nanos() - late % period.as_nanos();
@@ -399,7 +399,7 @@ pub(crate) fn next_tick(tick: Instant, now: Instant, period: Duration) -> Instan
     if tick > now { tick } else { now + step(beyond) }
 }
 
-/// A call's place at the streams, given back when dropped.
+/// One call in the table of [`Streams`]; dropping it removes the call.
 pub(crate) struct Registration {
     pub(crate) streams: Arc<Streams>,
     id: u64,
@@ -407,7 +407,7 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// The request is here: this is what the call waits for from now on.
+    /// The request has arrived: this is what the call waits for from now on.
     pub(crate) fn wait_for(&self, kind: Kind) {
         let first_report = {
             let mut state = self.streams.state.lock();
@@ -416,7 +416,7 @@ impl Registration {
             before == 0 && state.reporting > 0
         };
         if first_report {
-            // What was sampled for the last one before says nothing of the time between.
+            // Nothing was sampled since the last stream of reports ended: start afresh.
             for pool in &self.streams.sources {
                 pool.window.lock().clear();
             }

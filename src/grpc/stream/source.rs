@@ -1,4 +1,4 @@
-//! One pool as its clients see it: the newest snapshot, and the load of late.
+//! One pool as its clients see it: its newest snapshot, and its recent load.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 pub(crate) struct Source {
     pub(crate) name: String,
     meter: Meter,
-    /// The newest snapshot, and how often it has changed in what clients see.
+    /// The newest snapshot, and its version: it counts changes that clients can see.
     newest: Mutex<(u64, Snapshot)>,
     pub(crate) window: Mutex<Window>,
 }
@@ -26,8 +26,8 @@ impl Source {
         }
     }
 
-    /// Asks the meter. Whoever asks, the answers form one order: the lock spans asking and noting,
-    /// so no stream can be shown an older snapshot after a newer one.
+    /// Reads the meter. The lock covers reading and storing, so snapshots are stored in the order in
+    /// which they were read: no stream can send an older one after a newer one.
     pub(crate) fn refresh(&self) -> (u64, Snapshot) {
         let mut newest = self.newest.lock();
         let now = self.meter.snapshot();
@@ -39,18 +39,18 @@ impl Source {
         *newest
     }
 
-    /// What was noted last.
+    /// The snapshot that was stored last.
     pub(crate) fn newest(&self) -> (u64, Snapshot) {
         *self.newest.lock()
     }
 
-    /// Notes a sample for [`load`](Self::load).
+    /// Takes a sample for [`load`](Self::load).
     pub(crate) fn sample(&self) {
         let (_, snapshot) = self.refresh();
         self.window.lock().push(Instant::now(), &snapshot);
     }
 
-    /// Mean load over the window that ends about now: many reports share one sample.
+    /// Mean load over the window that ends within the last `step`: many reports share one sample.
     pub(crate) fn load(&self, step: Duration) -> Load {
         if self.window.lock().is_older_than(step) {
             self.sample();

@@ -101,7 +101,7 @@ impl Leaving {
 fn waiting_for_the_last_call_has_an_end() {
     let streams = streams(10_000);
     let leaving = Leaving::start(&streams);
-    // More patience than there is between two of them, but not for all of them.
+    // Longer than the pause between two of them, but too short for all of them.
     let patience = Duration::from_secs(5);
     let empty = streams.wait_empty(patience, Duration::from_millis(100));
     leaving.stop();

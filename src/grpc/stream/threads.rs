@@ -1,4 +1,4 @@
-//! Which threads are a capacity server's own, and when they are gone.
+//! Which threads belong to a capacity server, and when they have ended.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -6,27 +6,27 @@ use std::cell::RefCell;
 use crate::sync::{Arc, Mutex, thread};
 
 thread_local! {
-    /// Dropped when the thread ends, however it does.
+    /// Present on a server's thread; dropped when the thread ends, for whatever reason.
     static GUARD: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
 }
 
-/// Marks this thread; it keeps `until_its_end`.
+/// Registers this thread as a server's own; `until_its_end` is dropped when it ends.
 pub(crate) fn register(until_its_end: impl Any) {
     GUARD.with(|guard| *guard.borrow_mut() = Some(Box::new(until_its_end)));
 }
 
-/// Is this a thread of some capacity server? Then nothing on it may wait for a server: not for its
-/// streams, which may need this thread, and not for the thread itself.
+/// Whether this is a thread of some capacity server. Then nothing on it may wait for a server: not
+/// for its streams, which may need this thread, and not for the thread itself.
 pub(crate) fn is_server_thread() -> bool {
-    // While the thread ends, the mark cannot be read any more, and user code no longer runs.
+    // While the thread ends, its guard cannot be read any more; user code no longer runs then.
     GUARD
         .try_with(|guard| guard.borrow().is_some())
         .unwrap_or(true)
 }
 
-/// Runs this on a thread of its own, for a thread that must not wait.
+/// Runs this on a new thread, for a caller that must not wait.
 pub(crate) fn run_on_new(run: impl FnOnce() + Send + 'static) {
-    // In a slot, so that it can be kept from being dropped here when there is no thread for it.
+    // Shared, so that it can be leaked instead of dropped here if no thread can be started.
     let slot = Arc::new(Mutex::new(Some(run)));
     let theirs = Arc::clone(&slot);
     let spawned = thread::Builder::new()

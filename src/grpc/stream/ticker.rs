@@ -1,9 +1,9 @@
 //! The ticker: the one thread that decides when streams send.
 //!
-//! It *looks* at the meters a few times per change spacing instead of being told of each change, for
-//! three reasons: a job never meets this half (counting stays one atomic operation, however many
-//! clients there are), the number of waiting jobs is seen too, and one thread serves any number of
-//! pools. It looks only while a stream is open; without one it sleeps until the first comes.
+//! It *polls* the meters, a few times within the spacing of changes, instead of being notified of
+//! each change, for three reasons: jobs do no work for clients (counting stays one atomic operation,
+//! however many clients there are), the number of waiting jobs is seen too, and one thread serves any
+//! number of pools. It polls only while a stream is open; else it sleeps until there is one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use crate::hook::PoolState;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, thread};
 
-/// The longest time between two looks: what a client of the health service waits at most to learn
+/// The longest time between two polls: a client of the health service learns after at most this time
 /// that a pool drains.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Streams that are told of changes in a second, on average: the machine's work is its jobs, not
-/// telling of them.
+/// Streams that are notified of changes per second, on average: the machine is there for its jobs,
+/// not for reporting them.
 const STREAMS_PER_SECOND: u32 = 500;
-/// With many streams changes are told further apart, but no further than this: clients are to hear
-/// of a change within a second.
+/// With many streams the spacing of changes grows, but not beyond this: clients are to learn of a
+/// change within a second.
 const LARGEST_SPACING: Duration = Duration::from_millis(750);
 
 /// Starts the thread. It ends after [`Streams::stop`].
@@ -35,12 +35,12 @@ pub(crate) fn start(streams: Arc<Streams>) -> std::io::Result<thread::JoinHandle
         })
 }
 
-/// What the ticker knows of one pool.
+/// The last notification for one pool.
 struct Notified {
-    /// The version that the streams were last rung for.
+    /// The version of the snapshot at that time.
     version: u64,
     at: Instant,
-    /// How many these were.
+    /// How many streams were notified.
     streams: usize,
     state: PoolState,
 }
@@ -79,7 +79,7 @@ impl Ticker {
             match self.streams.wait(self.next_poll.min(self.next_tick)) {
                 Wait::Stop => return,
                 Wait::First => {
-                    // The ticks that nobody waited for are not made up for.
+                    // Ticks without a stream are not made up for.
                     let now = Instant::now();
                     self.next_tick = next_tick(self.next_tick, now, self.streams.timing.interval);
                     self.next_poll = now;
@@ -87,7 +87,7 @@ impl Ticker {
                 }
                 Wait::Due => {}
             }
-            // The user's gauges run in here, and so may a stream that is dropped by its waking.
+            // The user's gauges run in here, and so may a stream that is dropped when woken.
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn(Instant::now())));
             if let Err(panic) = turn {
                 log::error!("the capacity ticker panicked: {}", panics::message(panic));
@@ -111,7 +111,7 @@ impl Ticker {
                 .map_or(POLL_INTERVAL, |s| s.min(POLL_INTERVAL));
         let mut states_changed = false;
         for number in 0..self.notified.len() {
-            // One pool's gauge that panics keeps nothing from the others.
+            // A gauge that panics affects its own pool only.
             let notify = AssertUnwindSafe(|| self.notify(number, ticks, now));
             match catch_unwind(notify) {
                 Ok(changed) => states_changed |= changed,
@@ -129,7 +129,7 @@ impl Ticker {
         self.sample_loads(now);
     }
 
-    /// Rings the streams of one pool if there is a reason. Has the pool's state changed?
+    /// Notifies the streams of one pool if there is a reason. True if the pool's state has changed.
     fn notify(&mut self, number: usize, ticks: bool, now: Instant) -> bool {
         let (version, snapshot) = self.streams.sources[number].refresh();
         let spacing = self.streams.timing.spacing;
@@ -140,7 +140,7 @@ impl Ticker {
         let signal = if ticks {
             Some(Signal::Tick)
         } else if version != notified.version && (state_changed || due()) {
-            // A change of state is rare, and ends streams: it is told at once.
+            // A change of state is rare, and may end streams: it is sent at once.
             Some(Signal::Change)
         } else {
             None
@@ -155,7 +155,7 @@ impl Ticker {
         state_changed
     }
 
-    /// Samples while somebody listens to load reports, a good number of times per window.
+    /// Samples while any stream sends load reports, many times per window.
     fn sample_loads(&mut self, now: Instant) {
         if self.next_sample > now {
             return;
@@ -172,7 +172,7 @@ impl Ticker {
     }
 }
 
-/// The time from one round of changes to the next, when so many streams were told in the first.
+/// The time until the next notification of changes, after one that went to so many streams.
 fn spaced(spacing: Duration, streams: usize) -> Duration {
     let streams = u32::try_from(streams).unwrap_or(u32::MAX);
     let spaced = Duration::from_secs(1).saturating_mul(streams) / STREAMS_PER_SECOND;
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_told_further_apart_the_more_streams_there_are() {
+    fn changes_are_sent_further_apart_the_more_streams_there_are() {
         let ms = Duration::from_millis;
         let usual = |streams| spaced(ms(100), streams);
         assert_eq!(usual(0), ms(100));
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(usual(375), ms(750));
         assert_eq!(usual(10_000), ms(750), "a client waits no longer");
         assert_eq!(usual(usize::MAX), ms(750));
-        // Who wants them further apart gets that, however many there are.
+        // A longer spacing that was set is kept, however many there are.
         assert_eq!(spaced(ms(3_000), 1), ms(3_000));
         assert_eq!(spaced(ms(3_000), 10_000), ms(3_000));
         assert_eq!(spaced(ms(1), 10), ms(20));
