@@ -33,24 +33,24 @@ use reader::Reader;
 /// ```
 ///
 /// # What the iterator yields
-/// The newest snapshot that it has not yielded yet, and it blocks while there is none. Whoever reads
-/// slowly misses values in between, never the last one. Without
-/// [`reconnect`](ClientBuilder::reconnect) it ends when the server ends the stream, or yields one
-/// error when the connection is lost and then ends. With it, losses are bridged in silence (ask
-/// [`outage`](CapacityClient::outage)), and the error comes only if the client gives up.
+/// The newest snapshot that it has not yielded yet; it blocks while there is none. A slow reader
+/// misses values in between, never the last one. Without [`reconnect`](ClientBuilder::reconnect) it
+/// ends when the server ends the stream; when the connection is lost, it yields one error and ends.
+/// With it, the client reconnects silently ([`outage`](CapacityClient::outage) tells), and yields an
+/// error only if it gives up.
 ///
 /// # Threads
-/// A client has two threads: one of its own that reads, and one of grpcio's. Dropping it cancels
-/// the call and joins them, within milliseconds.
+/// A client has two threads: one that reads, and one of grpcio's. Dropping it cancels the call and
+/// joins them, within milliseconds.
 ///
-/// It never goes through an HTTP proxy.
+/// It never uses an HTTP proxy.
 pub struct CapacityClient {
     address: String,
     reader: Reader,
 }
 
 impl CapacityClient {
-    /// Connects to `host:port` in plain text, without a token. Blocks, at most for 5 seconds.
+    /// Connects to `host:port` in plain text, without a token. Blocks for at most 5 seconds.
     ///
     /// # Errors
     /// See [`ClientBuilder::connect`].
@@ -72,19 +72,19 @@ impl CapacityClient {
     /// As the iterator's `next`, but waits for at most `timeout`.
     ///
     /// # Errors
-    /// [`Timeout`](RecvError::Timeout) when nothing new came; the client goes on. `Failed` (once)
-    /// and `Ended` when nothing will follow.
+    /// [`Timeout`](RecvError::Timeout) if nothing new arrived; the client goes on. `Failed` (once) and
+    /// `Ended` if nothing will follow.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Received, RecvError> {
         self.reader.recv(session::after(timeout))
     }
 
-    /// The last snapshot that was received, seen or not; never blocks. `None` while a server that
-    /// does not answer at once has said nothing.
+    /// The last snapshot that was received, yielded or not; never blocks. `None` before the first one:
+    /// a server may send none at once.
     pub fn latest(&self) -> Option<Received> {
         self.reader.latest()
     }
 
-    /// The loss that the client is about to repair, or on which it gave up; `None` while it is
+    /// The outage that the client is trying to end, or on which it gave up; `None` while it is
     /// connected, and always without [`reconnect`](ClientBuilder::reconnect). Never blocks.
     pub fn outage(&self) -> Option<Outage> {
         self.reader.outage()
@@ -94,14 +94,14 @@ impl CapacityClient {
 impl ClientBuilder {
     /// Connects, and waits until the server has answered, for at most the connect timeout.
     ///
-    /// Our servers answer with a snapshot at once. The Go package's say nothing until their next
-    /// tick: when the connection stands at the end of the timeout and the server has not refused,
-    /// the client counts as connected. One that ends the stream cleanly before any snapshot has
-    /// answered as well; the client has then ended, or connects again if it was asked to.
+    /// The servers of this crate send a snapshot at once. Those of the Go package send nothing until
+    /// their next tick: if there is a connection at the end of the timeout and the server has not
+    /// rejected the call, the client counts as connected. A server that ends the stream cleanly before
+    /// any snapshot has answered as well; the client has then ended, or reconnects if that is set.
     ///
     /// # Errors
-    /// Nobody there, no agreement on TLS, refused, not a capacity server, timed out, or a builder
-    /// that cannot work; see [`ClientError`].
+    /// The server is unreachable, TLS fails, the call is rejected, there is no capacity stream, the
+    /// timeout passes, or a setting cannot work; see [`ClientError`].
     pub fn connect(self) -> Result<CapacityClient, ClientError> {
         self.check()?;
         let address = self.address.clone();

@@ -1,8 +1,8 @@
-//! The thread behind a client: it reads the stream as fast as it comes, keeps the newest snapshot
-//! and connects again.
+//! The thread behind a client: it reads the stream as fast as it can, keeps the newest snapshot and
+//! reconnects.
 //!
-//! A thread, because a reader that merely took its time would see old values: the core buffers
-//! thousands of small messages before the server notices that nobody reads.
+//! It needs a thread, because a slow reader would see old values: the core buffers thousands of small
+//! messages before the server notices that they are not read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::grpc::client::builder::ClientBuilder;
 use crate::grpc::client::error::{ClientError, RecvError};
 use crate::grpc::client::session::{Event, Received, Session, Stop, after};
 
-/// Between the thread and the client's owner.
+/// Shared by the thread and the client's owner.
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -26,29 +26,29 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Not taken by the owner yet.
+    /// The newest snapshot, if the owner has not taken it yet.
     fresh: Option<Received>,
     last: Option<Received>,
-    /// A first connection was made.
+    /// The first connection was established.
     connected: bool,
     outage: Option<Outage>,
-    /// Nothing follows; the reason is taken by the owner once.
+    /// Why nothing will follow; the owner takes an error once.
     end: Option<Result<(), ClientError>>,
 }
 
-/// A connection that was lost and is being made again.
+/// A lost connection that is being re-established.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outage {
     /// When the connection was lost.
     pub since: Instant,
-    /// How often it failed since, counting the loss itself.
+    /// Failures since then, counting the loss itself.
     pub failures: u32,
-    /// What happened last; `None` when the server ended the stream cleanly.
+    /// The last error; `None` if the server ended the stream cleanly.
     pub error: Option<ClientError>,
 }
 
-/// The owner's end. Dropping it stops the thread and waits for it.
+/// The owner's handle. Dropping it stops the thread and joins it.
 pub(super) struct Reader {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -90,7 +90,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits for a fresh snapshot, for ever without a deadline.
+    /// Waits for a fresh snapshot, without limit if there is no deadline.
     pub(super) fn recv(&self, until: Option<Instant>) -> Result<Received, RecvError> {
         let mut state = self.shared.state.lock();
         loop {
@@ -143,11 +143,11 @@ fn run(to: &ClientBuilder, shared: &Shared) {
     shared.changed.notify_all();
 }
 
-/// Connects, reads, connects again; returns when nothing will follow.
+/// Connects, reads, reconnects; returns when nothing will follow.
 fn follow(to: &ClientBuilder, shared: &Shared) -> Result<(), ClientError> {
     let queue = Queue::new();
-    // What pauses grow with, and what attempts are counted by: a server that answers and hangs up
-    // at once is there, but not to be pestered.
+    // Two counts: pauses grow with the first, attempts are limited by the second. A server that
+    // answers and hangs up at once is no failed attempt, but needs a pause.
     let (mut in_a_row, mut failures) = (0u32, 0u32);
     let mut since = None;
     loop {
@@ -192,7 +192,8 @@ enum Ending {
     Failed(ClientError),
 }
 
-/// One connection from its start to its end; since when did it stand, and why is it over?
+/// One connection from its start to its end. Returns since when it was established, if it was, and
+/// why it ended.
 fn connection(
     to: &ClientBuilder,
     shared: &Shared,
@@ -210,7 +211,7 @@ fn connection(
     let ending = loop {
         match session.next(until, &shared.stop) {
             Event::Snapshot(snapshot) => shared.publish(Some(snapshot)),
-            // The server is there, it merely has nothing to say before its next tick.
+            // The server is there, but sends nothing before its next tick.
             Event::TimedOut if connected_since.is_none() && session.is_connected() => {
                 shared.publish(None);
             }
@@ -233,7 +234,7 @@ fn connection(
 }
 
 impl Shared {
-    /// The connection stands, perhaps with a new snapshot.
+    /// The connection is established, perhaps with a new snapshot.
     fn publish(&self, snapshot: Option<Received>) {
         let mut state = self.state.lock();
         state.connected = true;
@@ -245,10 +246,10 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// The connection is over; `false` when there never was one, as a first attempt is not repeated.
+    /// The connection has ended; `false` if there never was one, as a first attempt is not repeated.
     fn lost(&self, outage: Outage) -> bool {
         let mut state = self.state.lock();
-        // A clean end is an answer.
+        // A clean end counts as an answer.
         state.connected |= outage.error.is_none();
         state.outage = Some(outage);
         self.changed.notify_all();
@@ -284,7 +285,7 @@ impl Drop for Queue {
         for queue in self.env.completion_queues() {
             queue.shutdown();
         }
-        // It has at most a cancelled call to see off; a core that hangs must not hang the owner.
+        // At most a cancelled call is left; if the core hangs, the owner must not.
         if self.stopped.recv_timeout(Duration::from_secs(2)).is_err() {
             log::warn!("capacity client: grpcio's thread did not end within 2 s");
         }
