@@ -81,17 +81,17 @@ async fn watch_all(
     let service = call.first_request().await?.service;
     call.wait_for(Kind::Health);
     let streams = Arc::clone(call.streams());
-    let mut told = None;
+    let mut sent = None;
     loop {
         // The protocol wants the stream of an unknown service to stay open: it may be added later.
         let now = status(&streams, &names, &service).unwrap_or(ServingStatus::SERVICE_UNKNOWN);
-        if told != Some(now) {
+        if sent != Some(now) {
             call.send(response(now)).await?;
-            told = Some(now);
+            sent = Some(now);
         }
         if call.next_signal().await? == Signal::Closing {
             let last = ServingStatus::NOT_SERVING;
-            if told == Some(ServingStatus::SERVING) {
+            if sent == Some(ServingStatus::SERVING) {
                 call.send(response(last)).await?;
             }
             return Ok(());

@@ -79,11 +79,11 @@ impl Leaving {
         let register = || streams.register(Class::Stream).ok();
         let registrations: Vec<_> = (0..10_000).map_while(|_| register()).collect();
         assert_eq!(registrations.len(), 10_000);
-        let (quit, told) = mpsc::channel();
+        let (quit, quitting) = mpsc::channel();
         let thread = thread::spawn(move || {
             for _registration in registrations {
                 let pause = Duration::from_millis(2);
-                if told.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                if quitting.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
             }
@@ -102,11 +102,11 @@ fn waiting_for_the_last_call_has_an_end() {
     let streams = streams(10_000);
     let leaving = Leaving::start(&streams);
     // Longer than the pause between two of them, but too short for all of them.
-    let patience = Duration::from_secs(5);
-    let empty = streams.wait_empty(patience, Duration::from_millis(100));
+    let quiet = Duration::from_secs(5);
+    let empty = streams.wait_empty(quiet, Duration::from_millis(100));
     leaving.stop();
     assert!(!empty, "it waited for 10,000 calls");
-    assert!(streams.wait_empty(patience, patience), "all are gone");
+    assert!(streams.wait_empty(quiet, quiet), "all are gone");
 }
 
 #[test]
