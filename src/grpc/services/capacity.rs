@@ -1,20 +1,20 @@
-//! The pool's own stream, under both of its names.
+//! The capacity stream, under both of its names.
 
 use grpcio::ServiceBuilder;
 
-use super::bell::Ring;
-use super::call::{Call, Gone};
-use super::front::Front;
-use super::hub::{Class, Kind};
-use super::proto::{self, relay, solpipe};
+use crate::grpc::proto::{self, relay, solpipe};
+use crate::grpc::services::interceptor::Interceptor;
+use crate::grpc::stream::call::{Call, Gone};
+use crate::grpc::stream::notify::Signal;
+use crate::grpc::stream::{Class, Kind};
 use crate::hook::PoolState;
 use crate::hook::meter::Snapshot;
 
-/// The pool that the streams show: they name none, so it is the first.
+/// The pool that the streams show: the first, as requests name none.
 const DEFAULT_POOL: usize = 0;
 
-pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
-    let services = front.add(services, &proto::WORKER_STATUS, Class::Stream, |call| {
+pub(crate) fn add(services: ServiceBuilder, interceptor: &Interceptor) -> ServiceBuilder {
+    let services = interceptor.add(services, &proto::WORKER_STATUS, Class::Stream, |call| {
         stream(call, |s| solpipe::CapacityResponse {
             capacity: s.utilization(),
             busy: Some(s.busy),
@@ -23,7 +23,7 @@ pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
             ..Default::default()
         })
     });
-    front.add(services, &proto::CAPACITY, Class::Stream, |call| {
+    interceptor.add(services, &proto::CAPACITY, Class::Stream, |call| {
         stream(call, |s| relay::CapacityStatus {
             utilization_ratio: s.utilization(),
             busy: Some(s.busy),
@@ -34,7 +34,7 @@ pub(super) fn add(services: ServiceBuilder, front: &Front) -> ServiceBuilder {
     })
 }
 
-/// Serves one client until it goes, its pool closes or the server does.
+/// Serves one client until it disconnects, its pool closes or the server does.
 async fn stream<Q, R>(mut call: Call<Q, R>, message: impl Fn(&Snapshot) -> R) {
     if let Ok(()) = send_all(&mut call, message).await {
         call.finish().await;
@@ -47,9 +47,9 @@ async fn send_all<Q, R>(
 ) -> Result<(), Gone> {
     call.first_request().await?;
     call.wait_for(Kind::Capacity(DEFAULT_POOL));
-    // Waited for first, asked after: a change in between rings.
-    let hub = call.seat.hub.clone();
-    let pool = &hub.pools[DEFAULT_POOL];
+    // Subscribed before the first read: a change in between is a signal.
+    let streams = call.streams().clone();
+    let pool = &streams.sources[DEFAULT_POOL];
     let (mut seen, mut snapshot) = pool.refresh();
     loop {
         call.send(message(&snapshot)).await?;
@@ -57,13 +57,13 @@ async fn send_all<Q, R>(
             return Ok(());
         }
         loop {
-            let ring = call.ring().await?;
-            if ring == Ring::Closing {
+            let signal = call.next_signal().await?;
+            if signal == Signal::Closing {
                 call.send(message(&pool.refresh().1)).await?;
                 return Ok(());
             }
             let (version, newest) = pool.newest();
-            if version != seen || ring == Ring::Tick {
+            if version != seen || signal == Signal::Tick {
                 (seen, snapshot) = (version, newest);
                 break;
             }

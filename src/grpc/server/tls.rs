@@ -1,7 +1,7 @@
-//! TLS for the server: certificates from memory or from files, and files read anew while it runs.
+//! TLS for the server: certificates from memory or from files, which are reloaded when they change.
 //!
-//! Every certificate is tried on a server of its own, which never starts, before clients meet it:
-//! gRPC's core would silently keep the old one when the new one is bad, and nobody would know.
+//! Every certificate is validated on a server of its own, which never starts, before it is used:
+//! gRPC's core would silently keep the old one if the new one is bad.
 
 use std::error::Error;
 use std::fmt;
@@ -14,12 +14,12 @@ use grpcio::{
     ServerCredentialsBuilder, ServerCredentialsFetcher,
 };
 
-use super::error::ServerError;
-use super::own;
+use crate::grpc::server::error::ServerError;
+use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
-/// The server's certificate and key, and whom it lets in.
+/// The server's certificate and key, and which clients it accepts.
 ///
 /// Keys are never shown by `Debug` and never logged.
 ///
@@ -79,10 +79,9 @@ impl ServerTls {
         )
     }
 
-    /// The same from two PEM files. They are looked at again every ten seconds; when their contents
-    /// have changed, connections made from then on get the new certificate. If the new files cannot
-    /// be used (half written, a key that does not fit), the old certificate stays and a warning is
-    /// logged.
+    /// The same from two PEM files. They are read again every ten seconds; if their contents have
+    /// changed, new connections get the new certificate. If the new files cannot be used (half
+    /// written, a key that does not match), the old certificate stays and a warning is logged.
     pub fn from_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> ServerTls {
         ServerTls::new(Source::File(certificate.into()), Source::File(key.into()))
     }
@@ -96,25 +95,25 @@ impl ServerTls {
         }
     }
 
-    /// Mutual TLS: a client must show a certificate that one of these CAs (PEM text) has signed.
+    /// Mutual TLS: a client must have a certificate that one of these CAs (PEM text) has signed.
     pub fn client_ca_pem(mut self, ca: impl Into<Vec<u8>>) -> ServerTls {
         self.client_ca = Some(Source::Memory(ca.into()));
         self
     }
 
-    /// The same from a PEM file, which is read anew like the others.
+    /// The same from a PEM file, which is reloaded like the others.
     pub fn client_ca_file(mut self, ca: impl Into<PathBuf>) -> ServerTls {
         self.client_ca = Some(Source::File(ca.into()));
         self
     }
 
-    /// How often files are looked at for changes. Ten seconds unless set.
+    /// How often files are checked for changes. Ten seconds unless set.
     pub fn reload_every(mut self, interval: Duration) -> ServerTls {
         self.reload = interval;
         self
     }
 
-    pub(super) fn reload_interval(&self) -> Duration {
+    pub(crate) fn reload_interval(&self) -> Duration {
         self.reload
     }
 
@@ -165,7 +164,7 @@ struct Material {
 }
 
 impl Material {
-    fn demand(mutual: bool) -> CertificateRequestType {
+    fn client_certificates(mutual: bool) -> CertificateRequestType {
         if mutual {
             CertificateRequestType::RequestAndRequireClientCertificateAndVerify
         } else {
@@ -175,16 +174,19 @@ impl Material {
 
     fn builder(&self) -> ServerCredentialsBuilder {
         // A fetched configuration without any root aborts the process (an assertion in gRPC's core),
-        // so the server's own certificate stands in. Nothing is checked against it then: client
-        // certificates are not asked for.
+        // so the server's own certificate is used. Nothing is checked against it: client certificates
+        // are not requested then.
         let root = self.client_ca.as_ref().unwrap_or(&self.certificate);
         ServerCredentialsBuilder::new()
-            .root_cert(root.clone(), Material::demand(self.client_ca.is_some()))
+            .root_cert(
+                root.clone(),
+                Material::client_certificates(self.client_ca.is_some()),
+            )
             .add_cert(self.certificate.clone(), self.key.clone())
     }
 
-    /// Would gRPC's core take it? Opens a loopback port for a moment, on which nothing is served.
-    fn try_out(&self, env: &Arc<Environment>) -> Result<(), String> {
+    /// Whether gRPC's core accepts it. Opens a loopback port for a moment, without serving on it.
+    fn validate(&self, env: &Arc<Environment>) -> Result<(), String> {
         let args = ChannelBuilder::new(Arc::clone(env))
             .reuse_port(false)
             .build_args();
@@ -199,23 +201,28 @@ impl Material {
     }
 }
 
-/// Where the newest good material lies for gRPC's core to fetch.
-struct Shelf {
+/// Valid material that gRPC's core has not fetched yet.
+struct Staged {
     /// Taken by the next connection.
-    fresh: Mutex<Option<Material>>,
+    material: Mutex<Option<Material>>,
 }
 
-struct Fetcher(Arc<Shelf>);
+struct Fetcher(Arc<Staged>);
 
 impl ServerCredentialsFetcher for Fetcher {
     /// Called from C for every new connection: it must be quick and must not panic.
     fn fetch(&self) -> Result<Option<ServerCredentialsBuilder>, Box<dyn Error>> {
-        Ok(self.0.fresh.lock().take().map(|fresh| fresh.builder()))
+        Ok(self
+            .0
+            .material
+            .lock()
+            .take()
+            .map(|material| material.builder()))
     }
 }
 
-/// The thread that looks at the files; it ends, and is waited for, when this is dropped.
-pub(super) struct Reloader {
+/// The thread that watches the files; dropping this ends and joins it.
+pub(crate) struct Reloader {
     quit: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -229,21 +236,22 @@ impl Drop for Reloader {
     }
 }
 
-/// What a server needs to listen with TLS, and who keeps it fresh.
-pub(super) fn credentials(
+/// What a server needs to listen with TLS, and the thread that reloads it.
+pub(crate) fn credentials(
     tls: ServerTls,
     env: &Arc<Environment>,
 ) -> Result<(ServerCredentials, Option<Reloader>), ServerError> {
     let material = tls.read().map_err(ServerError::Tls)?;
-    material.try_out(env).map_err(ServerError::Tls)?;
+    material.validate(env).map_err(ServerError::Tls)?;
     let mutual = material.client_ca.is_some();
-    let shelf = Arc::new(Shelf {
-        fresh: Mutex::new(Some(material.clone())),
+    let staged = Arc::new(Staged {
+        material: Mutex::new(Some(material.clone())),
     });
-    let fetcher = Box::new(Fetcher(Arc::clone(&shelf)));
-    let credentials = ServerCredentials::with_fetcher(fetcher, Material::demand(mutual));
+    let fetcher = Box::new(Fetcher(Arc::clone(&staged)));
+    let credentials =
+        ServerCredentials::with_fetcher(fetcher, Material::client_certificates(mutual));
     let reloader = if tls.has_files() {
-        Some(reloader(tls, material, shelf, env)?)
+        Some(reloader(tls, material, staged, env)?)
     } else {
         None
     };
@@ -253,17 +261,17 @@ pub(super) fn credentials(
 fn reloader(
     tls: ServerTls,
     first: Material,
-    shelf: Arc<Shelf>,
+    staged: Arc<Staged>,
     env: &Arc<Environment>,
 ) -> Result<Reloader, ServerError> {
-    let (quit, told) = mpsc::channel::<()>();
+    let (quit, quitting) = mpsc::channel::<()>();
     let env = Arc::clone(env);
     let run = move || {
-        own::mark(());
+        threads::register(());
         let mut seen = Ok(first);
-        while let Err(mpsc::RecvTimeoutError::Timeout) = told.recv_timeout(tls.reload) {
-            let look = || reload(&tls, &mut seen, &shelf, &env);
-            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look)) {
+        while let Err(mpsc::RecvTimeoutError::Timeout) = quitting.recv_timeout(tls.reload) {
+            let check = || reload(&tls, &mut seen, &staged, &env);
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
                 log::error!(
                     "reloading certificates panicked: {}",
                     panics::message(panic)
@@ -281,30 +289,30 @@ fn reloader(
     })
 }
 
-/// Looks once. `seen` is what was found last, good or bad, so that each is logged once.
+/// Checks the files once. `seen` is what was found last, good or bad, so that each is logged once.
 fn reload(
     tls: &ServerTls,
     seen: &mut Result<Material, String>,
-    shelf: &Shelf,
+    staged: &Staged,
     env: &Arc<Environment>,
 ) {
-    if let Some(fresh) = judge(tls.read(), seen, |material| material.try_out(env)) {
-        *shelf.fresh.lock() = Some(fresh);
+    if let Some(fresh) = accept(tls.read(), seen, |material| material.validate(env)) {
+        *staged.material.lock() = Some(fresh);
     }
 }
 
-/// Is what was found to be taken?
-fn judge(
+/// The material that was found, if it is new and valid.
+fn accept(
     found: Result<Material, String>,
     seen: &mut Result<Material, String>,
-    try_out: impl FnOnce(&Material) -> Result<(), String>,
+    validate: impl FnOnce(&Material) -> Result<(), String>,
 ) -> Option<Material> {
     if found == *seen {
         return None;
     }
-    // What fails here may do so for a passing reason: only the reason is noted, so that the same
-    // material is tried again the next time.
-    let tried = found.and_then(|material| try_out(&material).map(|()| material));
+    // The cause of a failure may be temporary: only the reason is kept, so the same material is tried
+    // again the next time.
+    let tried = found.and_then(|material| validate(&material).map(|()| material));
     match &tried {
         Ok(_) => log::info!("the server's certificate was reloaded"),
         Err(reason) if tried != *seen => log::warn!("the old certificate stays: {reason}"),
@@ -329,7 +337,7 @@ mod tests {
         let mut seen = Ok(old.clone());
         let mut look = |found: &Material, outcome: Result<(), &str>| {
             let mut tried = false;
-            let taken = judge(Ok(found.clone()), &mut seen, |_| {
+            let taken = accept(Ok(found.clone()), &mut seen, |_| {
                 tried = true;
                 outcome.map_err(str::to_owned)
             });

@@ -3,20 +3,20 @@
 use std::fmt;
 use std::io;
 
-/// Why [`CapacityBuilder::start`](super::CapacityBuilder::start) or
-/// [`CapacityBuilder::services`](super::CapacityBuilder::services) failed. Nothing runs then: no
+/// Why [`CapacityBuilder::start`](crate::grpc::CapacityBuilder::start) or
+/// [`CapacityBuilder::services`](crate::grpc::CapacityBuilder::services) failed. Nothing runs then: no
 /// thread, no open port.
 ///
 /// Neither the text nor the `Debug` form holds a token or a key.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// No pool was named: there is nothing to tell.
+    /// No pool was given: there is nothing to serve.
     NoPool,
-    /// A pool's name is empty, used twice, or `solpipe.WorkerStatus` or `relay.Capacity`: the health
-    /// service would not know whether the pool or the stream is meant.
+    /// A pool's name is empty, used twice, or `solpipe.WorkerStatus` or `relay.Capacity`: for the
+    /// health service these are the names of the streams.
     PoolName(String),
-    /// A setting makes no sense.
+    /// A setting is out of its range.
     Setting {
         /// The builder's method.
         name: &'static str,
@@ -27,11 +27,11 @@ pub enum ServerError {
     Address {
         /// As given.
         address: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The address can be reached from other machines, and neither TLS nor
-    /// [`insecure_off_loopback`](super::CapacityBuilder::insecure_off_loopback) was asked for.
+    /// [`insecure_off_loopback`](crate::grpc::CapacityBuilder::insecure_off_loopback) was asked for.
     NotLoopback(String),
     /// The address cannot be listened on; the port may be in use.
     Bind(String),
@@ -39,7 +39,7 @@ pub enum ServerError {
     Tls(String),
     /// A thread could not be started.
     Thread(io::Error),
-    /// gRPC's core refused.
+    /// gRPC's core failed.
     Grpc(String),
 }
 

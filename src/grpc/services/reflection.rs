@@ -7,21 +7,21 @@ use protobuf::Message;
 use protobuf::descriptor::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 use protobuf::reflect::FileDescriptor;
 
-use super::call::{Call, Request};
-use super::front::Front;
-use super::hub::{Class, Kind};
-use super::proto;
-use super::proto::reflection_v1::server_reflection_request::Message_request as Question;
-use super::proto::reflection_v1::server_reflection_response::Message_response as Answer;
-use super::proto::reflection_v1::{
+use crate::grpc::proto;
+use crate::grpc::proto::reflection_v1::server_reflection_request::Message_request as Question;
+use crate::grpc::proto::reflection_v1::server_reflection_response::Message_response as Answer;
+use crate::grpc::proto::reflection_v1::{
     ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
     ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
 };
+use crate::grpc::services::interceptor::Interceptor;
+use crate::grpc::stream::call::{Call, Request};
+use crate::grpc::stream::{Class, Kind};
 use crate::sync::Arc;
 
 /// The files behind the services of one server.
 #[derive(Default)]
-pub(super) struct Catalog {
+pub(crate) struct Catalog {
     /// By name: the serialised file, and the names of those that it imports.
     files: HashMap<String, (Vec<u8>, Vec<String>)>,
     /// By fully qualified name: the file that declares it.
@@ -30,20 +30,20 @@ pub(super) struct Catalog {
     services: Vec<String>,
 }
 
-pub(super) fn add(
+pub(crate) fn add(
     services: ServiceBuilder,
-    front: &Front,
+    interceptor: &Interceptor,
     files: &[&FileDescriptor],
 ) -> ServiceBuilder {
     let catalog = Arc::new(Catalog::of(files));
     let for_v1 = Arc::clone(&catalog);
-    let services = front.add(
+    let services = interceptor.add(
         services,
         &proto::REFLECTION_V1,
         Class::Stream,
         move |call| converse(call, Arc::clone(&for_v1)),
     );
-    front.add(
+    interceptor.add(
         services,
         &proto::REFLECTION_V1ALPHA,
         Class::Stream,
@@ -55,12 +55,12 @@ async fn converse(
     mut call: Call<ServerReflectionRequest, ServerReflectionResponse>,
     catalog: Arc<Catalog>,
 ) {
-    // One answer is out before the next question is read: nothing piles up.
+    // One answer is sent before the next question is read: nothing is buffered.
     loop {
         match call.request().await {
             Ok(Request::Message(question)) => {
-                // Whoever does not read the answer in time is late as well.
-                call.wait_for(Kind::Request(call.seat.hub.request_deadline()));
+                // A client that does not read the answer in time is late as well.
+                call.wait_for(Kind::Request(call.streams().request_deadline()));
                 if call.send(catalog.answer(question)).await.is_err() {
                     return;
                 }
@@ -182,7 +182,7 @@ impl Catalog {
         }
     }
 
-    /// A file and all that it imports, directly or not, itself first.
+    /// A file and everything that it imports, directly or not; the file itself is first.
     fn file(&self, name: &str) -> Answer {
         let mut names = vec![name.to_owned()];
         let mut files = Vec::new();

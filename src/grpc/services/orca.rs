@@ -1,27 +1,32 @@
 //! ORCA load reports: how stock gRPC clients with `weighted_round_robin` weigh this backend.
 //!
-//! A client divides completions per second by utilisation. Both are means over a window, never the
-//! instant: a pool of two workers is at 0, ½ or 1 at any moment, and weights that jump so make all
-//! clients rush to the same backend. The queue is not added to the utilisation for the same reason.
+//! A client divides completions per second by utilisation. Both are means over a window, not values
+//! of one instant: a pool of two workers is at 0, ½ or 1 at any moment, and weights that jump like
+//! that send all clients to the same backend. For the same reason the queue does not count as
+//! utilisation.
 
 use std::time::{Duration, Instant};
 
 use grpcio::ServiceBuilder;
 
-use super::bell::Ring;
-use super::call::{Call, Gone};
-use super::front::Front;
-use super::hub::{Class, Hub, Kind};
-use super::proto;
-use super::proto::orca::OrcaLoadReportRequest;
-use super::proto::orca_load_report::OrcaLoadReport;
+use crate::grpc::proto;
+use crate::grpc::proto::orca::OrcaLoadReportRequest;
+use crate::grpc::proto::orca_load_report::OrcaLoadReport;
+use crate::grpc::services::interceptor::Interceptor;
+use crate::grpc::stream::call::{Call, Gone};
+use crate::grpc::stream::notify::Signal;
+use crate::grpc::stream::{Class, Kind, Streams};
 use crate::sync::Arc;
 
 type OrcaCall = Call<OrcaLoadReportRequest, OrcaLoadReport>;
 
-/// `shortest`: reports come no closer together, whatever the client wishes.
-pub(super) fn add(services: ServiceBuilder, front: &Front, shortest: Duration) -> ServiceBuilder {
-    front.add(
+/// `shortest`: the shortest time between two reports, whatever the client asks for.
+pub(crate) fn add(
+    services: ServiceBuilder,
+    interceptor: &Interceptor,
+    shortest: Duration,
+) -> ServiceBuilder {
+    interceptor.add(
         services,
         &proto::ORCA,
         Class::Stream,
@@ -38,14 +43,14 @@ async fn report_all(call: &mut OrcaCall, shortest: Duration) -> Result<(), Gone>
     let period = period(&request, shortest);
     let due = Instant::now() + period;
     call.wait_for(Kind::Orca { period, due });
-    let hub = Arc::clone(&call.seat.hub);
+    let streams = Arc::clone(call.streams());
     loop {
-        call.send(report(&hub)).await?;
+        call.send(report(&streams)).await?;
         loop {
-            match call.ring().await? {
-                Ring::Tick => break,
-                Ring::Closing => {
-                    call.send(report(&hub)).await?;
+            match call.next_signal().await? {
+                Signal::Tick => break,
+                Signal::Closing => {
+                    call.send(report(&streams)).await?;
                     return Ok(());
                 }
                 _ => {}
@@ -54,9 +59,9 @@ async fn report_all(call: &mut OrcaCall, shortest: Duration) -> Result<(), Gone>
     }
 }
 
-/// What the client wishes, but at least `shortest`; without a sensible wish, `shortest`.
+/// The period that the client asks for, but at least `shortest`; `shortest` if it asks for none.
 fn period(request: &OrcaLoadReportRequest, shortest: Duration) -> Duration {
-    /// Nobody waits longer than this, and larger numbers would overflow the clock.
+    /// Larger numbers would overflow the clock.
     const LONGEST: Duration = Duration::from_secs(24 * 3600);
     let wish = &request.report_interval;
     let seconds = u64::try_from(wish.seconds).unwrap_or(0);
@@ -69,11 +74,11 @@ fn period(request: &OrcaLoadReportRequest, shortest: Duration) -> Duration {
     }
 }
 
-/// The first pool is what the backend is weighed by; every pool is in the maps.
-fn report(hub: &Hub) -> OrcaLoadReport {
+/// The first pool sets the backend's weight; every pool is in the maps.
+fn report(streams: &Streams) -> OrcaLoadReport {
     let mut report = OrcaLoadReport::new();
-    for (number, pool) in hub.pools.iter().enumerate() {
-        let load = pool.load(hub.timing.sampling());
+    for (number, pool) in streams.sources.iter().enumerate() {
+        let load = pool.load(streams.timing.sampling());
         let (_, now) = pool.newest();
         if number == 0 {
             report.application_utilization = load.utilization;

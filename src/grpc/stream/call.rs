@@ -1,9 +1,9 @@
-//! One call: its request, its sink, its seat at the hub; and the traps of grpcio, kept in one place.
+//! One call: its request, its sink and its registration; and grpcio's traps, kept in one place.
 //!
-//! - Every call is served as a duplex one, whatever its type: on the wire there is no difference,
-//!   but grpcio calls a duplex handler as soon as the headers are here. A unary or server-streaming
-//!   one would hold a request slot until the message has come, so that a few clients that never
-//!   send theirs could block all others; and the token would be checked only then.
+//! - Every call is served as a duplex one, whatever its type: there is no difference on the wire,
+//!   but grpcio calls a duplex handler as soon as the headers have arrived. A unary or
+//!   server-streaming handler would hold a request slot until the message arrives, so a few clients
+//!   that never send one could block all others; and the token would be checked only then.
 //! - Nothing here waits on a thread; a call is a future on its completion queue, and a panic in it
 //!   is caught before it can kill the queue's thread.
 //! - A sink that has failed is dropped and never touched again (closing it panics); every other one
@@ -17,35 +17,36 @@ use std::task::{Context, Poll};
 use futures_util::{FutureExt, Sink, Stream};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
-use super::bell::Ring;
-use super::hub::{Kind, Refusing, Seat};
+use crate::grpc::stream::notify::Signal;
+use crate::grpc::stream::{Kind, PendingRejection, Registration, Streams};
+use crate::sync::Arc;
 use crate::sync::unwind as panics;
 
 /// The client is gone, or the call has to end at once: drop it.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(crate) struct Gone;
 
-/// What came instead of waiting.
+/// What a call that waited for a request got.
 #[derive(Debug)]
-pub(super) enum Request<Q> {
+pub(crate) enum Request<Q> {
     Message(Q),
     /// The client will send no more.
     End,
-    /// The time for it is over.
+    /// None arrived in time.
     Late,
-    /// The server closes.
+    /// The server is closing.
     Closing,
 }
 
-pub(super) struct Call<Q, R> {
+pub(crate) struct Call<Q, R> {
     requests: RequestStream<Q>,
     /// `None` once it has failed.
     sink: Option<DuplexSink<R>>,
-    pub(super) seat: Seat,
+    registration: Registration,
 }
 
 /// Runs a call's future on the queue that the call came from.
-pub(super) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send + 'static) {
     ctx.spawn(async move {
         if let Err(panic) = AssertUnwindSafe(call).catch_unwind().await {
             log::error!("a gRPC call panicked: {}", panics::message(panic));
@@ -53,35 +54,39 @@ pub(super) fn spawn(ctx: &RpcContext<'_>, call: impl Future<Output = ()> + Send 
     });
 }
 
-/// Answers a call that was not let in. When `refusing` is `None`, too many such answers are on
-/// their way, for somebody does not read them: the call is cancelled instead.
-pub(super) fn refuse<Q: Send + 'static, R: Send + 'static>(
-    refusing: Option<Refusing>,
+/// Answers a call that was not admitted. If `pending` is `None`, too many such answers are still
+/// unsent, because some client does not read them: the call is cancelled instead.
+pub(crate) fn reject<Q: Send + 'static, R: Send + 'static>(
+    pending: Option<PendingRejection>,
     ctx: &RpcContext<'_>,
     requests: RequestStream<Q>,
     sink: DuplexSink<R>,
     status: RpcStatus,
 ) {
-    let Some(refusing) = refusing else { return };
+    let Some(pending) = pending else { return };
     spawn(ctx, async move {
         let _ = sink.fail(status).await;
-        drop(refusing);
-        // Only now: dropping unread requests cancels the call.
+        drop(pending);
+        // Not earlier: dropping unread requests cancels the call.
         drop(requests);
     });
 }
 
 impl<Q, R> Call<Q, R> {
-    pub(super) fn new(requests: RequestStream<Q>, sink: DuplexSink<R>, seat: Seat) -> Self {
+    pub(crate) fn new(
+        requests: RequestStream<Q>,
+        sink: DuplexSink<R>,
+        registration: Registration,
+    ) -> Self {
         Call {
             requests,
             sink: Some(sink),
-            seat,
+            registration,
         }
     }
 
-    /// The first message. A call that brings none is answered, and `Gone`.
-    pub(super) async fn first_request(&mut self) -> Result<Q, Gone> {
+    /// The first message. A call without one is answered here, and then `Gone`.
+    pub(crate) async fn first_request(&mut self) -> Result<Q, Gone> {
         let status = match self.request().await? {
             Request::Message(request) => return Ok(request),
             Request::End => (RpcStatusCode::INVALID_ARGUMENT, "no request message"),
@@ -92,12 +97,12 @@ impl<Q, R> Call<Q, R> {
         Err(Gone)
     }
 
-    /// The next message. Calls that wait for one have the kind [`Kind::Request`].
-    pub(super) async fn request(&mut self) -> Result<Request<Q>, Gone> {
+    /// The next message. A call that waits for one is of the kind [`Kind::Request`].
+    pub(crate) async fn request(&mut self) -> Result<Request<Q>, Gone> {
         let next = poll_fn(|cx| {
-            match self.seat.bell.poll(cx, Ring::Tick) {
-                Poll::Ready(Ring::Tick) => return Poll::Ready(Ok(Some(Request::Late))),
-                Poll::Ready(Ring::Closing) => return Poll::Ready(Ok(Some(Request::Closing))),
+            match self.registration.notify.poll(cx, Signal::Tick) {
+                Poll::Ready(Signal::Tick) => return Poll::Ready(Ok(Some(Request::Late))),
+                Poll::Ready(Signal::Closing) => return Poll::Ready(Ok(Some(Request::Closing))),
                 Poll::Ready(_) => return Poll::Ready(Err(Gone)),
                 Poll::Pending => {}
             }
@@ -121,15 +126,15 @@ impl<Q, R> Call<Q, R> {
         }
     }
 
-    /// Blocks the call until its bell rings.
-    pub(super) async fn ring(&mut self) -> Result<Ring, Gone> {
+    /// Suspends the call until there is a signal for it.
+    pub(crate) async fn next_signal(&mut self) -> Result<Signal, Gone> {
         poll_fn(|cx| {
-            match self.seat.bell.poll(cx, Ring::Change) {
-                Poll::Ready(Ring::Abort) => return Poll::Ready(Err(Gone)),
-                Poll::Ready(ring) => return Poll::Ready(Ok(ring)),
+            match self.registration.notify.poll(cx, Signal::Change) {
+                Poll::Ready(Signal::Abort) => return Poll::Ready(Err(Gone)),
+                Poll::Ready(signal) => return Poll::Ready(Ok(signal)),
                 Poll::Pending => {}
             }
-            // Asked only to hear of the client's end: else it would be noticed at the next send.
+            // Polled only to notice that the client is gone: else the next send would be the first to.
             match self.poll_sink(cx, |sink, cx| sink.poll_ready(cx)) {
                 Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
                 _ => Poll::Pending,
@@ -138,9 +143,9 @@ impl<Q, R> Call<Q, R> {
         .await
     }
 
-    /// Sends one message and waits until the connection has taken it: a client that does not read
-    /// holds its own call here, and nobody else's.
-    pub(super) async fn send(&mut self, message: R) -> Result<(), Gone> {
+    /// Sends one message and waits until the connection has accepted it: a client that does not read
+    /// delays its own call here, and no other.
+    pub(crate) async fn send(&mut self, message: R) -> Result<(), Gone> {
         let mut message = Some(message);
         poll_fn(|cx| {
             if self.aborted(cx) {
@@ -168,7 +173,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// Ends the call with the status OK.
-    pub(super) async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         let _ = poll_fn(|cx| {
             if self.aborted(cx) {
                 return Poll::Ready(Err(Gone));
@@ -179,7 +184,7 @@ impl<Q, R> Call<Q, R> {
     }
 
     /// Ends the call with another status.
-    pub(super) async fn fail(&mut self, code: RpcStatusCode, text: &str) {
+    pub(crate) async fn fail(&mut self, code: RpcStatusCode, text: &str) {
         let Some(sink) = self.sink.take() else { return };
         let mut failing = sink.fail(RpcStatus::with_message(code, text.to_owned()));
         poll_fn(|cx| {
@@ -191,12 +196,16 @@ impl<Q, R> Call<Q, R> {
         .await;
     }
 
-    pub(super) fn wait_for(&self, kind: Kind) {
-        self.seat.wait_for(kind);
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.registration.streams
+    }
+
+    pub(crate) fn wait_for(&self, kind: Kind) {
+        self.registration.wait_for(kind);
     }
 
     fn aborted(&self, cx: &mut Context<'_>) -> bool {
-        self.seat.bell.poll(cx, Ring::Abort).is_ready()
+        self.registration.notify.poll(cx, Signal::Abort).is_ready()
     }
 
     /// Polls the sink unless it has failed, and drops it when it does.

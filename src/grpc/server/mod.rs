@@ -1,5 +1,10 @@
-//! Our own server: one completion queue, one ticker, and a shutdown that joins them.
+//! The capacity server: one completion queue, one ticker, and a shutdown that joins their threads.
 
+pub(crate) mod error;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+
+use std::ffi::CStr;
 use std::fmt;
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,26 +16,40 @@ use std::time::{Duration, Instant};
 
 use grpcio::{ChannelBuilder, EnvBuilder, Environment, Server, ServerBuilder, ServerCredentials};
 
-use super::builder::{CapacityBuilder, Listen};
-use super::error::ServerError;
-use super::own;
-use super::services::{self, CapacityServices};
+use crate::grpc::server::error::ServerError;
+use crate::grpc::services::CapacityServices;
+use crate::grpc::stream::threads;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Mutex, thread};
 
-/// How long gRPC's core gets for what should take milliseconds, before it is given up on.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Calls that the core may hand over between two turns of the queue's thread. A call gives its slot
-/// back as soon as its headers are read, so few are enough; the default of 1,024 slows shutdown.
+/// How long to wait for gRPC's core to do what should take milliseconds.
+const CORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that the core may pass on between two turns of the queue's thread. A call releases its slot
+/// as soon as its headers are read, so few are enough; the default of 1,024 slows shutdown.
 const REQUEST_SLOTS: usize = 32;
-/// Clients may ping as often as this. The core's own rule is five minutes, and cuts off clients with
-/// a common keepalive of 10 s.
+/// The core answers UNIMPLEMENTED to a call with an algorithm whose bit is not set here.
+const ENABLED_COMPRESSION: &CStr = c"grpc.compression_enabled_algorithms_bitset";
+const IDENTITY_ONLY: i32 = 1;
+/// The shortest time between two pings of a client. The core's default is five minutes, and
+/// disconnects clients with a common keepalive of 10 s.
 const CLIENT_PINGS: Duration = Duration::from_secs(1);
+
+/// Settings for listening; [`CapacityServices`] alone have none.
+#[derive(Debug, Clone)]
+pub(crate) struct Listen {
+    pub(crate) address: String,
+    pub(crate) insecure: bool,
+    pub(crate) max_message: usize,
+    pub(crate) keepalive: (Duration, Duration),
+    pub(crate) handshake: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<tls::ServerTls>,
+}
 
 /// A gRPC server that streams the capacity of one or several pools.
 ///
-/// It runs on threads of its own, and on loopback unless told otherwise. Dropping it is
-/// [`shutdown`](Self::shutdown).
+/// It runs on threads of its own, and listens on loopback unless another address is set. Dropping it
+/// is [`shutdown`](Self::shutdown).
 ///
 /// ```
 /// use worker_pool::Meter;
@@ -52,7 +71,7 @@ struct Running {
     server: Server,
     queue: Queue,
     #[cfg(feature = "tls")]
-    reloader: Option<super::tls::Reloader>,
+    reloader: Option<tls::Reloader>,
 }
 
 impl fmt::Debug for CapacityServer {
@@ -65,12 +84,7 @@ impl fmt::Debug for CapacityServer {
 }
 
 impl CapacityServer {
-    /// Settings, to be ended with [`start`](CapacityBuilder::start).
-    pub fn builder() -> CapacityBuilder {
-        CapacityBuilder::new()
-    }
-
-    /// Where the server listens, with the port that it really has.
+    /// Where the server listens, with its actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -87,12 +101,13 @@ impl CapacityServer {
 
     /// Stops: no new calls, a last snapshot and the status OK on every stream, every thread joined.
     ///
-    /// Blocks for milliseconds, or about a quarter of a second when a client does not read; two
-    /// seconds at the very most. Calling it again does nothing. From a thread of the server itself (a
-    /// logger or a gauge that is called there) it only asks, and does not wait.
+    /// Blocks for milliseconds, or for about a quarter of a second if a client does not read; for at
+    /// most two seconds. Calling it again does nothing. On a thread of the server itself (a logger or a
+    /// gauge may be called there) it only begins, and does not wait.
     pub fn shutdown(&self) {
-        if own::is_own_thread() {
-            // Not waited for: who holds it is stopping already, and may wait for this thread.
+        if threads::is_server_thread() {
+            // No waiting for the lock: its holder is stopping the server already, and may wait for
+            // this thread.
             let running = self
                 .running
                 .try_lock()
@@ -100,12 +115,12 @@ impl CapacityServer {
             if let Some(running) = running {
                 self.services.begin_close();
                 // grpcio deadlocks when a server is dropped on its own queue's thread.
-                let hub = Arc::clone(self.services.hub());
-                services::elsewhere(move || running.stop(&|| services::finish(&hub)));
+                let streams = Arc::clone(self.services.streams());
+                threads::run_on_new(move || running.stop(&|| streams.shut_down()));
             }
             return;
         }
-        // Held to the end: a second caller returns when the first is done.
+        // Held to the end, so that a second caller returns when the first is done.
         let mut running = self.running.lock();
         if let Some(running) = running.take() {
             running.stop(&|| self.services.close());
@@ -128,11 +143,11 @@ impl Running {
         let done = self.server.shutdown();
         end_streams();
         self.server.cancel_all_calls();
-        match wait(done, PATIENCE) {
+        match wait(done, CORE_TIMEOUT) {
             Some(_) => drop(self.server),
-            // To destroy a server that still has calls aborts the process: rather leak it.
+            // Destroying a server that still has calls aborts the process, so it is leaked.
             None => {
-                log::error!("gRPC's core did not stop in {PATIENCE:?}; the server is leaked");
+                log::error!("gRPC's core did not stop in {CORE_TIMEOUT:?}; the server is leaked");
                 std::mem::forget(self.server);
             }
         }
@@ -140,21 +155,23 @@ impl Running {
     }
 }
 
-pub(super) fn start(builder: CapacityBuilder) -> Result<CapacityServer, ServerError> {
-    let listen = builder.listen.clone();
-    let addresses = resolve(&listen)?;
-    let services = builder.services()?;
+/// Listens at the first of these addresses that can be listened on.
+pub(crate) fn start(
+    services: CapacityServices,
+    listen: &Listen,
+    addresses: Vec<SocketAddr>,
+) -> Result<CapacityServer, ServerError> {
     let queue = Queue::start()?;
     #[cfg(feature = "tls")]
     let mut reloader = None;
     let mut failure = ServerError::Bind(listen.address.clone());
     for address in addresses {
-        let mut server = build(&services, queue.env()?, &listen)?;
+        let mut server = build(&services, queue.env()?, listen)?;
         #[cfg(feature = "tls")]
         let credentials = match &listen.tls {
             None => ServerCredentials::insecure(),
             Some(tls) => {
-                let (credentials, fresh) = super::tls::credentials(tls.clone(), queue.env()?)?;
+                let (credentials, fresh) = tls::credentials(tls.clone(), queue.env()?)?;
                 reloader = fresh;
                 credentials
             }
@@ -181,7 +198,8 @@ pub(super) fn start(builder: CapacityBuilder) -> Result<CapacityServer, ServerEr
     Err(failure)
 }
 
-fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
+/// The addresses behind this setting, if listening on them is allowed.
+pub(crate) fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
     let addresses = listen.address.to_socket_addrs();
     let addresses: Vec<_> = addresses
         .map_err(|source| ServerError::Address {
@@ -193,7 +211,7 @@ fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, ServerError> {
     let safe = listen.insecure || listen.tls.is_some();
     #[cfg(not(feature = "tls"))]
     let safe = listen.insecure;
-    // What is resolved here is what is bound: the name is not asked for again.
+    // These very addresses are bound: the name is not resolved again.
     let all_loopback = addresses.iter().all(|address| address.ip().is_loopback());
     if safe || all_loopback {
         Ok(addresses)
@@ -210,11 +228,13 @@ fn build(
     let millis = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
     let (ping, pong) = listen.keepalive;
     let args = ChannelBuilder::new(Arc::clone(env))
-        // Else a second server would share the port, and get half of the clients, silently.
+        // Else a second server could share the port and silently get half of the clients.
         .reuse_port(false)
-        // Per connection; what the server allows in all is the hub's to count.
-        .max_concurrent_stream(i32::try_from(services.hub().max_calls()).unwrap_or(i32::MAX))
+        // Per connection; `Streams` counts those of all connections.
+        .max_concurrent_stream(i32::try_from(services.streams().max_calls()).unwrap_or(i32::MAX))
         .max_receive_message_len(i32::try_from(listen.max_message).unwrap_or(i32::MAX))
+        // The limit on messages is checked before they are decompressed, where 60 KiB may become 60 MiB.
+        .raw_cfg_int(ENABLED_COMPRESSION.into(), IDENTITY_ONLY)
         .keepalive_time(ping)
         .keepalive_timeout(pong)
         .keepalive_permit_without_calls(true)
@@ -246,10 +266,10 @@ impl Queue {
         let alive = Mutex::new(Some(alive));
         let build = || {
             EnvBuilder::new()
-                // All streams of a server are served by one thread: none of them ever waits on it.
+                // One thread serves all streams: none of them blocks it.
                 .cq_count(1)
                 .name_prefix("capacity-grpc")
-                .after_start(move || own::mark(alive.lock().take()))
+                .after_start(move || threads::register(alive.lock().take()))
                 .build()
         };
         // grpcio panics when its thread cannot be started.
@@ -273,22 +293,22 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         drop(self.env.take());
-        // Nothing is ever sent: the channel breaks when the thread, and its mark with it, is gone.
-        if let Err(mpsc::RecvTimeoutError::Timeout) = self.gone.recv_timeout(PATIENCE) {
-            log::error!("the gRPC queue's thread did not end in {PATIENCE:?}");
+        // Nothing is ever sent: the channel is disconnected when the thread ends.
+        if let Err(mpsc::RecvTimeoutError::Timeout) = self.gone.recv_timeout(CORE_TIMEOUT) {
+            log::error!("the gRPC queue's thread did not end in {CORE_TIMEOUT:?}");
         }
     }
 }
 
-/// Blocks on a future, for at most `patience`.
-fn wait<F: Future>(future: F, patience: Duration) -> Option<F::Output> {
+/// Blocks on a future, for at most `timeout`.
+fn wait<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let until = Instant::now() + patience;
+    let until = Instant::now() + timeout;
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
     loop {
@@ -300,5 +320,42 @@ fn wait<F: Future>(future: F, patience: Duration) -> Option<F::Output> {
             return None;
         }
         thread::park_timeout(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::proto::{self, health};
+    use crate::hook::meter::Meter;
+    use grpcio::{CallOption, Client, CompressionAlgorithms, RpcStatusCode};
+
+    #[test]
+    fn compressed_requests_are_refused() {
+        let builder = CapacityServer::builder().pool("p", Meter::new());
+        let server = builder.start().unwrap();
+        let ask = |algorithm| {
+            let channel = ChannelBuilder::new(Arc::new(Environment::new(1)))
+                .default_compression_algorithm(algorithm)
+                .connect(&server.local_addr().to_string());
+            let request = health::HealthCheckRequest {
+                service: "p".repeat(60_000),
+                ..Default::default()
+            };
+            let options = CallOption::default().timeout(CORE_TIMEOUT);
+            let client = Client::new(channel);
+            match client.unary_call(&proto::HEALTH_CHECK, &request, options) {
+                Err(grpcio::Error::RpcFailure(status)) => status.code(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let plain = ask(CompressionAlgorithms::GRPC_COMPRESS_NONE);
+        assert_eq!(plain, RpcStatusCode::NOT_FOUND, "no such pool");
+        for algorithm in [
+            CompressionAlgorithms::GRPC_COMPRESS_GZIP,
+            CompressionAlgorithms::GRPC_COMPRESS_DEFLATE,
+        ] {
+            assert_eq!(ask(algorithm), RpcStatusCode::UNIMPLEMENTED);
+        }
     }
 }

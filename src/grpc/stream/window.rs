@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::hook::meter::Snapshot;
 
-/// What a pool did over a window.
+/// What a pool did within a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Mean of busy / total, from 0 to 1.
-    pub(super) utilization: f64,
-    /// Jobs run to their end per second.
-    pub(super) completions: f64,
+    pub(crate) utilization: f64,
+    /// Jobs that ended per second.
+    pub(crate) completions: f64,
 }
 
 struct Sample {
@@ -21,48 +21,48 @@ struct Sample {
 }
 
 /// Samples of the last `span`, and the one before them.
-pub(super) struct Window {
+pub(crate) struct Window {
     span: Duration,
     samples: VecDeque<Sample>,
 }
 
 impl Window {
-    pub(super) fn new(span: Duration) -> Window {
+    pub(crate) fn new(span: Duration) -> Window {
         Window {
             span,
             samples: VecDeque::new(),
         }
     }
 
-    /// Was the last sample taken longer ago than this, if ever?
-    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+    /// Whether the last sample is older than this, or there is none.
+    pub(crate) fn is_older_than(&self, age: Duration) -> bool {
         let last = self.samples.back();
         last.is_none_or(|sample| sample.at.elapsed() >= age)
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.samples.len()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.samples.clear();
     }
 
-    pub(super) fn push(&mut self, at: Instant, snapshot: &Snapshot) {
+    pub(crate) fn push(&mut self, at: Instant, snapshot: &Snapshot) {
         self.samples.push_back(Sample {
             at,
             utilization: f64::from(snapshot.utilization()),
             finished: snapshot.finished,
         });
-        // The oldest sample kept is the last one before the window: its value held when it began.
+        // The oldest sample kept is the last one before the window: its value held when the window began.
         while self.samples.len() > 2 && at.duration_since(self.samples[1].at) >= self.span {
             self.samples.pop_front();
         }
     }
 
-    /// The mean, each sample weighing as long as it stood. A single sample has no rate yet.
-    pub(super) fn load(&self) -> Load {
+    /// The mean, each sample weighted by the time until the next. A single sample has no rate yet.
+    pub(crate) fn load(&self) -> Load {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return Load {
                 utilization: 0.0,
@@ -76,8 +76,8 @@ impl Window {
                 completions: 0.0,
             };
         }
-        let stood = self.samples.iter().zip(self.samples.iter().skip(1));
-        let area: f64 = stood
+        let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
+        let area: f64 = pairs
             .map(|(a, b)| a.utilization * b.at.duration_since(a.at).as_secs_f64())
             .sum();
         Load {
@@ -98,7 +98,7 @@ mod tests {
     use crate::job::id::WorkerId;
 
     #[test]
-    fn the_mean_is_weighed_by_time_and_forgets() {
+    fn the_mean_is_weighted_by_time_and_forgets() {
         let meter = Meter::new();
         meter.worker_add(WorkerId::new(1));
         let mut window = Window::new(Duration::from_secs(10));
