@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use worker_pool::{Job, Manager, Meter, Submission};
+use worker_pool::{Job, JobBuilder, Manager, Meter};
 
 mod alloc_count;
 
@@ -151,7 +151,7 @@ fn pool_round_trip(workers: usize, jobs: u64) -> f64 {
 }
 
 /// A deadline that is too far to be missed.
-fn job(pool: &Manager<u64, u64>, extra: Extra, job: u64) -> Submission<'_, u64, u64, Infallible> {
+fn job(pool: &Manager<u64, u64>, extra: Extra, job: u64) -> JobBuilder<'_, u64, u64, Infallible> {
     match extra {
         Extra::Deadline => pool.job(job).timeout(Duration::from_secs(3600)),
         _ => pool.job(job),

@@ -393,7 +393,7 @@ fn memory_kib() -> u64 {
 /// Processor time of this process, all threads, in user and system mode.
 fn processor_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").expect("/proc");
-    // The name in parentheses may hold blanks; what follows does not.
+    // The name in parentheses may hold spaces; the fields behind it do not.
     let rest = stat.rsplit_once(") ").expect("a name").1;
     let mut fields = rest.split(' ').skip(11);
     let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();

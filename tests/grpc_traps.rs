@@ -3,18 +3,18 @@
 //! | trap | test |
 //! |---|---|
 //! | a panic on a queue's thread ends it, and every later call hangs | `a_panic_in_a_handler_…`, `a_panic_in_the_ticker_…`, `a_pool_whose_gauge_panics_…` |
-//! | closing a sink after a failed send panics | `clients_that_are_killed_during_a_send_…` in `grpc_stream.rs` |
-//! | a dropped sink reads as CANCELLED | `shutdown_with_idle_streams_…` in `grpc_stream.rs` |
+//! | closing a sink after a failed send panics | `clients_that_are_killed_during_a_send_…` in `grpc/stream.rs` |
+//! | a dropped sink reads as CANCELLED | `shutdown_with_idle_streams_…` in `grpc/stream.rs` |
 //! | shutdown does not finish while a stream is open | `shutdown_with_idle_streams_…`, and `shutdown_with_stalled_clients_…` |
 //! | 1,024 request slots make shutdown slow; few can be used up | `shutdown_of_an_idle_server_…`, `calls_without_a_request_…` |
 //! | dropping a server on its own thread deadlocks | `a_server_dropped_on_its_own_thread_…` |
 //! | the queue's thread is not joined | `grpc_leaks.rs` |
-//! | an unbounded sender to a client that does not read | `grpc_leaks.rs`, and `a_client_that_does_not_read_…` in `grpc_stream.rs` |
-//! | waiting in a handler delays all | `a_client_that_does_not_read_…` in `grpc_stream.rs` |
+//! | an unbounded sender to a client that does not read | `grpc_leaks.rs`, and `a_client_that_does_not_read_…` in `grpc/stream.rs` |
+//! | waiting in a handler delays all | `a_client_that_does_not_read_…` in `grpc/stream.rs` |
 //! | a second server shares the port | `a_port_in_use_is_an_error` |
 //! | clients with a common keepalive are cut off | `clients_may_ping` |
 //! | a vanished client is not noticed | `a_client_that_vanished_…` |
-//! | a cancelled stream is noticed at the next send only | `an_idle_client_that_is_killed_…` in `grpc_stream.rs` |
+//! | a cancelled stream is noticed at the next send only | `an_idle_client_that_is_killed_…` in `grpc/stream.rs` |
 #![cfg(feature = "grpc")]
 
 mod common_grpc;

@@ -1,10 +1,14 @@
 //! The command line.
 
-use std::ffi::{OsStr, OsString};
-use std::num::NonZero;
-use std::os::unix::ffi::OsStrExt;
+#[path = "../common/argument.rs"]
+mod argument;
+#[path = "../common/workers.rs"]
+mod workers;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::thread;
+
+use argument::Argument;
 
 pub(crate) const USAGE: &str = "\
 usage: checksum [--workers N] [--serve ADDR] PATH…
@@ -26,9 +30,6 @@ second one ends at once.
 Exit status: 0 all was read, 1 something was not, 2 bad usage or an ADDR that
 cannot be served, 130 interrupted, 141 the reader of the output went away.
 ";
-
-/// More threads than this are a slip of the finger.
-const MOST_WORKERS: usize = 1024;
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,32 +57,31 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let mut serve = None;
     let mut paths = Vec::new();
     while let Some(argument) = arguments.next() {
-        let (option, joined) = split(&argument);
-        let mut value = |what| match &joined {
-            Some(value) => Ok(value.clone()),
-            None => {
-                let next = arguments.next();
-                next.ok_or_else(|| format!("{} needs {what}", argument.display()))
-            }
+        let argument = Argument::new(argument);
+        let mut value = |what| {
+            let value = argument.value(&mut arguments);
+            value.ok_or_else(|| format!("{} needs {what}", argument.whole().display()))
         };
-        match (option, &joined) {
-            (b"--", None) => {
+        match argument.option() {
+            None => paths.push(argument.into_whole()),
+            Some(("--", None)) => {
                 paths.extend(arguments.by_ref());
                 break;
             }
-            (b"-h" | b"--help", None) => return Ok(Command::Help),
-            (b"-V" | b"--version", None) => return Ok(Command::Version),
-            (b"-w" | b"--workers", _) => workers = Some(number_of_workers(&value("a number")?)?),
+            Some(("-h" | "--help", None)) => return Ok(Command::Help),
+            Some(("-V" | "--version", None)) => return Ok(Command::Version),
+            Some(("-w" | "--workers", _)) => {
+                workers = Some(workers::parse(&value("a number")?)?);
+            }
             #[cfg(feature = "grpc")]
-            (b"--serve", _) => serve = Some(address(value("an address")?)?),
+            Some(("--serve", _)) => serve = Some(address(value("an address")?)?),
             #[cfg(not(feature = "grpc"))]
-            (b"--serve", _) => {
+            Some(("--serve", _)) => {
                 return Err(
                     "--serve needs the feature `grpc`; this is a build without it".to_owned(),
                 );
             }
-            ([b'-', _, ..], _) => return Err(format!("unknown option {argument:?}")),
-            _ => paths.push(argument),
+            Some(_) => return Err(format!("unknown option {:?}", argument.whole())),
         }
     }
     if paths.is_empty() {
@@ -91,34 +91,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         // A line for a file of this name would make `sha256sum --check` read its standard input.
         return Err("standard input is not read; a file named '-' is './-'".to_owned());
     }
-    let available = || thread::available_parallelism().map_or(1, NonZero::get);
     Ok(Command::Hash(Options {
-        workers: workers.unwrap_or_else(|| available().min(MOST_WORKERS)),
+        workers: workers.unwrap_or_else(workers::available),
         paths: paths.into_iter().map(PathBuf::from).collect(),
         #[cfg(feature = "grpc")]
         serve,
     }))
-}
-
-/// `--option=value`, in two; anything else as it is.
-fn split(argument: &OsStr) -> (&[u8], Option<OsString>) {
-    let bytes = argument.as_bytes();
-    match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) if bytes.starts_with(b"--") => {
-            let value = OsStr::from_bytes(&bytes[at + 1..]);
-            (&bytes[..at], Some(value.to_owned()))
-        }
-        _ => (bytes, None),
-    }
-}
-
-fn number_of_workers(text: &OsStr) -> Result<usize, String> {
-    match text.to_str().and_then(|text| text.parse().ok()) {
-        Some(count @ 1..=MOST_WORKERS) => Ok(count),
-        _ => Err(format!(
-            "{text:?} workers? It takes a number from 1 to {MOST_WORKERS}"
-        )),
-    }
 }
 
 #[cfg(feature = "grpc")]

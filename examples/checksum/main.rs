@@ -42,7 +42,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use worker_pool::{Cause, JobError, JobHandle, Manager, Meter, SubmitError};
+use worker_pool::{Failure, JobError, JobHandle, Manager, Meter, SubmitError};
 
 use args::{Command, Options};
 use hasher::Hasher;
@@ -217,7 +217,7 @@ fn print(turns: Receiver<Turn>, printer: &mut Printer) -> io::Result<()> {
         match result {
             Ok(line) => printer.line(&line)?,
             Err(SubmitError::Failed(JobError {
-                cause: Cause::Worker(problem),
+                cause: Failure::Worker(problem),
                 ..
             })) => printer.problem(&problem)?,
             Err(error) => printer.problem(&error)?,

@@ -6,8 +6,8 @@
 //! are commands, each answered with a line: `busy N` gives the pool N jobs at a time from now on,
 //! `drain` lets it take no more.
 
+mod echo;
 mod load;
-mod who;
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -108,7 +108,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let server = ServerBuilder::new(env)
         .channel_args(settings.build_args())
         .requests_slot_per_cq(32)
-        .register_service(who::service(options.name));
+        .register_service(echo::service(options.name));
     let mut server = services.register(server).build()?;
     let (host, _) = options.address.rsplit_once(':').ok_or("which port?")?;
     let port = server.add_listening_port(&options.address, ServerCredentials::insecure())?;

@@ -1,7 +1,12 @@
 //! What the user asks for.
 
+#[path = "../common/argument.rs"]
+mod argument;
+
+use std::ffi::OsString;
 use std::time::Duration;
 
+use argument::Argument;
 use worker_pool::grpc::{CapacityClient, ClientBuilder};
 
 pub(crate) const HELP: &str = "\
@@ -56,32 +61,35 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Args>,
     let mut args = Args::default();
     let token = std::env::var("WATCH_TOKEN").ok().map(Hidden);
     args.token = token.filter(|token| !token.0.is_empty());
-    let mut words = words.flat_map(|word| match word.split_once('=') {
-        Some((option, value)) if option.starts_with("--") => {
-            vec![option.to_owned(), value.to_owned()]
-        }
-        _ => vec![word],
-    });
+    let mut words = words.map(OsString::from);
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
-        match &*word {
-            "-h" | "--help" => return Ok(None),
-            "--relay" => args.relay = true,
-            "--insecure" => args.insecure = true,
-            "--json" => args.json = true,
-            "--once" => args.once = true,
-            "--token" => args.token = Some(Hidden(value()?)),
-            "--ca" => args.ca = Some(read(&value()?)?),
-            "--cert" => args.cert = Some(read(&value()?)?),
-            "--key" => args.key = Some(Hidden(read(&value()?)?)),
-            "--idle" => {
+        let word = Argument::new(word);
+        let mut value = || {
+            let value = word.value(&mut words).map(text);
+            value.ok_or_else(|| format!("{} wants a value", word.whole().display()))
+        };
+        match word.option() {
+            None if word.whole() == "-" => return Err("- is no option".to_owned()),
+            None => args.pools.push(text(word.into_whole())),
+            Some(("-h" | "--help", None)) => return Ok(None),
+            Some(("--relay", None)) => args.relay = true,
+            Some(("--insecure", None)) => args.insecure = true,
+            Some(("--json", None)) => args.json = true,
+            Some(("--once", None)) => args.once = true,
+            Some(("--token", _)) => args.token = Some(Hidden(value()?)),
+            Some(("--ca", _)) => args.ca = Some(read(&value()?)?),
+            Some(("--cert", _)) => args.cert = Some(read(&value()?)?),
+            Some(("--key", _)) => args.key = Some(Hidden(read(&value()?)?)),
+            Some(("--idle", _)) => {
                 let text = value()?;
                 let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
                 let idle = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
                 args.idle = Some(idle.ok_or(format!("{text} is not a number of seconds"))?);
             }
-            option if option.starts_with('-') => return Err(format!("{option} is no option")),
-            _ => args.pools.push(word),
+            Some((flag @ ("--help" | "--relay" | "--insecure" | "--json" | "--once"), Some(_))) => {
+                return Err(format!("{flag} takes no value"));
+            }
+            Some((option, _)) => return Err(format!("{option} is no option")),
         }
     }
     if args.pools.is_empty() {
@@ -97,6 +105,11 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Args>,
         return Err("--ca: this program was built without the feature `tls`".to_owned());
     }
     Ok(Some(args))
+}
+
+/// What was a `String` before.
+fn text(word: OsString) -> String {
+    word.into_string().expect("the words are text")
 }
 
 fn read(file: &str) -> Result<Vec<u8>, String> {

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::View;
 use crate::args::Args;
-use crate::feed::{News, SILENT, Update};
+use crate::client::{News, SILENT, Update};
 use crate::json::quoted;
 
 pub(crate) struct Lines {

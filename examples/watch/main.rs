@@ -5,7 +5,7 @@
 //! `--help` tells the rest. Start something to look at with `cargo run --example serve`.
 
 mod args;
-mod feed;
+mod client;
 mod history;
 mod json;
 mod lines;
@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use args::Args;
-use feed::{Feed, News, Update};
+use client::{Client, News, Update};
 
 /// How often the view is redrawn, and how soon a Ctrl-C is seen.
 const FRAME: Duration = Duration::from_millis(100);
@@ -82,14 +82,14 @@ fn watch(args: &Args) -> io::Result<bool> {
     };
 
     let (tell, news) = unbounded();
-    let feeds: Vec<Feed> = (0..args.pools.len())
-        .map(|pool| Feed::start(pool, args, tell.clone(), Arc::clone(&stop)))
+    let clients: Vec<Client> = (0..args.pools.len())
+        .map(|pool| Client::start(pool, args, tell.clone(), Arc::clone(&stop)))
         .collect();
     drop(tell);
     let shown = show(&news, view.as_mut(), &stop, args.once);
     stop.store(true, Ordering::SeqCst);
     drop(view);
-    drop(feeds); // joins them
+    drop(clients); // joins them
     shown
 }
 
@@ -113,7 +113,7 @@ fn show(
                 view.show(&update)?;
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // No feed is left.
+            // No client is left.
             Err(RecvTimeoutError::Disconnected) => return Ok(once && all_there),
         }
     }

@@ -8,7 +8,7 @@ use worker_pool::grpc::Received;
 
 use crate::View;
 use crate::args::Args;
-use crate::feed::{Gone, News, SILENT, Update};
+use crate::client::{Gone, News, SILENT, Update};
 use crate::history::{COLUMN, COLUMNS, History};
 
 /// Cells of the bar.

@@ -1,11 +1,16 @@
 //! The command line.
 
+#[path = "../common/argument.rs"]
+mod argument;
+#[path = "../common/workers.rs"]
+mod workers;
+
 use std::ffi::{OsStr, OsString};
-use std::num::NonZero;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
+
+use argument::Argument;
 
 pub(crate) const USAGE: &str = "\
 usage: words [OPTION]... PATH…
@@ -36,9 +41,6 @@ Exit status: 0 all was counted, 1 something was not, 2 bad usage, 130
 interrupted, 141 the reader of the output went away.
 ";
 
-/// More threads than this are a slip of the finger.
-const MOST_WORKERS: usize = 1024;
-
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -65,9 +67,8 @@ pub(crate) struct Options {
 /// Reads the arguments; an error is one line that says what is wrong with them.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut arguments = arguments.into_iter();
-    let available = thread::available_parallelism().map_or(1, NonZero::get);
     let mut options = Options {
-        workers: available.min(MOST_WORKERS),
+        workers: workers::available(),
         top: 10,
         json: false,
         stats: false,
@@ -76,29 +77,28 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         paths: Vec::new(),
     };
     while let Some(argument) = arguments.next() {
-        let (option, joined) = split(&argument);
-        let mut value = |what| match &joined {
-            Some(value) => Ok(value.clone()),
-            None => {
-                let next = arguments.next();
-                next.ok_or_else(|| format!("{} needs {what}", argument.display()))
-            }
+        let argument = Argument::new(argument);
+        let mut value = |what| {
+            let value = argument.value(&mut arguments);
+            value.ok_or_else(|| format!("{} needs {what}", argument.whole().display()))
         };
-        match (option, &joined) {
-            (b"--", None) => {
+        match argument.option() {
+            None => options.paths.push(argument.into_whole().into()),
+            Some(("--", None)) => {
                 options.paths.extend(arguments.by_ref().map(PathBuf::from));
                 break;
             }
-            (b"-h" | b"--help", None) => return Ok(Command::Help),
-            (b"-V" | b"--version", None) => return Ok(Command::Version),
-            (b"-w" | b"--workers", _) => options.workers = workers(&value("a number")?)?,
-            (b"-n" | b"--top", _) => options.top = top(&value("a number")?)?,
-            (b"--json", None) => options.json = true,
-            (b"--stats", None) => options.stats = true,
-            (b"--ask", None) => options.ask = true,
-            (b"--fail-on", _) => options.fail_on = Some(text(value("a text")?)?),
-            ([b'-', _, ..], _) => return Err(format!("unknown option {argument:?}")),
-            _ => options.paths.push(argument.into()),
+            Some(("-h" | "--help", None)) => return Ok(Command::Help),
+            Some(("-V" | "--version", None)) => return Ok(Command::Version),
+            Some(("-w" | "--workers", _)) => {
+                options.workers = workers::parse(&value("a number")?)?;
+            }
+            Some(("-n" | "--top", _)) => options.top = top(&value("a number")?)?,
+            Some(("--json", None)) => options.json = true,
+            Some(("--stats", None)) => options.stats = true,
+            Some(("--ask", None)) => options.ask = true,
+            Some(("--fail-on", _)) => options.fail_on = Some(text(value("a text")?)?),
+            Some(_) => return Err(format!("unknown option {:?}", argument.whole())),
         }
     }
     if options.paths.is_empty() {
@@ -110,33 +110,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     Ok(Command::Count(options))
 }
 
-/// `--option=value`, in two; anything else as it is.
-fn split(argument: &OsStr) -> (&[u8], Option<OsString>) {
-    let bytes = argument.as_bytes();
-    match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) if bytes.starts_with(b"--") => {
-            let value = OsStr::from_bytes(&bytes[at + 1..]);
-            (&bytes[..at], Some(value.to_owned()))
-        }
-        _ => (bytes, None),
-    }
-}
-
-fn number(text: &OsStr) -> Option<usize> {
-    text.to_str()?.parse().ok()
-}
-
-fn workers(text: &OsStr) -> Result<usize, String> {
-    match number(text) {
-        Some(count @ 1..=MOST_WORKERS) => Ok(count),
-        _ => Err(format!(
-            "{text:?} workers? It takes a number from 1 to {MOST_WORKERS}"
-        )),
-    }
-}
-
 fn top(text: &OsStr) -> Result<usize, String> {
-    number(text).ok_or_else(|| format!("the top {text:?}? It takes a number"))
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| format!("the top {text:?}? It takes a number"))
 }
 
 fn text(text: OsString) -> Result<Arc<[u8]>, String> {

@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use worker_pool::Priority;
 
 use crate::Pool;
-use crate::count::Count;
-use crate::counter::{self, Task};
 use crate::problem::{Name, Problem};
 use crate::screen::Screen;
+use crate::text::Count;
+use crate::worker::{self, Task};
 
 /// The thread that answers. Nobody can wake it from its reading, so it is not waited for.
 #[derive(Debug)]
@@ -77,6 +77,6 @@ fn answer(pool: &Pool, screen: &Screen, path: PathBuf) {
             ));
         }
         Err(error) if error.is_closed() => {}
-        Err(error) => screen.say(&counter::problem(&path, error)),
+        Err(error) => screen.say(&worker::problem(&path, error)),
     }
 }

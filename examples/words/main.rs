@@ -23,15 +23,15 @@
 
 mod args;
 mod ask;
-mod count;
-mod counter;
 #[path = "../checksum/problem.rs"]
 mod problem;
 mod screen;
 mod tally;
+mod text;
 mod vocabulary;
 #[path = "../checksum/walk.rs"]
 mod walk;
+mod worker;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -52,13 +52,13 @@ use worker_pool::{Manager, Restarts};
 
 use args::{Command, Options};
 use ask::Answers;
-use count::Count;
-use counter::{Counter, Task};
 use problem::{Name, Problem};
 use screen::Screen;
 use tally::Tally;
+use text::Count;
 use vocabulary::Table;
 use walk::Walk;
+use worker::{Counter, Task};
 
 /// The pause before a worker is made anew. It was the file's fault, not that of something which
 /// needs time to recover.
@@ -186,7 +186,7 @@ fn count_all(pool: &Pool, walk: Walk, screen: &Screen) -> Tally {
             Ok(count) => tally.counted(count),
             Err(error) => {
                 let panicked = error.panic_message().is_some();
-                screen.say(&counter::problem(&path, error));
+                screen.say(&worker::problem(&path, error));
                 match panicked {
                     true => tally.panicked(path),
                     false => tally.unreadable += 1,

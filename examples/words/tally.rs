@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::count::Count;
+use crate::text::Count;
 use crate::vocabulary::Frequency;
 
 /// So many names of files are kept for the end. All were said when it happened.

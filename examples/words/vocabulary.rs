@@ -11,27 +11,27 @@ const FULL: usize = 50_000;
 /// A word and how often it was met.
 pub(crate) type Frequency = (Box<[u8]>, u64);
 
-/// One worker's words. Those of the file in hand count only once it was read to its end. A word that
+/// One worker's words. Those of the current file count only once it is read to its end. A word that
 /// was met before costs one look-up and no allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Vocabulary {
     places: HashMap<Rc<[u8]>, usize>,
     words: Vec<Word>,
-    /// The places of those that are in the file in hand.
+    /// The places of those that are in the current file.
     here: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Word {
     text: Rc<[u8]>,
-    /// In the files before.
+    /// In earlier files.
     count: u64,
-    /// In the file in hand.
+    /// In the current file.
     here: u64,
 }
 
 impl Vocabulary {
-    /// The file in hand holds this word.
+    /// The current file has this word.
     pub(crate) fn note(&mut self, text: &[u8]) {
         let place = match self.places.get(text) {
             Some(place) => *place,
@@ -56,7 +56,7 @@ impl Vocabulary {
         place
     }
 
-    /// The file in hand was read to its end.
+    /// The current file was read to its end.
     pub(crate) fn keep_file(&mut self) {
         for place in self.here.drain(..) {
             let word = &mut self.words[place];
@@ -64,7 +64,7 @@ impl Vocabulary {
         }
     }
 
-    /// The file in hand broke off.
+    /// Reading the current file failed.
     pub(crate) fn forget_file(&mut self) {
         for place in self.here.drain(..) {
             self.words[place].here = 0;

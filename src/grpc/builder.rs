@@ -3,22 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::auth::Token;
-use super::error::ServerError;
-use super::health::STREAMS;
-use super::hub::{Hub, Timing};
-use super::pool::Pool;
-use super::server::{self, CapacityServer};
-use super::services::{CapacityServices, Extras};
+use crate::grpc::server::error::ServerError;
 #[cfg(feature = "tls")]
-use super::tls::ServerTls;
+use crate::grpc::server::tls::ServerTls;
+use crate::grpc::server::{self, CapacityServer, Listen};
+use crate::grpc::services::auth::Token;
+use crate::grpc::services::health::STREAMS;
+use crate::grpc::services::{CapacityServices, Extras};
+use crate::grpc::stream::source::Source;
+use crate::grpc::stream::{Streams, Timing};
 use crate::hook::meter::Meter;
 use crate::sync::Arc;
 
 /// Settings for a [`CapacityServer`], or for [`CapacityServices`] on a server of your own.
 ///
-/// At least one [`pool`](Self::pool) is needed; all else has a default. Mistakes are reported by
-/// [`start`](Self::start) and [`services`](Self::services), before anything runs.
+/// At least one [`pool`](Self::pool) is needed; all other settings have a default. Mistakes are
+/// reported by [`start`](Self::start) and [`services`](Self::services), before anything runs.
 #[must_use = "nothing is served before start() or services()"]
 #[derive(Clone)]
 pub struct CapacityBuilder {
@@ -27,19 +27,7 @@ pub struct CapacityBuilder {
     max_streams: usize,
     token: Option<String>,
     extras: Extras,
-    pub(super) listen: Listen,
-}
-
-/// Settings that only a server of our own has.
-#[derive(Debug, Clone)]
-pub(super) struct Listen {
-    pub(super) address: String,
-    pub(super) insecure: bool,
-    pub(super) max_message: usize,
-    pub(super) keepalive: (Duration, Duration),
-    pub(super) handshake: Duration,
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<ServerTls>,
+    listen: Listen,
 }
 
 impl fmt::Debug for CapacityBuilder {
@@ -63,8 +51,8 @@ impl Default for CapacityBuilder {
 }
 
 impl CapacityBuilder {
-    /// Defaults: loopback with a free port, a tick every 30 s, changes at most every 100 ms, health,
-    /// reflection and ORCA on.
+    /// Defaults: loopback with a free port, a tick every 30 s, changes at most every 100 ms, and the
+    /// services health, reflection and ORCA.
     pub fn new() -> CapacityBuilder {
         CapacityBuilder {
             pools: Vec::new(),
@@ -103,89 +91,88 @@ impl CapacityBuilder {
         self
     }
 
-    /// From tick to tick; on each, every capacity stream gets a snapshot. 30 s unless set.
+    /// Time between two ticks; on each, every capacity stream gets a snapshot. 30 s unless set.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.timing.interval = interval;
         self
     }
 
-    /// The smallest time between two snapshots that are due to changes. 100 ms unless set.
+    /// The shortest time between two snapshots because of changes. 100 ms unless set.
     ///
-    /// After a quiet time a change is sent within 50 ms. When changes are many, only the newest is
-    /// sent, once per spacing. With many streams the spacing grows, so that telling of jobs does not
-    /// slow them: to the number of streams divided by 500 per second, but to no more than 750 ms, as
-    /// soon as there are 375. A larger one that you set stays as it is.
+    /// After a quiet time a change is sent within 50 ms. If there are many changes, only the newest is
+    /// sent, once per spacing. With many streams the spacing grows, so that reporting does not slow
+    /// down jobs: it is the number of streams divided by 500 per second, up to 750 ms from 375 streams
+    /// on. A larger spacing that you set is kept.
     pub fn change_spacing(mut self, spacing: Duration) -> Self {
         self.timing.spacing = Some(spacing);
         self
     }
 
-    /// Sends snapshots on ticks only. (That a pool drains or closes is still told at once by the
-    /// health service, and a closed pool's streams still end at once.)
+    /// Sends snapshots on ticks only. (The health service still reports at once that a pool drains or
+    /// closes, and a closed pool's streams still end at once.)
     pub fn without_changes(mut self) -> Self {
         self.timing.spacing = None;
         self
     }
 
-    /// The most streams that may be open, of all kinds together; a call beyond gets
-    /// RESOURCE_EXHAUSTED. 4,096 unless set. Those that watch health have as many places of their
-    /// own, so that neither crowds out the other; short health checks do not count.
+    /// The limit on open streams, of all kinds together; further calls get RESOURCE_EXHAUSTED. 4,096
+    /// unless set. Health streams have the same limit of their own, so that neither kind can crowd out
+    /// the other; short health checks do not count.
     pub fn max_streams(mut self, streams: usize) -> Self {
         self.max_streams = streams;
         self
     }
 
-    /// Lets in only calls with the header `authorization: Bearer <token>`; others get
-    /// UNAUTHENTICATED before anything of them is read.
+    /// Accepts only calls with the header `authorization: Bearer <token>`; others get UNAUTHENTICATED
+    /// before their request is read.
     ///
-    /// Off loopback use it with TLS: without, the token can be read on the way.
+    /// Off loopback use it with TLS: without TLS the token can be read on the way.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Answers the health service to clients without the token. The probes of orchestrators and
-    /// load balancers often cannot send one; all that they learn is whether a pool accepts jobs.
+    /// Opens the health service to clients without the token. The probes of orchestrators and load
+    /// balancers often cannot send one; they only learn whether a pool accepts jobs.
     pub fn health_without_token(mut self) -> Self {
         self.extras.open_health = true;
         self
     }
 
-    /// Serves `grpc.health.v1`? Yes unless set.
+    /// Whether to serve `grpc.health.v1`. Yes unless set.
     pub fn health(mut self, on: bool) -> Self {
         self.extras.health = on;
         self
     }
 
-    /// Serves reflection, v1 and v1alpha? Yes unless set. It describes the services of this builder;
-    /// on a server of your own it does not know yours. A conversation is ended when nothing is asked
-    /// for as long as [`request_timeout`](Self::request_timeout).
+    /// Whether to serve reflection, v1 and v1alpha. Yes unless set. It describes the services of this
+    /// builder, not those that you add to a server of your own. A reflection stream without a question
+    /// for [`request_timeout`](Self::request_timeout) is ended.
     pub fn reflection(mut self, on: bool) -> Self {
         self.extras.reflection = on;
         self
     }
 
-    /// Serves ORCA load reports? Yes unless set.
+    /// Whether to serve ORCA load reports. Yes unless set.
     pub fn orca(mut self, on: bool) -> Self {
         self.extras.orca = on;
         self
     }
 
-    /// ORCA reports come no closer together than this, whatever a client wishes. 1 s unless set.
+    /// The shortest time between two ORCA reports, whatever a client asks for. 1 s unless set.
     pub fn orca_min_interval(mut self, interval: Duration) -> Self {
         self.extras.orca_shortest = interval;
         self
     }
 
-    /// What the means of ORCA are taken over; choose it longer than a typical job. 10 s unless set.
+    /// The window for ORCA's averages; choose it longer than a typical job. 10 s unless set.
     pub fn orca_window(mut self, window: Duration) -> Self {
         self.timing.window = window;
         self
     }
 
-    /// How long a client may take from opening a call to sending its request, and in a reflection
-    /// conversation from one question to the next; then its call ends with DEADLINE_EXCEEDED. 10 s
-    /// unless set.
+    /// How long a client may take to send its request after it opened a call, and each further
+    /// question of a reflection stream; then its call ends with DEADLINE_EXCEEDED. 10 s unless set.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.timing.opening = timeout;
         self
@@ -193,41 +180,42 @@ impl CapacityBuilder {
 
     /// Where to listen: `host:port`, port 0 for a free one. `127.0.0.1:0` unless set. If the name has
     /// several addresses, the first that can be listened on is used. `0.0.0.0` and `[::]` both mean
-    /// every address of the machine, of IPv4 and IPv6, where it has both. (Not used by
-    /// [`services`](Self::services), like all that follows.)
+    /// every address of the machine, of IPv4 and IPv6, if it has both. (Like all settings below, this
+    /// has no effect on [`services`](Self::services).)
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.listen.address = address.into();
         self
     }
 
-    /// Allows an address that other machines can reach without TLS: whoever reaches it can read the
-    /// capacity, and the token if there is one.
+    /// Allows an address that other machines can reach without TLS: they can read the capacity, and on
+    /// the way the token can be read.
     pub fn insecure_off_loopback(mut self) -> Self {
         self.listen.insecure = true;
         self
     }
 
-    /// Speaks TLS, and nothing else.
+    /// Accepts TLS connections only.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.listen.tls = Some(tls);
         self
     }
 
-    /// The largest request message, in bytes. 64 KiB unless set; a larger one fails its call.
+    /// The largest request message, in bytes. 64 KiB unless set; a larger one fails its call, as does a
+    /// compressed one of any size.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.listen.max_message = bytes;
         self
     }
 
-    /// Pings a silent connection every `time`, and drops it when no answer came for `timeout`. So a
-    /// client that vanished without a word is noticed. 10 s and 5 s unless set.
+    /// Pings a silent connection every `time`, and closes it if there is no answer for `timeout`. So the
+    /// server notices clients that vanish. 10 s and 5 s unless set.
     pub fn keepalive(mut self, time: Duration, timeout: Duration) -> Self {
         self.listen.keepalive = (time, timeout);
         self
     }
 
-    /// How long a connection may take to become one: TLS and HTTP/2 handshakes. 10 s unless set.
+    /// How long the TLS and HTTP/2 handshakes of a connection may take. 10 s unless set.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.listen.handshake = timeout;
         self
@@ -238,7 +226,9 @@ impl CapacityBuilder {
     /// # Errors
     /// [`ServerError`], by kind. Nothing is left running then.
     pub fn start(self) -> Result<CapacityServer, ServerError> {
-        server::start(self)
+        let listen = self.listen.clone();
+        let addresses = server::resolve(&listen)?;
+        server::start(self.services()?, &listen, addresses)
     }
 
     /// Makes the services for a gRPC server of your own.
@@ -247,12 +237,18 @@ impl CapacityBuilder {
     /// [`ServerError`], by kind. Nothing is left running then.
     pub fn services(self) -> Result<CapacityServices, ServerError> {
         self.check()?;
-        let token = self.token.as_deref().map(Token::new).transpose()?;
+        let token = match self.token.as_deref() {
+            None => None,
+            Some(token) => Some(Token::new(token).ok_or(ServerError::Setting {
+                name: "token",
+                needs: "at least one character, all printable ASCII without blanks",
+            })?),
+        };
         let window = self.timing.window;
         let pools = self.pools.into_iter();
-        let pools = pools.map(|(name, meter)| Pool::new(name, meter, window));
-        let hub = Hub::new(pools.collect(), self.timing, self.max_streams);
-        CapacityServices::new(Arc::new(hub), token, self.extras)
+        let sources = pools.map(|(name, meter)| Source::new(name, meter, window));
+        let streams = Streams::new(sources.collect(), self.timing, self.max_streams);
+        CapacityServices::new(Arc::new(streams), token, self.extras).map_err(ServerError::Thread)
     }
 
     fn check(&self) -> Result<(), ServerError> {
@@ -294,6 +290,20 @@ impl CapacityBuilder {
     }
 }
 
+impl CapacityServer {
+    /// Settings, to be ended with [`start`](CapacityBuilder::start).
+    pub fn builder() -> CapacityBuilder {
+        CapacityBuilder::new()
+    }
+}
+
+impl CapacityServices {
+    /// Settings, to be ended with [`services`](CapacityBuilder::services).
+    pub fn builder() -> CapacityBuilder {
+        CapacityBuilder::new()
+    }
+}
+
 /// gRPC counts milliseconds in 32 bits; a day is far below that.
 fn span(name: &'static str, span: Duration) -> Result<(), ServerError> {
     let allowed = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
@@ -304,5 +314,17 @@ fn span(name: &'static str, span: Duration) -> Result<(), ServerError> {
             name,
             needs: "from 1 ms to 24 h",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_in_the_error_that_refuses_it() {
+        let builder = CapacityBuilder::new().pool("p", Meter::new());
+        let error = builder.token("s3c ret").services().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3c"));
     }
 }

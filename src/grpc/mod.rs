@@ -32,10 +32,10 @@
 //!
 //! # The server
 //!
-//! [`CapacityServer`] starts a server of its own; [`CapacityServices`] are the same services to be
-//! registered on a grpcio server of yours. Both are made by a [`CapacityBuilder`].
+//! [`CapacityServer`] is a server of its own; [`CapacityServices`] are the same services, to be
+//! registered on your own grpcio server. A [`CapacityBuilder`] builds both.
 //!
-//! | service | what it tells |
+//! | service | what it sends |
 //! |---|---|
 //! | `solpipe.WorkerStatus`, `relay.Capacity` | busy / total of the first pool: at once, on every tick, soon after a change |
 //! | `grpc.health.v1.Health` | SERVING while a pool accepts jobs; by pool name, or for all pools under the empty name |
@@ -43,28 +43,29 @@
 //! | `grpc.reflection.v1` and `v1alpha` | what can be called |
 //!
 //! A client that reads slowly misses intermediate values, never the newest; it delays no job and no
-//! other client. Nor does it take memory here: one value waits for it, the newest, behind what is on
-//! the way to it. How much that may be is the client's own choice, the window of its HTTP/2 stream. It
-//! is 64 KiB unless the client sets another, and a snapshot is some 12 to 20 bytes: so whoever stops
-//! reading for many minutes, and then goes on, may find thousands of older snapshots before the
-//! newest. No setting of a server shortens that. (`CapacityClient` always reads, whether it is asked
-//! for snapshots or not.)
+//! other client. Nor does it use memory in the server, which keeps only the newest value for it. Older
+//! values may be on their way to it, as many as fit into the window of its HTTP/2 stream. The client
+//! chooses that window: 64 KiB by default, and a snapshot has 12 to 20 bytes. So a client that stops
+//! reading for many minutes and then goes on may get thousands of older snapshots before the newest.
+//! No setting of a server shortens that. (`CapacityClient` always reads, whether it is asked for
+//! snapshots or not.)
 //!
 //! When a pool closes, its streams get a last snapshot and end with OK; when the server shuts down,
-//! all do.
+//! all streams do.
 //!
 //! # Threads
 //!
 //! A server has two: one on which gRPC's core runs all calls, and one that decides when streams
-//! send. (With TLS from files a third looks at the files.) All of them end, and are waited for, in
-//! [`CapacityServer::shutdown`]. No job ever waits for them.
+//! send. (With TLS from files a third one watches the files.) [`CapacityServer::shutdown`] ends and
+//! joins them. No job ever waits for them.
 //!
 //! # Security
 //!
-//! The server listens on loopback. Another address needs TLS (feature `tls`) or the word
+//! The server listens on loopback. Another address needs TLS (feature `tls`) or the setting
 //! [`insecure_off_loopback`](CapacityBuilder::insecure_off_loopback). A bearer token is checked
-//! before anything of a call is read, for every service, unless
+//! before the request of a call is read, for every service, unless
 //! [`health_without_token`](CapacityBuilder::health_without_token) opens the health service.
+//! Compressed requests are refused, as a small one could unpack to a large one.
 //!
 #![cfg_attr(feature = "tls", doc = "```no_run")]
 #![cfg_attr(not(feature = "tls"), doc = "```ignore")]
@@ -83,53 +84,37 @@
 //! ```
 //!
 //! The feature `tls` uses the BoringSSL that gRPC is made for. It is compiled from source and linked
-//! in statically: about twice the build time, but nothing is needed on the machine, neither to build
-//! (no OpenSSL headers) nor to run (no particular version of `libssl`). Its price: it defines the
-//! same C symbols as OpenSSL. A program that also links OpenSSL statically should leave `tls` off and
-//! end TLS in front of the server.
+//! statically. The build takes about twice as long, but needs no OpenSSL headers, and the program
+//! needs no particular version of `libssl`. BoringSSL defines the same C symbols as OpenSSL: a program
+//! that also links OpenSSL statically should leave `tls` off and terminate TLS in front of the server.
 //!
 //! # Building
 //!
 //! gRPC's C++ core is compiled: cmake and a C++ compiler are needed, and some minutes.
 
-mod auth;
-mod bell;
 mod builder;
-mod call;
-mod capacity;
 mod client;
-mod error;
-mod front;
-mod health;
-mod hub;
-mod orca;
-mod own;
-mod pool;
 mod proto;
-mod reflection;
 mod server;
 mod services;
-mod ticker;
-#[cfg(feature = "tls")]
-mod tls;
-mod window;
+mod stream;
 
 pub use builder::CapacityBuilder;
 pub use client::{
     Backoff, CapacityClient, ClientBuilder, ClientError, Outage, Received, RecvError,
 };
-pub use error::ServerError;
 /// The gRPC library that [`CapacityServices`] are registered with.
 pub use grpcio;
 pub use server::CapacityServer;
-pub use services::CapacityServices;
+pub use server::error::ServerError;
 #[cfg(feature = "tls")]
-pub use tls::ServerTls;
+pub use server::tls::ServerTls;
+pub use services::CapacityServices;
 
 #[cfg(test)]
 mod tests {
-    /// The README's examples of this half cannot be tested there: the README is for the slim build
-    /// as well. They stand above once more, where they are.
+    /// The README's gRPC examples cannot be tested there: the README is for the slim build as well. So
+    /// they are repeated above, where they are tested.
     #[test]
     fn the_examples_in_the_readme_are_those_that_are_tested_here() {
         let here = include_str!("mod.rs");

@@ -292,7 +292,7 @@ impl Recorder {
 }
 
 impl Hook for Recorder {
-    fn pool_start(&self, _pool: std::sync::Weak<dyn worker_pool::Gauge>) {
+    fn pool_start(&self, _pool: std::sync::Weak<dyn worker_pool::PoolStatus>) {
         self.0.pool_start.fetch_add(1, SeqCst);
     }
     fn pool_state(&self, state: PoolState) {

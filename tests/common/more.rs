@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
-use worker_pool::{Builder, CancelToken, Job, JobError, Manager, Reason, SubmitError, WorkerId};
+use worker_pool::{
+    Builder, CancelToken, Job, JobError, Manager, RejectReason, SubmitError, WorkerId,
+};
 
 use super::common::{Gate, LIMIT, next};
 
@@ -124,7 +126,7 @@ pub(crate) fn failed<P, E: std::fmt::Debug>(error: SubmitError<P, E>) -> JobErro
 
 /// Why a job did not begin. Its payload came back.
 #[track_caller]
-pub(crate) fn rejected<P, E: std::fmt::Debug>(error: SubmitError<P, E>) -> (P, Reason) {
+pub(crate) fn rejected<P, E: std::fmt::Debug>(error: SubmitError<P, E>) -> (P, RejectReason) {
     match error {
         SubmitError::Rejected(rejected) => (rejected.payload, rejected.reason),
         SubmitError::Failed(error) => panic!("the job did not begin, but: {error:?}"),

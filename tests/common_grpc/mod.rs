@@ -20,7 +20,7 @@ use grpcio::{
 };
 use protobuf::Message;
 use worker_pool::grpc::{CapacityBuilder, CapacityServer};
-use worker_pool::{Gauge, Hook, JobId, Meter, Outcome, PoolState, WorkerId};
+use worker_pool::{Hook, JobId, Meter, Outcome, PoolState, PoolStatus, WorkerId};
 
 #[allow(
     warnings,
@@ -76,7 +76,7 @@ pub struct Pool {
     pub ambush: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
-impl Gauge for Pool {
+impl PoolStatus for Pool {
     fn name(&self) -> &str {
         "fake"
     }
@@ -113,8 +113,8 @@ pub struct Rig {
 impl Rig {
     pub fn new() -> Rig {
         let (meter, pool) = (Meter::new(), Arc::new(Pool::default()));
-        let gauge: Arc<dyn Gauge> = pool.clone();
-        meter.pool_start(Arc::downgrade(&gauge) as Weak<dyn Gauge>);
+        let gauge: Arc<dyn PoolStatus> = pool.clone();
+        meter.pool_start(Arc::downgrade(&gauge) as Weak<dyn PoolStatus>);
         Rig { meter, pool }
     }
 

@@ -1,9 +1,9 @@
-//! Addresses: those that cannot be meant, and those of this machine.
+//! Addresses: which are invalid, and which are loopback.
 
 use std::net::IpAddr;
 
-/// What is plainly wrong with an address, before gRPC's core makes something else of it: one without
-/// a port, for instance, it would call at port 443.
+/// What is wrong with an address. gRPC's core would interpret a wrong one in some other way: without
+/// a port it would connect to port 443, for instance.
 pub(super) fn fault(address: &str) -> Option<&'static str> {
     if address.is_empty() {
         return Some("the address is empty");
@@ -20,7 +20,7 @@ pub(super) fn fault(address: &str) -> Option<&'static str> {
     }
     let is_good = |one: &str| {
         one.rsplit_once(':').is_some_and(|(host, port)| {
-            // The core would take the target for a URI and cut it off there.
+            // The core would parse the target as a URI and cut it off there.
             let is_uri = host.contains(['/', '?', '#', '@']);
             let is_v6 = host.starts_with('[') && host.ends_with(']');
             let is_host = !host.is_empty() && !host.contains([':', '%']);
@@ -34,13 +34,13 @@ pub(super) fn fault(address: &str) -> Option<&'static str> {
     }
 }
 
-/// Does this address lead to this machine and nowhere else?
+/// Whether this address can only mean this machine.
 pub(super) fn is_loopback(address: &str) -> bool {
     if address.starts_with("unix:") || address.starts_with("unix-abstract:") {
         return true;
     }
     if address.starts_with("dns://") && !address.starts_with("dns:///") {
-        return false; // whatever that name server says
+        return false; // that name server decides
     }
     hosts(address).split(',').all(|one| {
         let host = one.rsplit_once(':').map_or(one, |(host, _port)| host);
@@ -49,7 +49,7 @@ pub(super) fn is_loopback(address: &str) -> bool {
     })
 }
 
-/// Without the scheme, and without the name server that it may name.
+/// The address without its scheme, and without a name server in it.
 fn hosts(address: &str) -> &str {
     if let Some((_name_server, host)) = address
         .strip_prefix("dns://")

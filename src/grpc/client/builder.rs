@@ -1,17 +1,18 @@
-//! What a client is told before it connects.
+//! The settings of a client, and their checks.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-use super::{CapacityClient, ClientError, address, pump};
+use crate::grpc::client::address;
+use crate::grpc::client::error::ClientError;
 
 /// How a client waits between attempts to connect again.
 ///
-/// The first pause is `first`; each further one is twice as long, up to `longest`, until a
-/// connection has stood for `longest`. (So a server that answers and hangs up at once is not asked
-/// ten times a second.) Every pause is shortened by a random part, up to a quarter, so that the
-/// clients of a server that came back do not all arrive together.
+/// The first pause is `first`; each further one is twice as long, up to `longest`. They start again
+/// after a connection has lasted for `longest`, so a server that answers and hangs up at once is not
+/// called ten times a second. Every pause is shortened at random by up to a quarter, so that the
+/// clients of a restarted server do not all reconnect at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,9 +27,9 @@ pub struct Backoff {
     pub first: Duration,
     /// The longest pause; 10 s by default.
     pub longest: Duration,
-    /// Attempts in a row that fail, after which the client gives up; `None`, never, by default. An
-    /// attempt that brings a snapshot, or a connection that stands in silence at the end of the
-    /// connect timeout, has not failed.
+    /// The client gives up after this number of failed attempts in a row; by default, `None`, never.
+    /// An attempt succeeds if a snapshot arrives, or if there is a connection at the end of the connect
+    /// timeout.
     pub attempts: Option<u32>,
 }
 
@@ -43,7 +44,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The pause before this attempt in a row; 1 is the first.
+    /// The pause before the attempt with this number; 1 is the first.
     pub(super) fn pause(&self, attempt: u32) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
         let full = self.first.saturating_mul(1 << doublings).min(self.longest);
@@ -58,7 +59,7 @@ fn random_part() -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Builds a [`CapacityClient`]; made by [`CapacityClient::builder`].
+/// Builds a [`CapacityClient`](super::CapacityClient); made by [`CapacityClient::builder`](super::CapacityClient::builder).
 ///
 /// Its `Debug` shows neither the token nor the key.
 #[derive(Clone)]
@@ -86,7 +87,7 @@ pub(super) struct Tls {
 
 #[cfg(feature = "tls")]
 impl Tls {
-    /// What is plainly wrong with it; the core would only fail to connect, or panic on a NUL.
+    /// What is wrong with it; the core would only fail to connect, or panic on a NUL.
     fn fault(&self) -> Option<&'static str> {
         let is_pem = |text: &[u8], begin: &str| {
             !text.contains(&0) && text.windows(begin.len()).any(|at| at == begin.as_bytes())
@@ -140,7 +141,7 @@ impl ClientBuilder {
     }
 
     /// Calls `relay.Capacity`, the newer name of the stream, instead of `solpipe.WorkerStatus`.
-    /// Our servers answer to both.
+    /// The servers of this crate answer to both.
     pub fn relay(mut self) -> Self {
         self.relay = true;
         self
@@ -156,7 +157,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Shows this certificate with this key (both PEM) to a server that asks for one. Needs
+    /// Sends this certificate (PEM, with its key) to a server that requests one. Needs
     /// [`tls`](Self::tls) as well.
     #[cfg(feature = "tls")]
     pub fn client_certificate(
@@ -172,14 +173,14 @@ impl ClientBuilder {
 
     /// Sends `authorization: Bearer <token>` with the call.
     ///
-    /// Without TLS anyone on the way can read it, so off loopback [`connect`](Self::connect)
-    /// refuses, unless [`insecure`](Self::insecure) was said.
+    /// Without TLS it can be read on the way: [`connect`](Self::connect) then fails for an address off
+    /// loopback, unless [`insecure`](Self::insecure) is set.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Allows a token to travel over the network without TLS.
+    /// Allows a token to be sent over the network without TLS.
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
         self
@@ -191,7 +192,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Takes a connection for lost when no snapshot came for this long. Set it above the server's
+    /// Considers a connection lost if no snapshot arrives for this time. Set it above the server's
     /// interval, which is 30 seconds unless its owner changed it. Never, by default; at least a
     /// millisecond.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
@@ -199,39 +200,24 @@ impl ClientBuilder {
         self
     }
 
-    /// Asks a silent server for a sign of life this often, and takes the connection for lost when
-    /// none comes within 20 seconds. 330 seconds by default, as gRPC servers hang up on clients
-    /// that ask more often than every 5 minutes; ours allow 10 seconds. At least a millisecond.
+    /// Pings a silent server this often, and considers the connection lost if no answer arrives within
+    /// 20 seconds. 330 seconds by default, as gRPC servers disconnect clients that ping more often than
+    /// every 5 minutes; the servers of this crate allow 10 seconds. At least a millisecond.
     pub fn keepalive(mut self, every: Duration) -> Self {
         self.keepalive = every;
         self
     }
 
-    /// Connects again when the connection is lost, with these pauses, instead of ending.
+    /// Reconnects when the connection is lost, with these pauses, instead of ending.
     ///
-    /// That covers a server that ended the stream cleanly, too: it may be restarting. It does not
-    /// cover the first attempt, nor an error that [is permanent](ClientError::is_permanent).
+    /// This includes a server that ended the stream cleanly: it may be restarting. It does not include
+    /// the first attempt, nor an error that [is permanent](ClientError::is_permanent).
     pub fn reconnect(mut self, backoff: Backoff) -> Self {
         self.reconnect = Some(backoff);
         self
     }
 
-    /// Connects, and waits until the server has answered, for at most the connect timeout.
-    ///
-    /// Our servers answer with a snapshot at once. The Go package's say nothing until their next
-    /// tick: when the connection stands at the end of the timeout and the server has not refused,
-    /// the client counts as connected. One that ends the stream cleanly before any snapshot has
-    /// answered as well; the client has then ended, or connects again if it was asked to.
-    ///
-    /// # Errors
-    /// Nobody there, no agreement on TLS, refused, not a capacity server, timed out, or a builder
-    /// that cannot work; see [`ClientError`].
-    pub fn connect(self) -> Result<CapacityClient, ClientError> {
-        self.check()?;
-        pump::start(self)
-    }
-
-    fn check(&self) -> Result<(), ClientError> {
+    pub(super) fn check(&self) -> Result<(), ClientError> {
         let wrong = |what: &str| Err(ClientError::config(&self.address, what));
         if let Some(fault) = address::fault(&self.address) {
             return wrong(fault);
@@ -242,7 +228,7 @@ impl ClientBuilder {
             ("keepalive", Some(self.keepalive)),
         ];
         for (name, duration) in durations {
-            // What gRPC counts in.
+            // gRPC's unit.
             if duration.is_some_and(|duration| duration < Duration::from_millis(1)) {
                 return wrong(&format!("`{name}` is shorter than a millisecond"));
             }
@@ -262,7 +248,12 @@ impl ClientBuilder {
         Ok(())
     }
 
-    pub(super) fn is_secure(&self) -> bool {
+    /// What this error of gRPC's means for a client with these settings.
+    pub(super) fn error(&self, error: grpcio::Error) -> ClientError {
+        ClientError::from_grpc(&self.address, self.is_secure(), error)
+    }
+
+    fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
         #[cfg(not(feature = "tls"))]

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode as Code;
 
-use super::ClientBuilder;
-
 /// Why a [`CapacityClient`](super::CapacityClient) has no connection, or lost it.
 ///
-/// Ask it with the `is_…` methods; its text names the address and is meant for people.
+/// The `is_…` methods tell its kind; its text names the address and is meant for people.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientError {
     address: String,
@@ -63,12 +61,11 @@ impl ClientError {
         ClientError::new(address, Kind::Other, detail)
     }
 
-    pub(super) fn from_grpc(to: &ClientBuilder, error: grpcio::Error) -> Self {
-        let address = &*to.address;
+    pub(super) fn from_grpc(address: &str, is_secure: bool, error: grpcio::Error) -> Self {
         match error {
-            // All that the core says when it cannot work with what it was given for TLS.
+            // The core's only message when it cannot use a certificate or key.
             grpcio::Error::RpcFailure(status)
-                if to.is_secure() && status.message().starts_with("empty address list") =>
+                if is_secure && status.message().starts_with("empty address list") =>
             {
                 let detail = "the authority, the certificate or its key cannot be used";
                 ClientError::config(address, detail)
@@ -93,7 +90,7 @@ impl ClientError {
             Code::DEADLINE_EXCEEDED => Kind::TimedOut,
             Code::UNIMPLEMENTED => Kind::NotOurs,
             Code::UNAUTHENTICATED | Code::PERMISSION_DENIED => Kind::Unauthenticated,
-            // The core refuses a message above our limit with the same code.
+            // The core reports a message above the client's limit with the same code.
             Code::RESOURCE_EXHAUSTED if message.contains("larger than max") => Kind::Protocol,
             Code::RESOURCE_EXHAUSTED => Kind::Exhausted,
             _ => Kind::Other,
@@ -103,17 +100,17 @@ impl ClientError {
             (_, true) => code.to_string(),
             (_, false) => shortened(message).to_owned(),
         };
-        // The server's words may end up on a terminal, which would obey what is in them.
+        // The server's text may be shown on a terminal, which would execute escape sequences.
         let detail = detail.replace(|letter: char| letter.is_control(), " ");
         ClientError::new(address, kind, detail)
     }
 
-    /// The address that was asked for.
+    /// The address that the client was built with.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The builder was given something that cannot work; nothing was sent.
+    /// A setting of the builder cannot work; nothing was sent.
     pub fn is_config(&self) -> bool {
         self.kind == Kind::Config
     }
@@ -127,7 +124,7 @@ impl ClientError {
     /// wrong host name, an expired certificate.
     ///
     /// A server that speaks TLS to a client that does not, or the other way round, may also show as
-    /// [`is_unreachable`](Self::is_unreachable): it merely hangs up.
+    /// [`is_unreachable`](Self::is_unreachable): it only closes the connection.
     pub fn is_tls(&self) -> bool {
         self.kind == Kind::Tls
     }
@@ -137,17 +134,17 @@ impl ClientError {
         self.kind == Kind::TimedOut
     }
 
-    /// A gRPC server answered, but it has no capacity to tell (`UNIMPLEMENTED`).
+    /// A gRPC server answered, but it has no capacity stream (`UNIMPLEMENTED`).
     pub fn is_not_a_capacity_server(&self) -> bool {
         self.kind == Kind::NotOurs
     }
 
-    /// The server refused the token, or wanted one (`UNAUTHENTICATED`, `PERMISSION_DENIED`).
+    /// The server rejected the token, or needs one (`UNAUTHENTICATED`, `PERMISSION_DENIED`).
     pub fn is_unauthenticated(&self) -> bool {
         self.kind == Kind::Unauthenticated
     }
 
-    /// The server serves as many streams as it may (`RESOURCE_EXHAUSTED`).
+    /// The server is at its limit of streams (`RESOURCE_EXHAUSTED`).
     pub fn is_exhausted(&self) -> bool {
         self.kind == Kind::Exhausted
     }
@@ -169,7 +166,7 @@ impl ClientError {
 
 /// The core reports a failed handshake as `UNAVAILABLE`; only its text says more.
 fn names_tls(message: &str) -> bool {
-    // `ssl.example.org`, for one, which does not resolve.
+    // The name may contain one of the words, like `ssl.example.org`.
     if message.starts_with("DNS resolution failed") {
         return false;
     }
@@ -179,7 +176,7 @@ fn names_tls(message: &str) -> bool {
         .any(|word| message.contains(word))
 }
 
-/// Without what the core puts before its reason: `failed to connect to all addresses; last error:
+/// The core's message without what comes before the reason: `failed to connect to all addresses; last error:
 /// UNKNOWN: ipv4:127.0.0.1:1: ` and the like.
 fn shortened(message: &str) -> &str {
     let Some((_, last)) = message.split_once("last error: ") else {
@@ -228,9 +225,9 @@ impl std::error::Error for ClientError {}
 pub enum RecvError {
     /// None came in the given time; the client goes on.
     Timeout,
-    /// The stream is over and was ended cleanly; nothing will follow.
+    /// The server ended the stream cleanly; nothing will follow.
     Ended,
-    /// The stream is over because of this; nothing will follow.
+    /// The stream ended with this error; nothing will follow.
     Failed(ClientError),
 }
 

@@ -1,6 +1,7 @@
 //! One call to one server, and waiting for it without async.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,19 +15,19 @@ use grpcio::{
     Environment, MetadataBuilder,
 };
 
-use super::{ClientBuilder, Received};
+use crate::grpc::client::builder::ClientBuilder;
 use crate::grpc::proto::{self, relay, solpipe};
 
-/// A snapshot has a few dozen bytes; whoever sends more than this is not one of ours.
+/// A snapshot has a few dozen bytes; a larger message than this is none.
 const MAX_MESSAGE: i32 = 64 * 1024;
 
-/// So named as it is the least that the core gives an attempt to connect.
+/// Despite its name it also sets the core's shortest timeout of an attempt to connect.
 const MIN_CONNECT: &CStr = c"grpc.min_reconnect_backoff_ms";
 
-/// Between our own timeout and the core's, so that ours tells what happened.
+/// How much later the core's timeout is than the client's own, whose error says what happened.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Set, and the thread unparked, when the client is dropped.
+/// Set when the client is dropped; setting it unparks the thread.
 #[derive(Default)]
 pub(super) struct Stop(AtomicBool);
 
@@ -40,7 +41,7 @@ impl Stop {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Sleeps until then; `false` when it was stopped before.
+    /// Sleeps until then; `false` if it was stopped before.
     pub(super) fn sleep_until(&self, until: Option<Instant>) -> bool {
         while !self.is_set() {
             if !park_until(until) {
@@ -51,7 +52,12 @@ impl Stop {
     }
 }
 
-/// Parks this thread until it is unparked, perhaps for nothing; `false` when the time was over.
+/// The time after this pause; a deadline that overflows is none.
+pub(super) fn after(pause: Duration) -> Option<Instant> {
+    Instant::now().checked_add(pause)
+}
+
+/// Parks this thread until it is unparked, perhaps spuriously; `false` if the time is over.
 fn park_until(until: Option<Instant>) -> bool {
     match until.map(|until| until.saturating_duration_since(Instant::now())) {
         None => thread::park(),
@@ -61,7 +67,46 @@ fn park_until(until: Option<Instant>) -> bool {
     true
 }
 
-/// What [`Session::next`] saw.
+/// A snapshot of a server's pool, and when it was received.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Received {
+    /// Busy workers divided by all workers, from 0 to 1.
+    pub utilization: f32,
+    /// Workers that are running a job; `None` from a server that sends only the utilisation, as that
+    /// of the Go package does.
+    pub busy: Option<u32>,
+    /// Workers that have a thread. `Some(0)` is a pool without workers; `None` as for `busy`.
+    pub total: Option<u32>,
+    /// Jobs that wait for a worker; `None` as for `busy`.
+    pub waiting: Option<u64>,
+    /// When it was received, for measuring its age.
+    pub at: Instant,
+    /// When it was received, by the wall clock, for display and storage.
+    pub time: SystemTime,
+}
+
+impl Received {
+    /// Time since it was received.
+    pub fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} % busy", self.utilization * 100.0)?;
+        if let (Some(busy), Some(total)) = (self.busy, self.total) {
+            write!(f, ", {busy} of {total} workers")?;
+        }
+        if let Some(waiting) = self.waiting {
+            write!(f, ", {waiting} jobs waiting")?;
+        }
+        Ok(())
+    }
+}
+
+/// What [`Session::next`] returns.
 pub(super) enum Event {
     Snapshot(Received),
     /// The server ended the stream cleanly.
@@ -71,7 +116,7 @@ pub(super) enum Event {
     Stopped,
 }
 
-/// A call under way. Dropping it cancels the call.
+/// A running call. Dropping it cancels the call.
 pub(super) struct Session {
     stream: Messages,
     channel: Channel,
@@ -83,7 +128,7 @@ enum Messages {
 }
 
 impl Session {
-    /// Starts to connect and to call; whether that worked is the first event.
+    /// Starts to connect and to call; the first event tells whether that worked.
     pub(super) fn open(env: &Arc<Environment>, to: &ClientBuilder) -> grpcio::Result<Session> {
         let channel = channel(env, to);
         let client = Client::new(channel.clone());
@@ -103,7 +148,7 @@ impl Session {
         Ok(Session { stream, channel })
     }
 
-    /// Does the connection stand? (The call may still be refused.)
+    /// Whether the connection is established. (The call may still be rejected.)
     pub(super) fn is_connected(&self) -> bool {
         let state = self.channel.check_connectivity_state(false);
         state == ConnectivityState::GRPC_CHANNEL_READY
@@ -175,7 +220,7 @@ impl Wake for Unpark {
     }
 }
 
-/// What a server says, within the bounds that we promise; not a number counts as full.
+/// A server's value, within the documented bounds; NaN counts as full.
 fn sane(utilization: f32) -> f32 {
     if utilization.is_nan() {
         1.0
@@ -185,23 +230,23 @@ fn sane(utilization: f32) -> f32 {
 }
 
 fn channel(env: &Arc<Environment>, to: &ClientBuilder) -> Channel {
-    // grpcio counts milliseconds, which overflow for a huge duration.
+    // grpcio's milliseconds would overflow for a huge duration.
     let keepalive = to.keepalive.min(Duration::from_secs(20 * 86_400));
-    // Past ours the core gives up, too: else a peer that never answers keeps its socket for 20 s
-    // after the client is gone, and a longer timeout of ours would not count.
+    // The core gives up a little later: else a peer that never answers would keep its socket for 20 s
+    // after the client is dropped, and a longer timeout than the core's would have no effect.
     let connecting = to.connect_timeout.min(Duration::from_secs(20 * 86_400)) + GRACE;
     let builder = ChannelBuilder::new(Arc::clone(env))
         .raw_cfg_int(MIN_CONNECT.into(), connecting.as_millis() as i32)
         .max_receive_message_len(MAX_MESSAGE)
         .keepalive_time(keepalive)
         .keepalive_timeout(Duration::from_secs(20))
-        // The stream is quiet for long: pings must not wait for data to be sent.
+        // Streams are silent for long times: pings must not depend on data being sent.
         .http2_max_pings_without_data(0)
         .http2_min_sent_ping_interval_without_data(keepalive)
         .enable_http_proxy(false)
-        // Our own pauses decide; the call is made once per connection.
+        // The reader reconnects, with its own pauses.
         .enable_retry(false)
-        // Or two clients of one process would share a connection, and its end.
+        // Else two clients of one process would share a connection, and its end.
         .use_local_subchannel_pool(true);
     #[cfg(feature = "tls")]
     let builder = match &to.tls {

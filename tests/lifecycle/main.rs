@@ -1,0 +1,10 @@
+//! The life of a pool, from its builder to its end.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod closing_from_inside;
+mod drain_close;
+mod lifecycle;
+mod pause;
+mod wait_idle;
