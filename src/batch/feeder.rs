@@ -246,7 +246,7 @@ where
         let (chunk, reader) = Chunk::new(header, load, Arc::clone(&self.progress));
         if let Err((mut task, reason)) = self.admit(Task::chunk(chunk)) {
             counters.not_accepted_now(epoch, jobs);
-            let chunk = task.as_chunk().expect("the task was made of a chunk");
+            let chunk = task.take_chunk().expect("the task was made of a chunk");
             if reason == RejectReason::Full {
                 self.held = chunk.take_payloads();
                 return false;
@@ -264,7 +264,7 @@ where
         if let Some(fired) = token.and_then(CancelToken::fired_by) {
             return Err((task, fired.into()));
         }
-        if self.pool.place() == Some(ThreadRole::Dispatcher) {
+        if self.pool.thread_role() == Some(ThreadRole::Dispatcher) {
             return Err((task, RejectReason::WouldDeadlock)); // the dispatcher would wait for itself
         }
         let wait_for_room = if self.cursors.is_empty() {
@@ -302,7 +302,7 @@ where
         let (pool, progress) = (Arc::clone(&self.pool), Arc::clone(&self.progress));
         let token = self.options.token.clone();
         let deadline = token.as_ref().and_then(CancelToken::deadline);
-        let blocked = match pool.place() {
+        let blocked = match pool.thread_role() {
             Some(ThreadRole::Worker(me)) => {
                 Some(pool.roster.block(me, progress.parker(), deadline))
             }
@@ -394,7 +394,7 @@ where
 fn reject<P, O, E>(pool: &Pool<P, O, E>, chunk: &Chunk<P, O, E>, reason: RejectReason) -> bool {
     let any = chunk.reject(reason, Some(&pool.counters)) > 0;
     if any {
-        pool.place_to_free();
+        pool.release_withdrawn();
     }
     any
 }

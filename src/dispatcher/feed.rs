@@ -92,7 +92,7 @@ impl<P, O, E> DispatchState<P, O, E> {
     /// is something to do after all.
     pub(crate) fn leave(&self, pool: &Pool<P, O, E>) -> bool {
         let empty = || pool.jobs.1.is_empty() && pool.low_jobs.1.is_empty();
-        if self.dispatch.in_hand() > 0 || !empty() {
+        if self.dispatch.held() > 0 || !empty() {
             let is_low = || is_low(pool.run_queue.released(), pool.run_queue.limit());
             pool.signal.leave(Until::LowWater, is_low)
         } else {
@@ -155,11 +155,11 @@ impl<P, O, E> DispatchState<P, O, E> {
     }
 
     fn take_from(&mut self, jobs: &Receiver<Task<P, O, E>>, most: usize) -> bool {
-        let before = self.dispatch.in_hand();
+        let before = self.dispatch.held();
         for task in jobs.try_iter().take(most) {
             self.dispatch.arrived(task);
         }
-        self.dispatch.in_hand() > before
+        self.dispatch.held() > before
     }
 
     fn turn_away(
@@ -226,7 +226,7 @@ impl<P, O, E> DispatchState<P, O, E> {
         }
         self.actions = actions;
         if !back.is_empty() {
-            pool.admission.come_back(back.len());
+            pool.admission.requeue(back.len());
             let now = Instant::now();
             for task in back.into_iter().rev() {
                 self.step(Event::NoPlace(task), now);
@@ -244,7 +244,7 @@ impl<P, O, E> DispatchState<P, O, E> {
 
     /// A job that was accepted before waits for a worker once more, whatever the queue's capacity.
     fn wait_again(&mut self, pool: &Pool<P, O, E>, mut task: Task<P, O, E>) {
-        pool.admission.come_back(1);
+        pool.admission.requeue(1);
         pool.counters.backing_off.fetch_sub(1, SeqCst);
         task.begin_wait(&pool.counters);
         if task.priority() == Priority::High {
@@ -259,7 +259,7 @@ impl<P, O, E> DispatchState<P, O, E> {
     /// A job gets no further try. It has no place in the queue.
     fn give_up(&mut self, pool: &Pool<P, O, E>, task: Task<P, O, E>, reason: Option<RejectReason>) {
         self.rejected += usize::from(reason == Some(RejectReason::Closed));
-        task.end_back_off(reason, &pool.counters);
+        task.end_backoff(reason, &pool.counters);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::job::cancel::earliest;
 use crate::policy::dispatch::Event;
 use crate::policy::dispatch::{Schedulable, Status};
 use crate::pool::dispatch_state::DispatchState;
-use crate::pool::roster::current::{self as context, ThreadRole};
+use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::unwind as panics;
@@ -34,7 +34,7 @@ pub(crate) type End = Sender<std::convert::Infallible>;
 
 /// The dispatcher's thread.
 pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>, end: End) {
-    context::enter_for_good(pool.key(), ThreadRole::Dispatcher);
+    current::enter_for_good(pool.key(), ThreadRole::Dispatcher);
     let work = AssertUnwindSafe(|| {
         let dispatcher = Dispatcher {
             pool: Arc::clone(&pool),
@@ -56,7 +56,7 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
             task.reject(RejectReason::Closed, &pool.counters);
         }
         for (task, _) in pool.retries.1.try_iter() {
-            task.end_back_off(Some(RejectReason::Closed), &pool.counters);
+            task.end_backoff(Some(RejectReason::Closed), &pool.counters);
         }
         pool.reject_released();
         *pool.state.lock() = DispatchState::new(); // a job that was in hand is answered as it is dropped
@@ -110,7 +110,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             match command {
                 Command::Added(id) => state.step(Event::Added(id), now),
                 Command::Gone(id) => state.step(Event::Gone(id), now),
-                Command::Look => {}
+                Command::CheckSize => {}
                 Command::Drain => state.step(Event::Drain, now),
                 Command::Close(told) => {
                     state.step(Event::Close, now);
@@ -130,12 +130,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
     /// Takes the jobs that failed and are to be tried again, and lets those wait whose time has
     /// come. Were there any?
     fn take_retries(&self, state: &mut DispatchState<P, O, E>) -> bool {
-        if self.pool.retries.1.is_empty() && state.dispatch.next_try().is_none() {
+        if self.pool.retries.1.is_empty() && state.dispatch.next_attempt().is_none() {
             return false;
         }
         let now = Instant::now();
         let failed = state.take_failed(&self.pool, now);
-        let due = state.dispatch.next_try().is_some_and(|at| at <= now);
+        let due = state.dispatch.next_attempt().is_some_and(|at| at <= now);
         if due {
             // All that came before them: they go to the end.
             state.take_all(&self.pool, now);
@@ -186,19 +186,19 @@ impl<P, O, E> Dispatcher<P, O, E> {
     fn turn_away_abandoned(&self, state: &mut DispatchState<P, O, E>) -> bool {
         let pool = &self.pool;
         let waits = || pool.admission.count() > 0 || pool.run_queue.len() > 0;
-        if !(pool.admission.is_deserted() && waits()) {
+        if !(pool.admission.has_no_workers() && waits()) {
             return false;
         }
         let abandoned = pool.abandoned();
-        if !abandoned.is_deserted {
+        if !abandoned.no_workers {
             return false;
         }
-        let any = abandoned.waiting.len() + abandoned.released.len() + state.dispatch.in_hand() > 0;
+        let any = abandoned.waiting.len() + abandoned.released.len() + state.dispatch.held() > 0;
         let now = Instant::now();
         for task in abandoned.waiting {
             state.step(Event::Arrived(task), now);
         }
-        state.step(Event::Deserted, now);
+        state.step(Event::NoWorkers, now);
         state.act_at_once(&self.pool);
         for taken in abandoned.released {
             taken.job.reject(RejectReason::NoWorkers, &pool.counters);
@@ -222,7 +222,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             && pool.run_queue.len() == 0
             // A worker whose job is to be tried again says so before it lies down.
             && pool.retries.1.is_empty()
-            && state.dispatch.next_try().is_none();
+            && state.dispatch.next_attempt().is_none();
         if settled {
             // Workers take nothing any more, so what slips in late is turned away, not lost.
             state.step(Event::Settled, Instant::now());
@@ -237,7 +237,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         if !self.autoscaler.can_grow() {
             pool.roster.find_deadlock(); // else another worker may come
         }
-        let at = earliest(state.dispatch.next_try(), self.autoscaler.next_look());
+        let at = earliest(state.dispatch.next_attempt(), self.autoscaler.next_look());
         let nothing = state.leave(pool);
         drop(state);
         if nothing {

@@ -77,7 +77,8 @@ impl<P, O, E> Drop for Owner<P, O, E> {
             OnDrop::Drain => self.pool.drain(),
         }
         if self.on_drop != OnDrop::AskToClose {
-            self.termination.wait_on_drop(self.pool.place().is_some());
+            self.termination
+                .wait_on_drop(self.pool.thread_role().is_some());
         }
     }
 }
@@ -121,7 +122,7 @@ where
 
     /// Is the caller inside the pool: on one of its threads, or in a hook that `add` calls?
     fn is_inside(&self) -> bool {
-        self.owner.pool.place().is_some()
+        self.owner.pool.thread_role().is_some()
     }
 }
 

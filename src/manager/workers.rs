@@ -57,7 +57,7 @@ where
             })
         };
         let added = |id| {
-            pool.admission.populate();
+            pool.admission.clear_no_workers();
             pool.command(Command::Added(id));
         };
         let record = match pool.roster.add(AddKind::Made, start, added) {

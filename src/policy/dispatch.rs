@@ -65,7 +65,7 @@ pub(crate) enum Event<J> {
     /// A worker's thread is at its end.
     Gone(WorkerId),
     /// The last worker is gone for good: the jobs held here are to be rejected.
-    Deserted,
+    NoWorkers,
     /// No new jobs; run those accepted.
     Drain,
     /// No job waits, none is released, and every worker sleeps.
@@ -188,13 +188,13 @@ impl<J: Schedulable> Dispatch<J> {
                 }
                 self.close_if_no_worker_is_left(actions);
             }
-            Event::Deserted => self.reject_all(RejectReason::NoWorkers, actions),
+            Event::NoWorkers => self.reject_all(RejectReason::NoWorkers, actions),
             Event::Drain => {
                 self.drain(actions);
                 self.close_if_no_worker_is_left(actions);
             }
             Event::Settled => {
-                let at_rest = self.in_hand() == 0 && self.backing_off.is_empty();
+                let at_rest = self.held() == 0 && self.backing_off.is_empty();
                 if self.phase == Phase::Draining && at_rest {
                     self.close(actions);
                 }
@@ -243,12 +243,12 @@ impl<J: Schedulable> Dispatch<J> {
     }
 
     /// How many jobs are held here and may be released.
-    pub(crate) fn in_hand(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.normal.len() + self.low.len()
     }
 
     /// When it is time for the next attempt of a job that failed.
-    pub(crate) fn next_try(&self) -> Option<Instant> {
+    pub(crate) fn next_attempt(&self) -> Option<Instant> {
         let first = self.backing_off.first_key_value();
         first.map(|((at, _), _)| *at)
     }
@@ -272,7 +272,7 @@ impl<J: Schedulable> Dispatch<J> {
 
     /// Is nothing left to do?
     pub(crate) fn is_over(&self) -> bool {
-        self.phase == Phase::Closing && self.workers.is_empty() && self.in_hand() == 0
+        self.phase == Phase::Closing && self.workers.is_empty() && self.held() == 0
     }
 
     /// Releases the jobs for which there is room. While closing, rejects all instead.

@@ -187,7 +187,7 @@ impl Model {
             self.step(Event::Arrived(job));
         }
         self.step(Event::Tick);
-        let next = self.dispatch.next_try();
+        let next = self.dispatch.next_attempt();
         assert!(next.is_none_or(|at| at > self.now), "one is overdue");
         assert_eq!(next, self.backing_off.values().min().copied());
     }
@@ -204,15 +204,14 @@ impl Model {
             }
         }
         self.step(Event::Release);
-        let waiting =
-            self.dispatch.in_hand() + self.channels.iter().map(VecDeque::len).sum::<usize>();
+        let waiting = self.dispatch.held() + self.channels.iter().map(VecDeque::len).sum::<usize>();
         self.step(Event::Released { waiting });
-        let waits = self.dispatch.in_hand() > 0 && !self.closed;
+        let waits = self.dispatch.held() > 0 && !self.closed;
         let room = self.ready.len() < self.workers.len();
         assert!(!(waits && room), "a job waits though there is room for any");
     }
 
-    pub(super) fn arrive(&mut self, priority: Priority) {
+    pub(super) fn mark_made(&mut self, priority: Priority) {
         self.arrived += 1;
         let status = Rc::new(RefCell::new(Status::Ready));
         self.statuses.push(Rc::clone(&status));
@@ -243,7 +242,7 @@ impl Model {
         match self.random.below(101) {
             0..40 if !self.drained => {
                 let low = self.random.below(3) == 0;
-                self.arrive(if low { Priority::Low } else { Priority::Normal });
+                self.mark_made(if low { Priority::Low } else { Priority::Normal });
             }
             40..60 => self.look(),
             60..80 => {
@@ -307,14 +306,14 @@ impl Model {
             98 => {
                 let at_rest = self.channels_are_empty() && self.ready.is_empty();
                 if at_rest && self.dispatch.is_draining() {
-                    self.closed |= self.dispatch.in_hand() == 0 && self.backing_off.is_empty();
+                    self.closed |= self.dispatch.held() == 0 && self.backing_off.is_empty();
                     self.step(Event::Settled);
                 }
             }
             100 if self.workers.is_empty() && !self.drained => {
                 self.no_workers = true;
-                self.step(Event::Deserted);
-                assert_eq!(self.dispatch.in_hand(), 0, "no worker is there to run it");
+                self.step(Event::NoWorkers);
+                assert_eq!(self.dispatch.held(), 0, "no worker is there to run it");
                 self.no_workers = false;
             }
             99 => self.tick(),

@@ -154,7 +154,7 @@ impl Model {
         }
     }
 
-    fn arrive(&mut self) {
+    fn mark_made(&mut self) {
         self.accepted += 1;
         self.queue.push_back(self.now);
         self.work();
@@ -223,7 +223,7 @@ fn it_grows_for_waiting_jobs_and_shrinks_for_idle_workers_and_for_nothing_else()
                 _ => {}
             }
             if model.random.below(100) < load {
-                model.arrive();
+                model.mark_made();
             }
             let time = MILLI * model.random.below(10) as u32;
             model.pass(time);

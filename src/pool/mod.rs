@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// A worker's thread is at its end.
     Gone(WorkerId),
     /// Check the pool's size.
-    Look,
+    CheckSize,
     Drain,
     /// The sender, if any, is told how many jobs were rejected.
     Close(Option<Sender<usize>>),
@@ -112,13 +112,13 @@ impl<P, O, E> Pool<P, O, E> {
     }
 
     /// The calling thread's role in this pool, if it is inside.
-    pub(crate) fn place(&self) -> Option<ThreadRole> {
+    pub(crate) fn thread_role(&self) -> Option<ThreadRole> {
         current::inside(self.key())
     }
 
     /// Heeds the token of a job that waits. The job is in its channel before, so that a sweep from
     /// now on finds it.
-    pub(crate) fn mind(&self, token: Option<CancelToken>) {
+    pub(crate) fn watch_expiry(&self, token: Option<CancelToken>) {
         let Some(token) = token else { return };
         if let Some(at) = token.deadline() {
             self.signal.set_timer(at);
@@ -130,18 +130,18 @@ impl<P, O, E> Pool<P, O, E> {
 
     /// A job gets another attempt at that time. Until then the queue does not count it.
     pub(crate) fn retry_later(&self, mut task: Task<P, O, E>, at: Instant) {
-        let token = task.be_watched(&self.signal);
+        let token = task.watch_token(&self.signal);
         self.counters.backing_off.fetch_add(1, SeqCst);
         let sent = self.retries.0.send((task, at));
         debug_assert!(sent.is_ok(), "the pool holds both ends");
         self.signal.notify();
-        self.mind(token);
+        self.watch_expiry(token);
     }
 
     /// A job was accepted: an elastic pool may need more workers. A sequentially consistent step
     /// lies between that and this call.
     #[inline]
-    pub(crate) fn watch_size(&self) {
+    pub(crate) fn notify_autoscaler(&self) {
         if self.elastic.is_some() {
             self.signal.job_accepted();
         }
@@ -150,7 +150,7 @@ impl<P, O, E> Pool<P, O, E> {
     /// Something changed on which the pool's size depends: asks the dispatcher to check it.
     pub(crate) fn check_size(&self) {
         if self.elastic.is_some() {
-            self.command(Command::Look);
+            self.command(Command::CheckSize);
         }
     }
 

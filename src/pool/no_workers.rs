@@ -30,7 +30,7 @@ use crate::task::Task;
 
 /// What [`Pool::abandoned`] found.
 pub(crate) struct Abandoned<P, O, E> {
-    pub(crate) is_deserted: bool,
+    pub(crate) no_workers: bool,
     /// From the job channels.
     pub(crate) waiting: Vec<Task<P, O, E>>,
     pub(crate) released: Vec<Popped<Task<P, O, E>>>,
@@ -39,7 +39,7 @@ pub(crate) struct Abandoned<P, O, E> {
 impl<P, O, E> Default for Abandoned<P, O, E> {
     fn default() -> Self {
         Abandoned {
-            is_deserted: false,
+            no_workers: false,
             waiting: Vec::new(),
             released: Vec::new(),
         }
@@ -48,8 +48,9 @@ impl<P, O, E> Default for Abandoned<P, O, E> {
 
 impl<P, O, E> Pool<P, O, E> {
     /// A factory has made this worker.
-    pub(crate) fn worker_is_there(&self, id: WorkerId) {
-        self.roster.mark_made(id, || self.admission.populate());
+    pub(crate) fn worker_made(&self, id: WorkerId) {
+        self.roster
+            .mark_made(id, || self.admission.clear_no_workers());
         self.check_size();
     }
 
@@ -73,7 +74,7 @@ impl<P, O, E> Pool<P, O, E> {
                 .waiting
                 .extend(jobs.try_iter().chain(low.try_iter()));
             abandoned.released = std::iter::from_fn(|| self.run_queue.drain_one()).collect();
-            abandoned.is_deserted = true;
+            abandoned.no_workers = true;
         });
         abandoned
     }

@@ -92,13 +92,13 @@ impl<P, O, E> Pool<P, O, E> {
     /// the queue lets no more in than there is room for.
     fn enqueue(&self, mut task: Task<P, O, E>) {
         task.begin_wait(&self.counters);
-        let token = task.be_watched(&self.signal);
+        let token = task.watch_token(&self.signal);
         match task.priority() {
             Priority::High => {
                 self.run_queue.push_urgent(task);
                 fence(SeqCst);
                 self.sleep.wake_one();
-                if self.admission.turns_away() {
+                if self.admission.rejects_released() {
                     self.came_too_late();
                 }
             }
@@ -111,12 +111,12 @@ impl<P, O, E> Pool<P, O, E> {
                 debug_assert!(sent.is_ok(), "the pool holds both ends");
                 self.signal.job_arrived(|| {
                     let few = || is_low(self.run_queue.released(), self.run_queue.limit());
-                    priority == Priority::Low || self.admission.turns_away() || few()
+                    priority == Priority::Low || self.admission.rejects_released() || few()
                 });
             }
         }
-        self.watch_size();
-        self.mind(token);
+        self.notify_autoscaler();
+        self.watch_expiry(token);
     }
 
     /// Nothing waits, and the released jobs are few: a normal job goes straight to
@@ -136,10 +136,10 @@ impl<P, O, E> Pool<P, O, E> {
         fence(SeqCst);
         self.sleep
             .wake_for(|| self.run_queue.after_last(counted) / self.one_workers());
-        if self.admission.turns_away() {
+        if self.admission.rejects_released() {
             self.came_too_late();
         }
-        self.watch_size();
+        self.notify_autoscaler();
         Ok(())
     }
 

@@ -89,25 +89,25 @@ impl<P, O, E> JobHandle<P, O, E> {
             .oneshot
             .reject(self.id(), RejectReason::Cancelled, count)
         {
-            RejectOutcome::Not => false,
-            RejectOutcome::Away => {
-                self.pool.place_to_free();
+            RejectOutcome::TooLate => false,
+            RejectOutcome::Rejected => {
+                self.pool.release_withdrawn();
                 true
             }
             // What is left of it is swept away when its token fires.
-            RejectOutcome::AfterTries(payload) => {
+            RejectOutcome::AfterAttempts(payload) => {
                 panics::discard("payload", payload);
                 true
             }
         };
         let running = !self.oneshot.is_settled();
-        self.oneshot.own_token().cancel();
+        self.oneshot.token_or_new().cancel();
         withdrawn || running
     }
 
     /// The job's own token, so that other threads can cancel it: a child of the one it was given.
     pub fn cancel_token(&self) -> CancelToken {
-        self.oneshot.own_token()
+        self.oneshot.token_or_new()
     }
 
     fn fired_by(&self) -> Option<Fired> {

@@ -24,7 +24,7 @@ impl<P, O, E> Pool<P, O, E> {
     ) -> Result<(), RejectReason> {
         let parker = Parker::current();
         let deadline = token.and_then(CancelToken::deadline);
-        let blocked = match self.place() {
+        let blocked = match self.thread_role() {
             None => None,
             Some(ThreadRole::Dispatcher) => return Err(RejectReason::WouldDeadlock),
             Some(ThreadRole::Worker(me)) => Some(self.roster.block(me, &parker, deadline)),
@@ -61,7 +61,7 @@ impl<P, O, E> Pool<P, O, E> {
         token: Option<&CancelToken>,
         until: Option<Instant>,
     ) -> Option<Reply<P, O, E>> {
-        if self.place() == Some(ThreadRole::Dispatcher) {
+        if self.thread_role() == Some(ThreadRole::Dispatcher) {
             return self.await_on_dispatcher(id, oneshot, until);
         }
         let mut backoff = Backoff::of_caller();
@@ -71,7 +71,7 @@ impl<P, O, E> Pool<P, O, E> {
             {
                 backoff.found();
                 if reply.is_ok() {
-                    self.run_queue.know_out(id.get());
+                    self.run_queue.note_taken(id.get());
                 }
                 return Some(reply);
             }
@@ -81,7 +81,7 @@ impl<P, O, E> Pool<P, O, E> {
         }
         let parker = Parker::current();
         let deadline = earliest(until, token.and_then(CancelToken::deadline));
-        let blocked = match self.place() {
+        let blocked = match self.thread_role() {
             // Who only looks for a while does not wait in vain.
             Some(ThreadRole::Worker(me)) if until.is_none() => {
                 Some(self.roster.block(me, &parker, deadline))
@@ -164,10 +164,10 @@ impl<P, O, E> Pool<P, O, E> {
         match given_up {
             CancelOutcome::Unstarted(payload) => {
                 self.counters.rejected(reason);
-                self.place_to_free();
+                self.release_withdrawn();
                 Err(RejectedError { payload, reason }.into())
             }
-            CancelOutcome::BetweenTries(payload, last) => {
+            CancelOutcome::BetweenAttempts(payload, last) => {
                 self.counters.rejected(reason);
                 self.signal.ask_sweep();
                 if reason == RejectReason::WouldDeadlock {
@@ -187,7 +187,7 @@ impl<P, O, E> Pool<P, O, E> {
     }
 
     /// A caller took back a job that may still wait: its place is to be freed.
-    pub(crate) fn place_to_free(&self) {
+    pub(crate) fn release_withdrawn(&self) {
         let waiting = self.admission.count();
         let wanted = waiting >= self.admission.capacity() || self.admission.blocked() > 0;
         self.signal.job_given_up(waiting, wanted);

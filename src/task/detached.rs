@@ -46,7 +46,7 @@ impl<P, E> DetachedTask<P, E> {
 
     /// What a worker needs to begin the job. From now on, the taker owes the answer.
     #[inline]
-    pub(crate) fn take_detached_parts(&mut self) -> Option<Detached<P, E>> {
+    pub(crate) fn take(&mut self) -> Option<Detached<P, E>> {
         self.detached.take()
     }
 

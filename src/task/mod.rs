@@ -170,7 +170,7 @@ impl<P, O, E> Task<P, O, E> {
 
     /// Takes the chunk out of the task, if it is one. The caller runs or rejects it.
     #[inline]
-    pub(crate) fn as_chunk(&mut self) -> Option<Arc<Chunk<P, O, E>>> {
+    pub(crate) fn take_chunk(&mut self) -> Option<Arc<Chunk<P, O, E>>> {
         let Task::Full(full) = self else {
             return None;
         };
@@ -198,7 +198,7 @@ impl<P, O, E> Task<P, O, E> {
 
     /// The job has to wait: from now on `waker` is woken when the job's token is cancelled. Returns the
     /// token if it may fire while the job waits: the dispatcher is to be told once the job is queued.
-    pub(crate) fn be_watched(&mut self, waker: &Arc<impl Wake + 'static>) -> Option<CancelToken> {
+    pub(crate) fn watch_token(&mut self, waker: &Arc<impl Wake + 'static>) -> Option<CancelToken> {
         let token = self.token()?.clone();
         let cancellable = self.header().is_cancellable();
         if let (true, Task::Full(full)) = (cancellable, &mut *self) {
@@ -271,7 +271,7 @@ impl<P, O, E> Task<P, O, E> {
         };
         match self {
             Task::Awaited(responder) => unstarted(&responder),
-            Task::Detached(mut task) => Some(task.take_detached_parts()?.payload),
+            Task::Detached(mut task) => Some(task.take()?.payload),
             Task::Full(mut full) => match full.body.take()? {
                 Body::Awaited(responder) => unstarted(&responder),
                 Body::Detached(detached) => Some(detached.payload),
@@ -283,7 +283,7 @@ impl<P, O, E> Task<P, O, E> {
     /// Rejects the job, and tells its caller. Returns how many jobs these were.
     pub(crate) fn reject(mut self, reason: RejectReason, counters: &Counters) -> usize {
         let (jobs, epoch) = (self.own_jobs(), self.epoch());
-        let chunk = self.as_chunk().map(|chunk| {
+        let chunk = self.take_chunk().map(|chunk| {
             let rejected = chunk.reject(reason, Some(counters));
             panics::discard("chunk", chunk);
             rejected
@@ -312,7 +312,7 @@ impl<P, O, E> Task<P, O, E> {
         self.end_wait(counters);
         match self {
             Task::Awaited(responder) => panics::discard("job", responder),
-            Task::Detached(mut task) => panics::discard("job", task.take_detached_parts()),
+            Task::Detached(mut task) => panics::discard("job", task.take()),
             Task::Full(mut full) => panics::discard("job", full.body.take()),
         }
         counters.in_flight.ended_unworked(epoch, jobs);
@@ -320,7 +320,7 @@ impl<P, O, E> Task<P, O, E> {
 
     /// The job waited for its next attempt, and gets none. It is rejected, or discarded if there is no
     /// reason.
-    pub(crate) fn end_back_off(mut self, reason: Option<RejectReason>, counters: &Counters) {
+    pub(crate) fn end_backoff(mut self, reason: Option<RejectReason>, counters: &Counters) {
         counters.backing_off.fetch_sub(1, SeqCst);
         self.begin_wait(counters); // what follows ends the wait
         match reason {

@@ -116,7 +116,7 @@ pub(crate) enum CancelOutcome<P, O, E> {
     /// The job had not begun and never will.
     Unstarted(P),
     /// The job had been attempted before, and never will be again.
-    BetweenTries(P, Attempt),
+    BetweenAttempts(P, Attempt),
     /// The job goes on. Its result will be dropped, unless only unstarted jobs were to be cancelled.
     Running(Attempt),
     /// Too late: the job has ended.
@@ -128,11 +128,11 @@ pub(crate) enum CancelOutcome<P, O, E> {
 /// What came of rejecting a job.
 pub(crate) enum RejectOutcome<P> {
     /// Too late: a worker or the caller was faster.
-    Not,
+    TooLate,
     /// The caller gets its payload back.
-    Away,
+    Rejected,
     /// The job had been attempted before, so it failed: its payload is not wanted any more.
-    AfterTries(P),
+    AfterAttempts(P),
 }
 
 impl<P, O, E> Oneshot<P, O, E> {
@@ -177,7 +177,7 @@ impl<P, O, E> Oneshot<P, O, E> {
     }
 
     /// The job's token: the one that it was given, the one that its worker lent it, or a new one.
-    pub(crate) fn own_token(&self) -> CancelToken {
+    pub(crate) fn token_or_new(&self) -> CancelToken {
         let inner = self.inner.lock();
         let token = self.token.get_or_init(|| match &inner.state {
             State::Running(_, Some(worker_token)) => worker_token.clone(),
@@ -255,17 +255,17 @@ impl<P, O, E> Oneshot<P, O, E> {
             State::Queued(payload, None) => {
                 count();
                 *state = State::Rejected(RejectedError { payload, reason });
-                Ok(RejectOutcome::Away)
+                Ok(RejectOutcome::Rejected)
             }
             State::Queued(payload, last) => {
                 count();
                 let error = JobError::new(job, last, cause_of(reason));
                 *state = State::Done(Err(Box::new(error)));
-                Ok(RejectOutcome::AfterTries(payload))
+                Ok(RejectOutcome::AfterAttempts(payload))
             }
             other => {
                 *state = other;
-                Err(RejectOutcome::Not)
+                Err(RejectOutcome::TooLate)
             }
         })
     }
@@ -311,7 +311,7 @@ impl<P, O, E> Oneshot<P, O, E> {
                 match std::mem::replace(&mut inner.state, State::Gone) {
                     State::Queued(payload, None) => CancelOutcome::Unstarted(payload),
                     State::Queued(payload, Some(last)) => {
-                        CancelOutcome::BetweenTries(payload, last)
+                        CancelOutcome::BetweenAttempts(payload, last)
                     }
                     _ => unreachable!("the state was just looked at"),
                 }

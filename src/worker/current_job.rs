@@ -112,7 +112,7 @@ impl<P, O, E> CurrentJob<P, O, E> {
             Task::Detached(mut blank) => {
                 self.id = blank.id;
                 self.this.number = NonZeroU32::MIN;
-                let detached = blank.take_detached_parts()?;
+                let detached = blank.take()?;
                 returns.keep(blank);
                 Some(self.take_detached(detached))
             }
@@ -201,7 +201,7 @@ impl<P, O, E> CurrentJob<P, O, E> {
 
     /// A further try, if one follows this outcome: then there is nothing to be answered.
     #[inline]
-    pub(crate) fn next_try(
+    pub(crate) fn next_attempt(
         &mut self,
         outcome: Outcome,
         closing: impl FnOnce() -> bool,

@@ -78,7 +78,7 @@ fn serve<P, O, E, W>(
     W: Worker<P, O, E>,
 {
     while let Some(mut task) = finder.next() {
-        if let Some(chunk) = task.as_chunk() {
+        if let Some(chunk) = task.take_chunk() {
             let accepted = task.end_wait(&finder.pool.counters);
             finder.senders.make_way(None);
             let well = batch::run(finder, worker, closing, &chunk, accepted);
@@ -115,11 +115,11 @@ fn end<P, O, E>(
     let WorkFinder { pool, record, .. } = *finder;
     let outcome = ran.outcome();
     // The queue's word is not read without need: submitters write it.
-    let next_try = current.next_try(outcome, || pool.admission.is_closing());
-    let last = next_try.is_none().then_some(outcome);
+    let next_attempt = current.next_attempt(outcome, || pool.admission.is_closing());
+    let last = next_attempt.is_none().then_some(outcome);
     after_run(pool, record, current.id, outcome, last);
-    if let Some(next_try) = next_try {
-        let (task, at) = *next_try;
+    if let Some(next_attempt) = next_attempt {
+        let (task, at) = *next_attempt;
         panics::discard("worker error", ran);
         return pool.retry_later(task, at);
     }

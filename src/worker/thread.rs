@@ -33,7 +33,7 @@ use std::time::Instant;
 use crate::error::FactoryError;
 use crate::job::id::WorkerId;
 use crate::policy::restart::Restarter;
-use crate::pool::roster::current::{self as context, ThreadRole};
+use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::roster::{AddKind, NotAdded};
 use crate::pool::{Command, Pool};
@@ -63,7 +63,7 @@ where
     }
     let (pool, record) = (Arc::clone(pool), Arc::clone(record));
     spawn.spawn(thread, move || {
-        context::enter_for_good(pool.key(), ThreadRole::Worker(record.id()));
+        current::enter_for_good(pool.key(), ThreadRole::Worker(record.id()));
         #[cfg(feature = "affinity")]
         pool.pins.pin(record.id().get());
         life(&pool, &record);
@@ -181,7 +181,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
             Ok(worker) => {
                 exit_guard.get_or_insert_with(|| ExitGuard(pool, record));
                 record.started();
-                pool.worker_is_there(id);
+                pool.worker_made(id);
                 pool.hooks.each("worker_add", |hook| hook.worker_add(id));
                 restarter.made(Instant::now());
                 if let Some(reply) = reply.take() {

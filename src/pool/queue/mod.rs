@@ -131,7 +131,7 @@ impl Admission {
 
     /// This many jobs wait again: they found no place where they were to go, or get another
     /// attempt.
-    pub(crate) fn come_back(&self, jobs: usize) {
+    pub(crate) fn requeue(&self, jobs: usize) {
         self.word.0.fetch_add(jobs as u64, SeqCst);
     }
 
@@ -220,25 +220,25 @@ impl Admission {
         self.has_any(CLOSING)
     }
 
-    /// The last worker is gone: jobs are rejected until [`populate`](Self::populate).
+    /// The last worker is gone: jobs are rejected until [`clear_no_workers`](Self::clear_no_workers).
     pub(crate) fn set_no_workers(&self) {
         self.shut_with(NO_WORKERS);
     }
 
     /// There is a worker (again).
-    pub(crate) fn populate(&self) {
-        if self.is_deserted() {
+    pub(crate) fn clear_no_workers(&self) {
+        if self.has_no_workers() {
             self.word.0.fetch_and(!NO_WORKERS, SeqCst);
         }
     }
 
-    pub(crate) fn is_deserted(&self) -> bool {
+    pub(crate) fn has_no_workers(&self) -> bool {
         self.has_any(NO_WORKERS)
     }
 
     /// Are released jobs rejected that no worker took?
     #[inline]
-    pub(crate) fn turns_away(&self) -> bool {
+    pub(crate) fn rejects_released(&self) -> bool {
         self.has_any(CLOSING | NO_WORKERS)
     }
 

@@ -281,13 +281,13 @@ impl<T> RunQueue<T> {
     /// How many jobs are released, according to the channel. Notes which ones must be taken.
     fn count(&self, counted: u64) -> usize {
         let released = self.released.1.len();
-        self.know_out((counted - 1).saturating_sub(released as u64));
+        self.note_taken((counted - 1).saturating_sub(released as u64));
         released
     }
 
     /// The job of this number was taken: a submitter has its result.
     #[inline]
-    pub(crate) fn know_out(&self, number: u64) {
+    pub(crate) fn note_taken(&self, number: u64) {
         if self.taken.0.load(Relaxed) < number {
             self.taken.0.store(number, Relaxed);
         }
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(queue.pop_usual(), Ok(1));
         assert_eq!([submit(), submit()], [true, false]);
         assert_eq!(queue.pop_usual(), Ok(2));
-        queue.know_out(2);
+        queue.note_taken(2);
         assert_eq!([submit(), submit()], [true, false]);
     }
 
@@ -343,9 +343,9 @@ mod tests {
         queue.set_limit(1);
         assert!(queue.has_room(1));
         queue.push(1).expect("a place"); // and nobody takes it
-        queue.know_out(1);
+        queue.note_taken(1);
         assert!(queue.has_room(2), "it is believed");
-        queue.know_out(0);
+        queue.note_taken(0);
         assert!(queue.has_room(2), "older news change nothing");
         assert!(!queue.has_room(3));
     }
