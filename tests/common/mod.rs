@@ -338,29 +338,32 @@ fn entries(directory: &str) -> usize {
 
 /// The threads whose name starts so (Linux keeps 15 bytes of a name).
 pub(crate) fn threads_named(prefix: &str) -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists a process's threads");
-    tasks
-        .flatten()
-        // One that ended meanwhile has no name any more.
-        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
-        .filter(|name| name.starts_with(prefix))
-        .count()
+    let names = of_threads("comm");
+    names.filter(|name| name.starts_with(prefix)).count()
 }
 
 /// Those among [`threads_named`] that the system has put to sleep: blocked, or waiting for work.
 pub(crate) fn threads_asleep(prefix: &str) -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists a process's threads");
-    let stats = tasks
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
     // `id (name) state …`
-    stats
+    of_threads("stat")
         .filter(|stat| {
             let name = stat.split_once('(').map_or("", |(_, rest)| rest);
             let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-            // Not only the prefix: the test binary's own name ends in a hash.
+            // The whole name, or the part before a worker's number.
             let rest = name.strip_prefix(prefix);
             rest.is_some_and(|rest| rest.starts_with(['-', ')'])) && state.starts_with('S')
         })
         .count()
+}
+
+/// This file of every thread but the first, which is named after the test binary: that name ends in a
+/// hash, and so may begin like any other.
+fn of_threads(file: &'static str) -> impl Iterator<Item = String> {
+    let first = std::process::id().to_string();
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists a process's threads");
+    tasks
+        .flatten()
+        .filter(move |task| task.file_name().to_str() != Some(&first))
+        // One that ended meanwhile has no files any more.
+        .filter_map(move |task| std::fs::read_to_string(task.path().join(file)).ok())
 }
