@@ -1,14 +1,10 @@
 //! The command line.
 
-#[path = "../common/argument.rs"]
-mod argument;
-#[path = "../common/workers.rs"]
-mod workers;
-
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argument::Argument;
+use crate::argument::Argument;
+use crate::workers;
 
 pub(crate) const USAGE: &str = "\
 usage: checksum [--workers N] [--serve ADDR] PATH…

@@ -21,6 +21,8 @@
 //! pool's queue is full, and the handles travel through a channel that is bounded as well.
 
 mod args;
+#[path = "../common/argument.rs"]
+mod argument;
 mod hasher;
 mod lines;
 mod printer;
@@ -29,6 +31,8 @@ mod problem;
 mod serve;
 mod tally;
 mod walk;
+#[path = "../common/workers.rs"]
+mod workers;
 
 use std::env;
 use std::error::Error;

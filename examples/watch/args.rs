@@ -1,12 +1,9 @@
 //! What the user asks for.
 
-#[path = "../common/argument.rs"]
-mod argument;
-
 use std::ffi::OsString;
 use std::time::Duration;
 
-use argument::Argument;
+use crate::argument::Argument;
 use worker_pool::grpc::{CapacityClient, ClientBuilder};
 
 pub(crate) const HELP: &str = "\

@@ -5,6 +5,8 @@
 //! `--help` tells the rest. Start something to look at with `cargo run --example serve`.
 
 mod args;
+#[path = "../common/argument.rs"]
+mod argument;
 mod client;
 mod history;
 mod json;

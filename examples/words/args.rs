@@ -1,16 +1,12 @@
 //! The command line.
 
-#[path = "../common/argument.rs"]
-mod argument;
-#[path = "../common/workers.rs"]
-mod workers;
-
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use argument::Argument;
+use crate::argument::Argument;
+use crate::workers;
 
 pub(crate) const USAGE: &str = "\
 usage: words [OPTION]... PATH…

@@ -22,6 +22,8 @@
 //! A path on standard input becomes a job of high priority, which comes between two jobs of the batch.
 
 mod args;
+#[path = "../common/argument.rs"]
+mod argument;
 mod ask;
 #[path = "../checksum/problem.rs"]
 mod problem;
@@ -32,6 +34,8 @@ mod vocabulary;
 #[path = "../checksum/walk.rs"]
 mod walk;
 mod worker;
+#[path = "../common/workers.rs"]
+mod workers;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

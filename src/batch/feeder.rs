@@ -18,6 +18,7 @@ use crate::sync::park::Wake;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::task::Task;
 use crate::task::chunk::progress::{ANY, FINISHED_CHUNKS, Progress};
+use crate::task::chunk::reader::Reader;
 use crate::task::chunk::{Chunk, ChunkHeader, Load};
 use crate::task::header::Header;
 
@@ -243,7 +244,7 @@ where
             place: self.sent + 1,
             pace: self.nanos_per_job,
         };
-        let (chunk, reader) = Chunk::new(header, load, Arc::clone(&self.progress));
+        let (chunk, reader) = Reader::of_new_chunk(header, load, Arc::clone(&self.progress));
         if let Err((mut task, reason)) = self.admit(Task::chunk(chunk)) {
             counters.not_accepted_now(epoch, jobs);
             let chunk = task.take_chunk().expect("the task was made of a chunk");

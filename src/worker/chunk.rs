@@ -1,13 +1,12 @@
-//! A worker at a chunk. Compiled for the worker's own type: a chunk costs one look at its task, and
-//! each input no more than the loop below.
+//! How a worker runs a chunk. The code is compiled for the worker's own type: a chunk costs one look
+//! at its task, and each input no more than the loops below.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::error::{Failure, JobError, RejectReason, SubmitError};
 use crate::job::cancel::CancelToken;
-use crate::job::id::Attempt;
-use crate::job::id::JobId;
+use crate::job::id::{Attempt, JobId};
 use crate::job::tokens::JobTokens;
 use crate::job::{Job, Outcome, Priority};
 use crate::pool::Pool;
@@ -22,19 +21,19 @@ use crate::worker::current_job::RunResult;
 use crate::worker::find_work::WorkFinder;
 use crate::worker::invoke::run_input;
 
-/// A rest that is shorter is not worth to wake another worker for.
-const WORTH_A_WAKE: u64 = 50_000;
+/// If the rest of a chunk takes fewer nanoseconds, it is not worth waking another worker for it.
+const WORTH_A_WAKE_NANOS: u64 = 50_000;
 
 /// Why a worker leaves a chunk before its end.
 enum Stop {
-    /// Others shall go on with it.
+    /// Other workers go on with it.
     Leave,
-    /// Nobody shall.
+    /// The remaining inputs are rejected.
     Reject(RejectReason),
 }
 
-/// Runs a chunk's inputs, as far as other workers leave any. `false` when the worker panicked.
-pub(crate) fn run<P, O, E, W>(
+/// Runs those inputs of a chunk that no other worker takes. Returns `false` if the worker panicked.
+pub(super) fn run_chunk<P, O, E, W>(
     finder: &mut WorkFinder<'_, P, O, E>,
     worker: &mut W,
     closing: &CancelToken,
@@ -46,43 +45,43 @@ where
 {
     let WorkFinder { pool, record, .. } = *finder;
     let begun = Instant::now();
-    let mut at = ChunkRun {
+    let mut run = ChunkRun {
         pool,
         record,
         chunk,
         closing,
         accepted: chunk.accepted(stamp),
-        ran: 0,
+        ended: 0,
         stop: None,
     };
     let mut listed = false;
-    let mut well = true;
-    at.look_up();
-    while well
-        && at.stop.is_none()
+    let mut healthy = true;
+    run.check_stop();
+    while healthy
+        && run.stop.is_none()
         && let Some(claim) = chunk.claim(record.id())
     {
         if !listed && chunk.left() > 0 {
             listed = true;
-            invite(pool, chunk);
+            invite_helpers(pool, chunk);
         }
-        well = if pool.hooks.is_empty() && pool.counters.wait_clock.is_none() {
-            at.run_through(worker, claim)
+        healthy = if pool.hooks.is_empty() && pool.counters.wait_clock.is_none() {
+            run.run_bare(worker, claim)
         } else {
-            at.run_each(worker, claim)
+            run.run_with_hooks(worker, claim)
         };
     }
-    if at.ran > 0 {
-        chunk.progress().ran(at.ran, begun.elapsed());
+    if run.ended > 0 {
+        chunk.progress().ran(run.ended, begun.elapsed());
     }
-    if let Some(Stop::Reject(reason)) = at.stop {
+    if let Some(Stop::Reject(reason)) = run.stop {
         chunk.reject(reason, Some(&pool.counters));
     }
     if listed {
         pool.shared_chunks.unlist(chunk);
     }
     if chunk.left() > 0 {
-        // One task more than needed harms nobody: who takes it finds nothing left.
+        // One task more than needed does no harm: a worker that takes it finds nothing left.
         let mut task = Task::chunk(Arc::clone(chunk));
         let order = task.order();
         task.begin_wait(&pool.counters);
@@ -90,10 +89,10 @@ where
         fence(SeqCst);
         pool.sleep.wake_one();
     }
-    well
+    healthy
 }
 
-/// A worker's stay at a chunk.
+/// What a worker needs while it runs a chunk.
 struct ChunkRun<'a, P, O, E> {
     pool: &'a Pool<P, O, E>,
     record: &'a WorkerRecord,
@@ -101,8 +100,8 @@ struct ChunkRun<'a, P, O, E> {
     closing: &'a CancelToken,
     /// When the chunk was accepted, in pools with timings.
     accepted: Stamp,
-    /// Inputs that it ran.
-    ran: u64,
+    /// Inputs that the worker ran.
+    ended: u64,
     stop: Option<Stop>,
 }
 
@@ -112,42 +111,42 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         Job::new(id, 1, payload, JobTokens::new(own, self.closing))
     }
 
-    /// Runs what was claimed, with the hooks between. `false` when the worker panicked.
-    fn run_each<W>(&mut self, worker: &mut W, mut claim: Claim<'_, P, O, E>) -> bool
+    /// Runs the claimed inputs, each between its hooks. Returns `false` if the worker panicked.
+    fn run_with_hooks<W>(&mut self, worker: &mut W, mut claim: Claim<'_, P, O, E>) -> bool
     where
         W: Worker<P, O, E>,
     {
         while self.stop.is_none() && !claim.is_empty() {
             let payload = claim.next();
             let id = claim.job();
-            let ran = run_input(
+            let result = run_input(
                 self.pool,
                 self.record,
                 worker,
                 self.job(id, payload),
                 self.accepted,
             );
-            let result = match ran {
+            let result = match result {
                 RunResult::Returned(result) => result.map_err(Failure::Worker),
                 RunResult::Panicked(panic) => Err(Failure::Panicked(panics::message(panic))),
             };
-            let well = !matches!(result, Err(Failure::Panicked(_)));
+            let healthy = !matches!(result, Err(Failure::Panicked(_)));
             self.settle(&mut claim, result);
-            if !well {
+            if !healthy {
                 return false;
             }
-            self.look_up();
+            self.check_stop();
         }
         true
     }
 
-    /// The same where nobody listens: one frame for panics around them all, and what the worker does
-    /// compiled into the loop.
-    fn run_through<W>(&mut self, worker: &mut W, mut claim: Claim<'_, P, O, E>) -> bool
+    /// The same for a pool without hooks and timings: one frame catches the panics of all inputs, and
+    /// the worker's own code is compiled into the loop.
+    fn run_bare<W>(&mut self, worker: &mut W, mut claim: Claim<'_, P, O, E>) -> bool
     where
         W: Worker<P, O, E>,
     {
-        let ran = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
             while self.stop.is_none() && !claim.is_empty() {
                 let payload = claim.next();
                 self.record.count_start();
@@ -157,12 +156,12 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
                     Err(_) => Outcome::Failed,
                 }));
                 self.settle(&mut claim, result.map_err(Failure::Worker));
-                self.look_up();
+                self.check_stop();
             }
         }));
-        if let Err(panic) = ran {
-            let me = self.record.id();
-            log::error!("worker {me} panicked in job {} and ends", claim.job());
+        if let Err(panic) = outcome {
+            let id = self.record.id();
+            log::error!("worker {id} panicked in job {} and ends", claim.job());
             self.record.count_end(Some(Outcome::Panicked));
             self.record.finish_now();
             self.settle(&mut claim, Err(Failure::Panicked(panics::message(panic))));
@@ -171,14 +170,14 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         true
     }
 
-    /// The input in hand has its result.
+    /// Stores the result of the input that was started last.
     #[inline(always)]
     fn settle(&mut self, claim: &mut Claim<'_, P, O, E>, result: Result<O, Failure<E>>) {
         match result {
             Ok(output) => claim.put(Ok(output)),
             Err(cause) => self.put_error(claim, cause),
         }
-        self.ran += 1;
+        self.ended += 1;
         let header = self.chunk.header();
         self.record.job_settled(header.header.epoch());
         self.chunk.progress().notify(header.place);
@@ -190,9 +189,9 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         claim.put(Err(Box::new(SubmitError::Failed(error))));
     }
 
-    /// Between two inputs: is there a reason not to begin the next?
+    /// Called before each input: is there a reason not to begin it?
     #[inline]
-    fn look_up(&mut self) {
+    fn check_stop(&mut self) {
         let token = self.chunk.header().token.as_ref();
         if self.chunk.is_halted()
             || self.record.is_leaving()
@@ -216,23 +215,24 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         if run_queue.is_shut() {
             return Some(Stop::Reject(RejectReason::Closed));
         }
-        // Whoever comes back to a chunk does one at least, or it would starve beside urgent jobs. If
-        // it is urgent itself, it came before those that wait.
+        // A worker that comes back to a chunk runs at least one input. Otherwise urgent jobs would starve
+        // the chunk. An urgent chunk came before the urgent jobs that wait.
         let high = self.chunk.header().header.priority() == Priority::High;
-        let urgent = self.ran > 0 && !high && run_queue.is_urgent();
+        let urgent = self.ended > 0 && !high && run_queue.is_urgent();
         (self.record.is_leaving() || run_queue.is_held() || urgent).then_some(Stop::Leave)
     }
 }
 
-/// Lets idle workers join in.
+/// Lets idle workers help.
 #[cold]
-fn invite<P, O, E>(pool: &Pool<P, O, E>, chunk: &Arc<Chunk<P, O, E>>) {
+fn invite_helpers<P, O, E>(pool: &Pool<P, O, E>, chunk: &Arc<Chunk<P, O, E>>) {
     pool.shared_chunks.list(chunk);
     let worth = chunk
         .header()
         .pace
-        .is_none_or(|nanos| nanos.saturating_mul(chunk.left() as u64) >= WORTH_A_WAKE);
-    // Nobody looks after a crumb whose jobs are slower than they were, if its iterator sleeps.
+        .is_none_or(|nanos| nanos.saturating_mul(chunk.left() as u64) >= WORTH_A_WAKE_NANOS);
+    // Jobs may be slower than they were, so even a small rest may take long. The iterator sees to that,
+    // unless it sleeps.
     if worth || chunk.progress().is_asleep() {
         fence(SeqCst);
         pool.sleep.wake_one();

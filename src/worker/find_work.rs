@@ -1,4 +1,8 @@
-//! How a worker finds its next job.
+//! How a worker finds its next job: take one, spin, sleep, or help with another worker's chunk.
+//!
+//! See [`Sleep`](crate::pool::roster::sleep::Sleep) for why no job is left lying while a worker sleeps.
+
+use std::time::Instant;
 
 use crate::policy::dispatch::AGE;
 use crate::policy::prefetch::{MANY, UNATTENDED, is_low};
@@ -11,27 +15,40 @@ use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::task::free_list::Returns;
 use crate::task::{DetachedTask, Task};
 use crate::worker::sender_cache::SenderCache;
-use std::time::Instant;
 
-/// When the released jobs are many, a worker looks at the low-water mark once in so many jobs.
-const LOOK_EVERY: u32 = 8;
+/// If the released jobs are many, a worker compares them with the low-water mark once in this many
+/// jobs.
+const CHECK_EVERY: u32 = 8;
 
-/// How a worker finds its next job; see [`Sleep`](crate::pool::roster::sleep::Sleep) for why none is left lying.
 pub(crate) struct WorkFinder<'a, P, O, E> {
     pub(crate) pool: &'a Pool<P, O, E>,
     pub(crate) record: &'a Arc<WorkerRecord>,
-    pub(super) searching: bool,
-    pub(super) taken: u32,
-    /// The epoch of the job that it ended last, if that is not yet told.
+    /// The worker is counted as searching.
+    searching: bool,
+    /// The number of the worker's next job. Every [`AGE`]th job is the turn of those that are not urgent.
+    turn: u32,
+    /// The epoch of the job that the worker ended last, until that is reported.
     pub(super) ended: Option<Epoch>,
     pub(super) senders: SenderCache<E>,
     pub(super) returns: Returns<'a, DetachedTask<P, E>>,
 }
 
-impl<P, O, E> WorkFinder<'_, P, O, E> {
-    /// Waits for the next job. `None` when the worker is to leave.
+impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
+    pub(super) fn new(pool: &'a Pool<P, O, E>, record: &'a Arc<WorkerRecord>) -> Self {
+        WorkFinder {
+            pool,
+            record,
+            searching: false,
+            turn: 1, // from 0 on, the first job would be such a turn
+            ended: None,
+            senders: SenderCache::new(),
+            returns: Returns::new(&pool.free_list),
+        }
+    }
+
+    /// Blocks until there is a job, and takes it. Returns `None` once the worker is to leave.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Task<P, O, E>> {
+    pub(super) fn next_task(&mut self) -> Option<Task<P, O, E>> {
         if self.record.is_leaving() {
             return None;
         }
@@ -39,28 +56,28 @@ impl<P, O, E> WorkFinder<'_, P, O, E> {
             return self.find_work();
         };
         self.took(task.epoch(), false);
-        self.stay_or_give_back(task)
+        self.keep_or_give_back(task)
     }
 
-    /// As [`next`](Self::next), where the next job is not just there.
-    pub(super) fn find_work(&mut self) -> Option<Task<P, O, E>> {
+    /// As [`next_task`](Self::next_task), if no job is there at once.
+    fn find_work(&mut self) -> Option<Task<P, O, E>> {
         let run_queue = &self.pool.run_queue;
         let mut backoff = Backoff::default();
-        // That there is nothing to do is told once; searching may have begun before.
-        let mut told = false;
+        // The worker may search already. Still, that it is idle is reported once.
+        let mut idle_reported = false;
         loop {
             if self.record.is_leaving() {
                 return None;
             }
-            let others_first = self.taken.is_multiple_of(AGE);
-            let taken = run_queue.pop(others_first).or_else(|| self.help_chunk());
-            if let Some(Popped { job, waited }) = taken {
+            let others_first = self.turn.is_multiple_of(AGE);
+            let popped = run_queue.pop(others_first).or_else(|| self.help_chunk());
+            if let Some(Popped { job, waited }) = popped {
                 self.took(job.epoch(), waited);
-                return self.stay_or_give_back(job);
+                return self.keep_or_give_back(job);
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut idle_reported, true) {
                 self.senders.drop_all();
-                self.tell_low_water();
+                self.check_low_water();
                 self.report_ended(None);
             }
             if !self.searching {
@@ -74,39 +91,9 @@ impl<P, O, E> WorkFinder<'_, P, O, E> {
         }
     }
 
-    /// A job of this epoch was taken, and was counted as waiting if it `waited`.
+    /// No job is ready: joins another worker that runs a chunk, if there is one.
     #[inline]
-    pub(super) fn took(&mut self, epoch: Epoch, waited: bool) {
-        self.stop_search();
-        self.report_ended(Some(epoch));
-        self.taken = self.taken.wrapping_add(1);
-        if waited {
-            self.pool.admission.release(1);
-        }
-        self.look_after_others();
-    }
-
-    /// `None` if the worker is to leave after all.
-    #[inline]
-    pub(super) fn stay_or_give_back(&self, task: Task<P, O, E>) -> Option<Task<P, O, E>> {
-        if self.record.is_leaving() {
-            self.give_back(task);
-            return None;
-        }
-        Some(task)
-    }
-
-    /// Finished between the look and the take: the job goes back to the others.
-    #[cold]
-    pub(super) fn give_back(&self, task: Task<P, O, E>) {
-        self.pool.run_queue.push_back_unrun(task.order(), task);
-        fence(SeqCst);
-        self.pool.sleep.wake_one();
-    }
-
-    /// Nothing is ready: joins another worker that is at a chunk.
-    #[inline]
-    pub(super) fn help_chunk(&self) -> Option<Popped<Task<P, O, E>>> {
+    fn help_chunk(&self) -> Option<Popped<Task<P, O, E>>> {
         let pool = self.pool;
         if pool.shared_chunks.is_empty() || pool.run_queue.is_held() {
             return None;
@@ -116,22 +103,15 @@ impl<P, O, E> WorkFinder<'_, P, O, E> {
         Some(Popped { job, waited: false })
     }
 
-    /// A caller that gets its answer may submit the next job at once. It shall find this worker
-    /// searching, and not wake another.
-    pub(super) fn search_early(&mut self) {
-        if !self.searching && !self.pool.has_work() {
-            self.searching = self.pool.sleep.try_search();
-        }
-    }
-
-    /// Sleeps after a search that began then, if it was long.
+    /// Sleeps. `began` is when the search before it began, if it was a long one. Afterwards the worker
+    /// searches.
     #[cold]
-    pub(super) fn sleep(&mut self, began: Option<Instant>) {
+    fn sleep(&mut self, began: Option<Instant>) {
         let pool = self.pool;
-        // Called when the worker counts as asleep.
+        // Called once the worker counts as asleep.
         let work = || {
             if pool.admission.is_shut() {
-                pool.signal.notify(); // the dispatcher waits for all to be at rest
+                pool.signal.notify(); // the dispatcher waits until every serving worker sleeps
             }
             pool.has_work() || self.record.is_leaving()
         };
@@ -141,7 +121,46 @@ impl<P, O, E> WorkFinder<'_, P, O, E> {
         self.searching = true;
     }
 
-    /// No longer searches, if it did; another shall, if there are jobs.
+    /// The worker took a job of this epoch. If the job `waited`, the queue still counts it.
+    #[inline]
+    fn took(&mut self, epoch: Epoch, waited: bool) {
+        self.stop_search();
+        self.report_ended(Some(epoch));
+        self.turn = self.turn.wrapping_add(1);
+        if waited {
+            self.pool.admission.release(1);
+        }
+        self.check_on_others();
+    }
+
+    /// Keeps the task, unless the worker is to leave after all.
+    #[inline]
+    fn keep_or_give_back(&self, task: Task<P, O, E>) -> Option<Task<P, O, E>> {
+        if self.record.is_leaving() {
+            self.give_back(task);
+            return None;
+        }
+        Some(task)
+    }
+
+    /// The worker was told to leave just before it took the job, which goes back to the others.
+    #[cold]
+    fn give_back(&self, task: Task<P, O, E>) {
+        self.pool.run_queue.push_back_unrun(task.order(), task);
+        fence(SeqCst);
+        self.pool.sleep.wake_one();
+    }
+
+    /// Begins to search before the current job is answered, if no other job is ready. The caller may
+    /// submit its next job as soon as it has the answer. Then it finds this worker searching, and
+    /// wakes no other.
+    pub(super) fn search_early(&mut self) {
+        if !self.searching && !self.pool.has_work() {
+            self.searching = self.pool.sleep.try_search();
+        }
+    }
+
+    /// Stops the search, if there is one. If there are jobs, wakes another worker to search.
     pub(super) fn stop_search(&mut self) {
         if std::mem::take(&mut self.searching) {
             self.pool.sleep.stop_search();
@@ -151,8 +170,8 @@ impl<P, O, E> WorkFinder<'_, P, O, E> {
         }
     }
 
-    /// Tells those who wait for a epoch that a run of its jobs has ended, unless the next one is
-    /// of the same. A sequentially consistent step lies between the end and this call.
+    /// Reports that a run of jobs of one epoch has ended, unless the `next` job is of the same epoch.
+    /// A sequentially consistent step lies between the end of the last one and this call.
     pub(super) fn report_ended(&mut self, next: Option<Epoch>) {
         if let Some(ended) = self.ended.take()
             && next != Some(ended)
@@ -161,17 +180,18 @@ impl<P, O, E> WorkFinder<'_, P, O, E> {
         }
     }
 
-    /// Do the dispatcher and the other workers do their part?
-    pub(super) fn look_after_others(&mut self) {
-        if self.pool.run_queue.limit() < MANY || self.taken.is_multiple_of(LOOK_EVERY) {
-            self.tell_low_water();
+    /// Sees to it that more jobs are released, and that enough workers search.
+    fn check_on_others(&mut self) {
+        if self.pool.run_queue.limit() < MANY || self.turn.is_multiple_of(CHECK_EVERY) {
+            self.check_low_water();
             if self.pool.run_queue.released() >= UNATTENDED {
                 self.pool.sleep.help_search();
             }
         }
     }
 
-    pub(super) fn tell_low_water(&self) {
+    /// If few released jobs are left while others wait, releases more, or has the dispatcher do so.
+    fn check_low_water(&self) {
         let Pool {
             run_queue, signal, ..
         } = self.pool;

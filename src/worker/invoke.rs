@@ -1,4 +1,6 @@
-//! One run of a job: hook, run, hook.
+//! One run of a job: the hooks before it, the run, the hooks after it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::job::id::JobId;
 use crate::job::{Job, Outcome};
@@ -7,9 +9,9 @@ use crate::pool::roster::record::WorkerRecord;
 use crate::stats::clock::{Stamp, WaitClock};
 use crate::worker::Worker;
 use crate::worker::current_job::RunResult;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A job, or an input of a batch, is about to run.
+/// A job, or an input of a batch, is about to run. `accepted` is when it was accepted, in pools with
+/// timings.
 #[inline]
 pub(super) fn before_run<P, O, E>(
     pool: &Pool<P, O, E>,
@@ -22,12 +24,13 @@ pub(super) fn before_run<P, O, E>(
         id,
         wait_clock.map(|wait_clock| (accepted, wait_clock.now())),
     );
-    let me = record.id();
-    pool.hooks.each("job_start", |hook| hook.job_start(id, me));
+    let worker = record.id();
+    pool.hooks
+        .each("job_start", |hook| hook.job_start(id, worker));
 }
 
-/// It was run. `last` is its outcome, unless there is another try. A worker that panicked is on its way
-/// out afterwards.
+/// The job, or the input, was run. `last` is its outcome, unless another attempt follows. A worker that
+/// panicked takes no further job from then on.
 #[inline]
 pub(super) fn after_run<P, O, E>(
     pool: &Pool<P, O, E>,
@@ -36,19 +39,19 @@ pub(super) fn after_run<P, O, E>(
     outcome: Outcome,
     last: Option<Outcome>,
 ) {
-    let me = record.id();
+    let worker = record.id();
     record.job_ended(last, pool.counters.wait_clock.as_ref().map(WaitClock::now));
     pool.hooks
-        .each("job_finish", |hook| hook.job_finish(id, me, outcome));
+        .each("job_finish", |hook| hook.job_finish(id, worker, outcome));
     if outcome == Outcome::Panicked {
-        log::error!("worker {me} panicked in job {id} and ends");
-        // Before the reply: who hears of the panic finds the worker on its way out.
+        log::error!("worker {worker} panicked in job {id} and ends");
+        // Before the reply: once a caller has it, the worker counts as leaving.
         record.finish_now();
     }
 }
 
 /// Runs one input of a batch, between its hooks.
-pub(crate) fn run_input<P, O, E, W>(
+pub(super) fn run_input<P, O, E, W>(
     pool: &Pool<P, O, E>,
     record: &WorkerRecord,
     worker: &mut W,
@@ -60,11 +63,11 @@ where
 {
     let id = job.id();
     before_run(pool, record, id, accepted);
-    let ran = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
+    let result = match catch_unwind(AssertUnwindSafe(|| worker.run(job))) {
         Ok(result) => RunResult::Returned(result),
         Err(panic) => RunResult::Panicked(panic),
     };
-    let outcome = ran.outcome();
+    let outcome = result.outcome();
     after_run(pool, record, id, outcome, Some(outcome));
-    ran
+    result
 }

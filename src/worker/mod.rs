@@ -1,4 +1,6 @@
-//! The [`Worker`] trait: what a worker is, and the order of its life.
+//! The [`Worker`] trait: what a worker is, and its lifecycle.
+//!
+//! A worker's thread begins in [`thread`]. The loop that it runs is in [`run`].
 
 pub(crate) mod chunk;
 pub(crate) mod current_job;
@@ -28,14 +30,14 @@ use crate::sync::Arc;
 /// ```
 ///
 /// A worker that was added by [`add_factory`](crate::Manager::add_factory) (or by the pool's own
-/// factory) comes back after a panic and after [`finish`](WorkerHandle::finish): the old one is
-/// closed and dropped, and after a short back-off the factory makes the next, on the same thread and
+/// factory) is restarted after a panic and after [`finish`](WorkerHandle::finish). The old worker is
+/// closed and dropped. After a short back-off the factory makes the next one, on the same thread and
 /// under the same id; see [`Restarts`](crate::Restarts). Removal and the pool's end are final.
 ///
 /// All three methods are called on the worker's thread, one at a time. Whatever ends the worker,
-/// `close` runs exactly once, also after a panic, and then the worker is dropped there. A panic in
-/// any of them is contained: in `run` the job's caller is told its message; and a worker that
-/// panicked in `start` or `run` ends, since its state is not to be trusted.
+/// `close` runs exactly once, even after a panic. Then the worker is dropped on that thread. A panic
+/// in any of the methods is contained. If `run` panics, the job's caller gets the message. A worker
+/// that panicked in `start` or `run` ends, since its state cannot be trusted.
 ///
 /// Any `FnMut(Job<P>) -> Result<O, E>` is a worker too.
 ///
@@ -66,19 +68,21 @@ use crate::sync::Arc;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Worker<P, O, E> {
-    /// Called once, before the first job. The handle may be kept, cloned and given to other threads.
+    /// Called once, before the first job. The worker may keep the handle, clone it, and give it to
+    /// other threads.
     fn start(&mut self, handle: &WorkerHandle) {
         let _ = handle;
     }
 
-    /// Does one job.
+    /// Runs one job.
     ///
     /// # Errors
-    /// The worker's own error, which reaches the submitter unchanged (of a job with
-    /// [retries](crate::Retry), that of the last try); the worker serves on.
+    /// The worker's own error, which reaches the submitter unchanged. If the job has
+    /// [retries](crate::Retry), the submitter gets the error of the last attempt. The worker goes on
+    /// with the next job.
     fn run(&mut self, job: Job<P>) -> Result<O, E>;
 
-    /// Called once, after the last job: the place to let go of what outlives memory.
+    /// Called once, after the last job. Release here what dropping the worker does not release.
     fn close(&mut self) {}
 }
 
@@ -92,17 +96,17 @@ where
     }
 }
 
-/// A worker's way to say that it is finished, at any time and from any thread: for instance from one
+/// Lets a worker say that it is finished, at any time and from any thread: for instance from a thread
 /// that watches the worker's child process.
 #[derive(Clone)]
 pub struct WorkerHandle {
     record: Arc<WorkerRecord>,
-    /// A worker made anew on the same record is none of this handle's business.
+    /// The handle has no effect on a later incarnation on the same record.
     incarnation: Incarnation,
 }
 
 impl WorkerHandle {
-    /// Of the worker that is there now.
+    /// The handle of the worker that serves on this record now.
     pub(crate) fn new(record: Arc<WorkerRecord>) -> Self {
         let incarnation = record.incarnation();
         WorkerHandle {
@@ -116,17 +120,17 @@ impl WorkerHandle {
         self.record.id()
     }
 
-    /// Says that the worker is finished: it ends the job in hand, takes no other, and leaves the
-    /// pool, or is made anew by its factory if it has one. Returns at once; again: harmless. A job
-    /// that it had taken and not begun goes back to the others.
+    /// Says that the worker is finished. It ends its current job and takes no other. Then it leaves
+    /// the pool, or is restarted if it has a factory. A job that it took and did not begin goes back
+    /// to the other workers. The call returns at once. Further calls do nothing.
     ///
-    /// The handle is that of one worker object: kept for longer, it does nothing to the worker that
-    /// the factory made after it.
+    /// The handle belongs to one worker object. It does nothing to the worker that the factory makes
+    /// after that one.
     pub fn finish(&self) {
         self.record.finish(self.incarnation);
     }
 
-    /// Is the worker gone or on its way out, because it is finished, panicked, was removed, or the
+    /// Is the worker gone or about to leave, because it is finished, panicked, was removed, or the
     /// pool is closing?
     pub fn is_finishing(&self) -> bool {
         self.record.has_ended(self.incarnation)

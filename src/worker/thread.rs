@@ -1,5 +1,5 @@
-//! The thread of a worker, from its first line to its last: with a factory, several workers live
-//! on it, one after the other.
+//! The thread of a worker, from its start to its exit. A worker that has a factory may be restarted:
+//! then several workers live on the thread, one after the other.
 //!
 //! # States
 //!
@@ -10,21 +10,22 @@
 //!    └────────────────────┴──────────────▶ Gone ◀────────────┘ or too many restarts
 //! ```
 //!
-//! All are changed by the worker's thread alone; the others see them in the record's word: `RESTARTING` in
-//! Making and Back-off. The hooks are told of each worker that was made, and of its end: by the
-//! thread when another is to follow, by the dispatcher after it joined the thread when none is.
+//! Only the worker's thread changes the state. Other threads see it in the record's word:
+//! `RESTARTING` is set in Making and Back-off. The hooks are told of each worker that was made, and of
+//! its end. If another worker is to follow, the thread tells them of the end. If none is, the
+//! dispatcher does, after it has joined the thread.
 //!
 //! # Why nobody waits for a worker that does not come
 //!
-//! - A dismissal during a back-off ends it; see [`WorkerRecord`]. One during Making is seen after it: a
-//!   factory cannot be interrupted, so the pool's end waits for it.
-//! - A job left lying by the last worker is found by the next, which looks before it sleeps; or the
-//!   thread ends, and the dispatcher, told by `Command::Gone`, knows what to do with it.
-//! - A draining pool whose workers are all at rest does not wait for one that is absent: it holds no
-//!   job. The dispatcher looks again when a worker lies down, and (rung from here) when one becomes
-//!   absent.
+//! - A stop during a back-off ends the back-off; see [`WorkerRecord`]. A stop during Making is seen
+//!   after it: a factory cannot be interrupted, so the pool's end waits for it.
+//! - A job that the last worker left behind is found by the next one, which looks before it sleeps.
+//!   If there is no next one, the thread ends, and sends the dispatcher `Command::Gone`. The
+//!   dispatcher then decides what becomes of the job.
+//! - A draining pool whose workers all sleep does not wait for one that is restarting: it holds no
+//!   job. The dispatcher looks again when a worker goes to sleep, and is notified from here when one
+//!   begins to restart.
 
-use crate::pool::{StartReply, WorkerFactory};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,20 +37,20 @@ use crate::policy::restart::Restarter;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::roster::{AddKind, NotAdded};
-use crate::pool::{Command, Pool};
+use crate::pool::{Command, Pool, StartReply, WorkerFactory};
 use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Joinable, Spawn};
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, thread};
 use crate::worker::Worker;
-use crate::worker::run as runner;
+use crate::worker::run::run_worker;
 
-/// Starts the thread of a worker.
+/// Starts the thread of a worker, which then calls `body`.
 pub(crate) fn spawn<'a, P, O, E>(
     spawn: &impl Spawn<'a>,
     pool: &Arc<Pool<P, O, E>>,
     record: &Arc<WorkerRecord>,
-    life: impl FnOnce(&Pool<P, O, E>, &Arc<WorkerRecord>) + Send + 'a,
+    body: impl FnOnce(&Pool<P, O, E>, &Arc<WorkerRecord>) + Send + 'a,
 ) -> io::Result<Joinable>
 where
     P: Send + 'a,
@@ -66,10 +67,11 @@ where
         current::enter_for_good(pool.key(), ThreadRole::Worker(record.id()));
         #[cfg(feature = "affinity")]
         pool.pins.pin(record.id().get());
-        life(&pool, &record);
+        body(&pool, &record);
     })
 }
 
+/// The pool's own factory: each call starts a thread on which `factory` makes a worker.
 pub(crate) fn worker_factory<P, O, E, W, X>(
     factory: impl Fn(WorkerId) -> Result<W, X> + Send + Sync + 'static,
 ) -> WorkerFactory<P, O, E>
@@ -90,18 +92,16 @@ where
     })
 }
 
-/// Adds a worker that a factory makes, and blocks until it is made. `None` if there are enough.
+/// Adds a worker that a factory makes, and blocks until it is made. Returns `None` if there are enough
+/// workers.
 pub(crate) fn add<P, O, E, X>(
     pool: &Arc<Pool<P, O, E>>,
-    recruit: AddKind,
+    kind: AddKind,
     start: impl FnOnce(&Arc<WorkerRecord>, StartReply<X>) -> io::Result<Joinable>,
 ) -> Result<Option<WorkerId>, FactoryError<X>> {
     let (reply, answer) = bounded(1);
-    let entered = |id| pool.command(Command::Added(id));
-    let record = match pool
-        .roster
-        .add(recruit, |record| start(record, reply), entered)
-    {
+    let added = |id| pool.command(Command::Added(id));
+    let record = match pool.roster.add(kind, |record| start(record, reply), added) {
         Ok(record) => record,
         Err(NotAdded::Enough) => return Ok(None),
         Err(NotAdded::Closed) => return Err(FactoryError::Closed),
@@ -111,9 +111,9 @@ pub(crate) fn add<P, O, E, X>(
     match answer.recv().unwrap_or(Err(FactoryError::Closed)) {
         Ok(()) => Ok(Some(id)),
         Err(error) => {
-            // Its thread has said so and is at its end.
-            if let Some(leaver) = pool.roster.remove(id) {
-                let _ = leaver.thread.join();
+            // The thread sent this as its last act, so the join does not block for long.
+            if let Some(exited) = pool.roster.remove(id) {
+                let _ = exited.thread.join();
             }
             pool.command(Command::Gone(id));
             Err(error)
@@ -121,15 +121,15 @@ pub(crate) fn add<P, O, E, X>(
     }
 }
 
-/// The same with the pool's own factory, until there are so many workers, one after the other.
-/// Tells which were made, and what went wrong.
+/// Adds workers by the pool's own factory, one after the other, until there are this many. Returns
+/// those that were made, and the first error.
 pub(crate) fn fill_up<P, O, E>(
     pool: &Arc<Pool<P, O, E>>,
     factory: &WorkerFactory<P, O, E>,
     workers: usize,
 ) -> (Vec<WorkerId>, Result<(), FactoryError<String>>) {
     let mut made = Vec::new();
-    // No more than that, also if they leave as soon as they are made.
+    // Makes no more than this many, even if they leave as soon as they are made.
     while made.len() < workers {
         let start = |record: &_, reply| factory(pool, record, Some(reply));
         match add(pool, AddKind::Below(workers), start) {
@@ -141,7 +141,7 @@ pub(crate) fn fill_up<P, O, E>(
     (made, Ok(()))
 }
 
-/// Tells the dispatcher that the thread is at its end, however it ends.
+/// When dropped, tells the dispatcher that the thread is at its end, however it ends.
 struct ExitGuard<'a, P, O, E>(&'a Pool<P, O, E>, &'a WorkerRecord);
 
 impl<P, O, E> Drop for ExitGuard<'_, P, O, E> {
@@ -150,20 +150,22 @@ impl<P, O, E> Drop for ExitGuard<'_, P, O, E> {
     }
 }
 
-/// The life of a worker that was made elsewhere, and is not made again.
+/// A thread's body: runs a worker that was made elsewhere and is not restarted.
 pub(crate) fn run_once<P, O, E, W>(pool: &Pool<P, O, E>, record: &Arc<WorkerRecord>, worker: W)
 where
     W: Worker<P, O, E>,
 {
-    let _last_act = ExitGuard(pool, record);
-    runner::run(pool, record, worker);
+    let _exit_guard = ExitGuard(pool, record);
+    run_worker(pool, record, worker);
     record.stop();
 }
 
-/// The life of a worker that `make` makes here, and makes anew as the pool's rules allow.
+/// A thread's body: makes a worker by `make`, runs it, and restarts it as often as the pool's rules
+/// allow.
 ///
-/// If there is somebody to be `told`, the first attempt is the only one that may fail without
-/// consequences: then the thread ends, and the one who was told sees to the rest.
+/// With a `reply`, a caller waits for the first worker. If that one cannot be made, the error goes to
+/// the caller and the thread ends, without a retry and without an [`ExitGuard`]: the caller takes the
+/// worker off the roster.
 pub(crate) fn supervise<P, O, E, W, X>(
     pool: &Pool<P, O, E>,
     record: &Arc<WorkerRecord>,
@@ -177,7 +179,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
     let mut exit_guard = reply.is_none().then(|| ExitGuard(pool, record));
     let mut restarter = Restarter::new(pool.restarts, id.get());
     loop {
-        match attempt(&mut make, id) {
+        match make_worker(&mut make, id) {
             Ok(worker) => {
                 exit_guard.get_or_insert_with(|| ExitGuard(pool, record));
                 record.started();
@@ -187,7 +189,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(Ok(()));
                 }
-                runner::run(pool, record, worker);
+                run_worker(pool, record, worker);
             }
             Err(error) => {
                 if let Some(reply) = reply.take() {
@@ -195,7 +197,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
                     let _ = reply.send(Err(error));
                     return;
                 }
-                complain(id, &error);
+                log_failure(id, &error);
                 panics::discard("factory's error", error);
             }
         }
@@ -213,10 +215,10 @@ pub(crate) fn supervise<P, O, E, W, X>(
             hooks.each("worker_remove", |hook| hook.worker_remove(id));
         }
         if pool.admission.is_shut() {
-            pool.signal.notify(); // the dispatcher waits for all to be at rest
+            pool.signal.notify(); // the dispatcher waits until every serving worker sleeps
         }
         log::debug!(
-            "worker {id} of pool {:?} is made anew in {pause:?}",
+            "worker {id} of pool {:?} restarts in {pause:?}",
             pool.name()
         );
         if record.await_stop(now.checked_add(pause)) {
@@ -226,7 +228,8 @@ pub(crate) fn supervise<P, O, E, W, X>(
     panics::discard("factory", make);
 }
 
-fn attempt<W, X>(
+/// Calls the factory, and contains its panic.
+fn make_worker<W, X>(
     make: &mut impl FnMut(WorkerId) -> Result<W, X>,
     id: WorkerId,
 ) -> Result<W, FactoryError<X>> {
@@ -236,8 +239,8 @@ fn attempt<W, X>(
     }
 }
 
-/// Logs why a worker was not made.
-fn complain<X: fmt::Display>(id: WorkerId, error: &FactoryError<X>) {
+/// Logs why a worker was not made. To show the error may panic: that is contained, too.
+fn log_failure<X: fmt::Display>(id: WorkerId, error: &FactoryError<X>) {
     let log = AssertUnwindSafe(|| log::error!("worker {id} could not be made: {error}"));
     if catch_unwind(log).is_err() {
         log::error!("worker {id} could not be made, and the error cannot be shown");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Counted, Gate, LIMIT, Tally, eventually, stress, within};
+use crate::common::{Counted, LIMIT, Latch, Tally, eventually, stress, within};
 use worker_pool::{CancelToken, Job, Manager, Priority, WorkerHandle};
 
 type Counting = Manager<Counted, Counted, Counted>;
@@ -200,9 +200,9 @@ fn panics_of_drops_are_contained() {
         for close in [false, true] {
             let tally = Tally::new();
             let pool = Manager::<Bomb, Bomb>::new();
-            let gate = Gate::new();
+            let latch = Latch::new();
             for _ in 0..2 {
-                let door = gate.door();
+                let door = latch.door();
                 pool.add(move |job: Job<Bomb>| {
                     if job.payload().value == 5_500 {
                         door.pass(job.id());
@@ -232,13 +232,13 @@ fn panics_of_drops_are_contained() {
                 let output = result.unwrap_or_else(|_| panic!("{index} was run"));
                 assert_eq!(output.defuse(), index as u64);
             }
-            gate.wait_for_one();
+            latch.wait_for_one();
             let closer = close.then(|| {
                 let pool = pool.clone();
                 thread::spawn(move || pool.close())
             });
             drop(results);
-            gate.open();
+            latch.open();
             assert!(pool.wait_idle());
             if !close {
                 assert_eq!(pool.workers().len(), 2);

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
+use crate::common::{Counted, LIMIT, Latch, Tally, eventually, next, stress, within};
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use worker_pool::{Failure, Hook, Job, Manager, MapUnordered, RejectReason, SubmitError, WorkerId};
 
 type Pool = Manager<u64, u64, String>;
 
-/// Jobs that run by their number: those above a limit wait at the gate.
+/// Jobs that run by their number: those above a limit wait at the latch.
 fn held_from(
     first: u64,
-    gate: &Gate,
+    latch: &Latch,
 ) -> impl FnMut(Job<u64>) -> Result<u64, String> + Send + use<> {
-    let door = gate.door();
+    let door = latch.door();
     move |job| {
         if *job.payload() >= first {
             door.pass(job.id());
@@ -34,8 +34,8 @@ fn a_dropped_iterator_cancels_what_has_not_begun() {
         for ordered in [true, false] {
             let tally = Tally::new();
             let pool = Manager::<Counted, u64>::new();
-            let gate = Gate::new();
-            let door = gate.door();
+            let latch = Latch::new();
+            let door = latch.door();
             pool.add(move |job: Job<Counted>| {
                 if job.payload().value == 5_000 {
                     door.pass(job.id());
@@ -62,12 +62,12 @@ fn a_dropped_iterator_cancels_what_has_not_begun() {
                 drop(results);
                 dropped.send(()).unwrap();
             });
-            gate.wait_for_one();
+            latch.wait_for_one();
             drop(stop);
             next(&drops);
             // The job in hand and what was claimed with it.
             assert!(tally.live() <= 64, "{} live", tally.live());
-            gate.open();
+            latch.open();
             consumer.join().unwrap();
             assert!(pool.wait_idle());
             let stats = pool.stats();
@@ -84,8 +84,8 @@ fn a_dropped_iterator_cancels_what_has_not_begun() {
 fn close_answers_the_rest_of_a_batch_at_once() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let gate = Gate::new();
-        pool.add(held_from(5_000, &gate)).unwrap();
+        let latch = Latch::new();
+        pool.add(held_from(5_000, &latch)).unwrap();
         let closer = pool.clone();
         let mut results = pool.map_unordered(0..20_000);
         let (mut completed, mut closed) = (0, 0);
@@ -104,11 +104,11 @@ fn close_answers_the_rest_of_a_batch_at_once() {
             let most: Vec<_> = results.by_ref().take(20_000 - 4_980 - 64).collect();
             (most, results)
         });
-        gate.wait_for_one();
+        latch.wait_for_one();
         let closer = thread::spawn(move || closer.close());
         let (most, results) = consumer.join().unwrap();
         assert_eq!(pool.workers().len(), 1, "its job still runs");
-        gate.open();
+        latch.open();
         closer.join().unwrap();
         for (_, result) in most.into_iter().chain(results) {
             count(result);
@@ -127,20 +127,20 @@ fn a_drain_runs_what_was_accepted_of_a_batch() {
     within(LIMIT, || {
         for workers in 1..4 {
             let pool = Pool::new();
-            let gate = Gate::new();
+            let latch = Latch::new();
             for _ in 0..workers {
-                pool.add(held_from(3_000, &gate)).unwrap();
+                pool.add(held_from(3_000, &latch)).unwrap();
             }
             let mut results = pool.map_unordered(0..9_000);
             let mut all: Vec<_> = results.by_ref().take(2_000).collect();
             let consumer = thread::spawn(move || results.collect::<Vec<_>>());
-            gate.wait_for_one();
+            latch.wait_for_one();
             let drainer = pool.clone();
             let drainer = thread::spawn(move || drainer.drain());
             eventually("it drains", || {
                 pool.state() != worker_pool::PoolState::Running
             });
-            gate.open();
+            latch.open();
             drainer.join().unwrap();
             all.extend(consumer.join().unwrap());
             assert_eq!(all.len(), 9_000);
@@ -162,15 +162,15 @@ fn a_drain_runs_what_was_accepted_of_a_batch() {
 fn a_drain_that_takes_too_long_counts_the_inputs_it_abandons() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let gate = Gate::new();
-        pool.add(held_from(5_000, &gate)).unwrap();
+        let latch = Latch::new();
+        pool.add(held_from(5_000, &latch)).unwrap();
         let mut results = pool.map_unordered(0..20_000);
         results.nth(4_970);
         let consumer = thread::spawn(move || results.count());
-        gate.wait_for_one();
+        latch.wait_for_one();
         let timeout = pool.drain_timeout(Duration::from_millis(5)).unwrap_err();
         assert_eq!(timeout.running.len(), 1);
-        gate.open();
+        latch.open();
         assert_eq!(consumer.join().unwrap(), 20_000 - 4_971);
         pool.close();
         let stats = pool.stats();
@@ -210,13 +210,13 @@ fn wait_idle_waits_for_the_jobs_of_a_batch() {
         }
         // A job that is held, in a chunk of others.
         let pool = Pool::new();
-        let gate = Gate::new();
-        pool.add(held_from(999, &gate)).unwrap();
+        let latch = Latch::new();
+        pool.add(held_from(999, &latch)).unwrap();
         let consumer = pool.map(0..1_000);
         let consumer = thread::spawn(move || consumer.count());
-        gate.wait_for_one();
+        latch.wait_for_one();
         assert!(!pool.wait_idle_timeout(Duration::from_millis(5)));
-        gate.open();
+        latch.open();
         assert!(pool.wait_idle());
         assert_eq!(consumer.join().unwrap(), 1_000);
     });
@@ -246,9 +246,9 @@ fn an_iterator_asked_on_the_dispatcher_does_not_wait() {
     within(LIMIT, || {
         let asker = Asker::default();
         let pool = Pool::builder().hook(asker.clone()).build().unwrap();
-        let gate = Gate::new();
+        let latch = Latch::new();
         for _ in 0..2 {
-            let door = gate.door();
+            let door = latch.door();
             pool.add(move |job: Job<u64>| {
                 if *job.payload() == 0 {
                     door.pass(job.id());
@@ -259,10 +259,11 @@ fn an_iterator_asked_on_the_dispatcher_does_not_wait() {
         }
         let mut results = pool.map_unordered(0..400);
         assert_eq!(results.next().map(|(_, result)| result.is_ok()), Some(true));
-        let held = gate.wait_for_one();
+        let held = latch.wait_for_one();
         let (send, answers) = bounded(1);
         *asker.0.lock() = Some((results, send));
-        pool.remove(pool.add(held_from(0, &gate)).unwrap()).unwrap();
+        pool.remove(pool.add(held_from(0, &latch)).unwrap())
+            .unwrap();
         let answers = next(&answers);
         assert_eq!(answers.len(), 399);
         let mut turned_away = 0;
@@ -279,7 +280,7 @@ fn an_iterator_asked_on_the_dispatcher_does_not_wait() {
             }
         }
         assert!(turned_away > 300, "{turned_away}");
-        gate.open();
+        latch.open();
         assert!(pool.wait_idle());
         let stats = pool.stats();
         assert_eq!(stats.accepted, stats.ended(), "{stats}");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Gate, LIMIT, eventually, within};
+use crate::common::{LIMIT, Latch, eventually, within};
 use crate::doubling::{Pool, counted, double, pool};
 use crossbeam_channel::unbounded;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressIterator};
@@ -134,10 +134,10 @@ fn a_slow_first_job_does_not_keep_the_workers_from_those_after_it() {
     }
     fn first_is_slow(capacity: usize) {
         let pool = Pool::builder().queue_capacity(capacity).build().unwrap();
-        let gate = Gate::new();
+        let latch = Latch::new();
         let ran = Arc::new(AtomicUsize::new(0));
         for _ in 0..2 {
-            let (door, ran) = (gate.door(), Arc::clone(&ran));
+            let (door, ran) = (latch.door(), Arc::clone(&ran));
             pool.add(move |job: Job<u64>| {
                 if *job.payload() == 0 {
                     door.pass(job.id());
@@ -150,9 +150,9 @@ fn a_slow_first_job_does_not_keep_the_workers_from_those_after_it() {
         }
         let results = pool.batch().buffered(3_000).map(0..10_000);
         let consumer = thread::spawn(move || results.map(Result::unwrap).sum::<u64>());
-        gate.wait_for_one();
+        latch.wait_for_one();
         eventually("the others were run", || ran.load(SeqCst) == 2_999);
-        gate.open();
+        latch.open();
         assert_eq!(consumer.join().unwrap(), 9_999 * 10_000);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, stress, within};
 use parking_lot::Mutex;
 use worker_pool::{
     Failure, Job, JobId, Manager, Meter, Outcome, Priority, SubmitError, Worker, WorkerHandle,
@@ -16,7 +16,7 @@ use worker_pool::{
 
 type Pool = Manager<u64, u64, String>;
 
-/// Answers with its payload; waits at the gate with those in a range; says what it begins.
+/// Answers with its payload; waits at the latch with those in a range; says what it begins.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u64>>>);
 
@@ -24,9 +24,9 @@ impl Log {
     fn worker(
         &self,
         held: std::ops::Range<u64>,
-        gate: &Gate,
+        latch: &Latch,
     ) -> impl FnMut(Job<u64>) -> Result<u64, String> + Send + use<> {
-        let (log, door) = (self.clone(), gate.door());
+        let (log, door) = (self.clone(), latch.door());
         move |job| {
             log.0.lock().push(*job.payload());
             if held.contains(job.payload()) {
@@ -52,13 +52,13 @@ fn an_urgent_job_begins_between_two_jobs_of_a_chunk() {
         for priority in [Priority::Normal, Priority::Low] {
             for held in 5_000..5_008 {
                 let pool = Pool::new();
-                let (log, gate) = (Log::default(), Gate::new());
-                pool.add(log.worker(held..held + 1, &gate)).unwrap();
+                let (log, latch) = (Log::default(), Latch::new());
+                pool.add(log.worker(held..held + 1, &latch)).unwrap();
                 let results = pool.batch().priority(priority).map(0..10_000);
                 let consumer = thread::spawn(move || results.filter(Result::is_ok).count());
-                gate.wait_for_one();
+                latch.wait_for_one();
                 let urgent = pool.job(OTHER).priority(Priority::High).enqueue().unwrap();
-                gate.open();
+                latch.open();
                 assert_eq!(urgent.wait(), Ok(OTHER));
                 assert_eq!(consumer.join().unwrap(), 10_000);
                 // One worker, so everything else in the order of the inputs.
@@ -78,8 +78,8 @@ fn an_urgent_job_begins_between_two_jobs_of_a_chunk() {
 fn an_urgent_batch_keeps_its_order() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let (log, gate) = (Log::default(), Gate::new());
-        pool.add(log.worker(0..0, &gate)).unwrap();
+        let (log, latch) = (Log::default(), Latch::new());
+        pool.add(log.worker(0..0, &latch)).unwrap();
         let batch = pool.batch().priority(Priority::High);
         assert_eq!(batch.map(0..20_000).filter(Result::is_ok).count(), 20_000);
         assert!(log.begun().into_iter().eq(0..20_000));
@@ -120,8 +120,8 @@ fn urgent_jobs_do_not_starve_a_batch() {
 fn single_jobs_come_in_between_the_chunks_of_a_long_batch() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let (log, gate) = (Log::default(), Gate::new());
-        pool.add(log.worker(0..0, &gate)).unwrap();
+        let (log, latch) = (Log::default(), Latch::new());
+        pool.add(log.worker(0..0, &latch)).unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&over);
         let results = pool.map((0..).take_while(move |_| !done.load(SeqCst)));
@@ -141,9 +141,9 @@ fn idle_workers_join_a_chunk_whose_jobs_are_slow() {
     within(LIMIT, || {
         for ordered in [true, false] {
             let pool = Pool::new();
-            let (log, gate) = (Log::default(), Gate::new());
+            let (log, latch) = (Log::default(), Latch::new());
             for _ in 0..3 {
-                pool.add(log.worker(20_000..20_064, &gate)).unwrap();
+                pool.add(log.worker(20_000..20_064, &latch)).unwrap();
             }
             let batch = pool.batch();
             let results: Box<dyn Iterator<Item = _> + Send> = match ordered {
@@ -151,8 +151,8 @@ fn idle_workers_join_a_chunk_whose_jobs_are_slow() {
                 false => Box::new(batch.map_unordered(0..40_000).map(|(_, result)| result)),
             };
             let consumer = thread::spawn(move || results.filter(Result::is_ok).count());
-            gate.wait_for(3);
-            gate.open();
+            latch.wait_for(3);
+            latch.open();
             assert_eq!(consumer.join().unwrap(), 40_000);
         }
     });
@@ -163,13 +163,13 @@ fn idle_workers_join_a_chunk_whose_jobs_are_slow() {
 fn a_pause_comes_between_two_jobs_of_a_chunk() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let (log, gate) = (Log::default(), Gate::new());
-        pool.add(log.worker(20_000..20_001, &gate)).unwrap();
+        let (log, latch) = (Log::default(), Latch::new());
+        pool.add(log.worker(20_000..20_001, &latch)).unwrap();
         let results = pool.map(0..40_000);
         let consumer = thread::spawn(move || results.filter(Result::is_ok).count());
-        gate.wait_for_one();
+        latch.wait_for_one();
         pool.pause();
-        gate.open();
+        latch.open();
         eventually("it has ended", || pool.stats().ended() == 20_001);
         assert!(!pool.wait_idle_timeout(Duration::from_millis(20)));
         assert_eq!(log.begun().len(), 20_001);
@@ -184,13 +184,13 @@ fn a_pause_comes_between_two_jobs_of_a_chunk() {
 fn after_a_pause_others_join_a_chunk_whose_job_goes_on() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let (log, gate) = (Log::default(), Gate::new());
-        pool.add(log.worker(20_000..20_001, &gate)).unwrap();
+        let (log, latch) = (Log::default(), Latch::new());
+        pool.add(log.worker(20_000..20_001, &latch)).unwrap();
         let results = pool.map_unordered(0..40_000);
         let consumer = thread::spawn(move || results.filter(|(_, result)| result.is_ok()).count());
-        gate.wait_for_one();
+        latch.wait_for_one();
         pool.pause();
-        pool.add(log.worker(0..0, &gate)).unwrap();
+        pool.add(log.worker(0..0, &latch)).unwrap();
         assert!(!pool.wait_idle_timeout(Duration::from_millis(20)));
         assert_eq!(log.begun().len(), 20_001);
         pool.resume();
@@ -198,7 +198,7 @@ fn after_a_pause_others_join_a_chunk_whose_job_goes_on() {
         eventually("the other has run the rest", || {
             log.begun().len() >= 40_000 - 63
         });
-        gate.open();
+        latch.open();
         assert_eq!(consumer.join().unwrap(), 40_000);
     });
 }
@@ -250,8 +250,8 @@ fn the_rest_of_a_chunk_goes_to_other_workers() {
             let consumer = thread::spawn(move || results.collect::<Vec<_>>());
             eventually("it has left", || pool.workers().is_empty());
             assert_eq!(pool.stats().ended(), 5_001, "none after it");
-            let (log, gate) = (Log::default(), Gate::new());
-            pool.add(log.worker(0..0, &gate)).unwrap();
+            let (log, latch) = (Log::default(), Latch::new());
+            pool.add(log.worker(0..0, &latch)).unwrap();
             for (n, result) in (0..).zip(consumer.join().unwrap()) {
                 match result {
                     Ok(output) => assert_eq!(output, n),

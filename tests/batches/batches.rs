@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::common::{LIMIT, Latch, eventually, next, stress, within};
 use crate::doubling::{Pool, counted, double, pool};
 use crossbeam_channel::unbounded;
 use worker_pool::{
@@ -120,9 +120,9 @@ fn each_input_has_its_result_while_workers_come_and_go() {
 fn map_unordered_yields_as_the_jobs_finish() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let gate = Gate::new();
+        let latch = Latch::new();
         for _ in 0..2 {
-            let door = gate.door();
+            let door = latch.door();
             pool.add(move |job: Job<u64>| {
                 if *job.payload() == 5_000 {
                     door.pass(job.id());
@@ -139,7 +139,7 @@ fn map_unordered_yields_as_the_jobs_finish() {
             assert!(index != 5_000 && seen.insert(index));
         }
         assert_eq!(results.len(), 64);
-        gate.open();
+        latch.open();
         assert_eq!(
             results.by_ref().filter(|(n, _)| seen.insert(*n)).count(),
             64
@@ -202,14 +202,14 @@ fn a_batch_waits_for_workers_to_be_added() {
 fn a_cancelled_batch_answers_every_input() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let gate = Gate::new();
-        pool.add(gate.worker()).unwrap();
+        let latch = Latch::new();
+        pool.add(latch.worker()).unwrap();
         let token = CancelToken::new();
         let mut results = pool.batch().cancel_token(&token).map(0..5_000);
         let canceller = {
             let token = token.clone();
             let consumer = thread::spawn(move || (results.next(), results));
-            let job = gate.wait_for_one();
+            let job = latch.wait_for_one();
             token.cancel();
             let (first, results) = consumer.join().unwrap();
             let Some(Err(SubmitError::Failed(error))) = first else {
@@ -222,7 +222,7 @@ fn a_cancelled_batch_answers_every_input() {
         for (n, result) in (1..5_000).zip(canceller) {
             assert_eq!(reason(result), (n, RejectReason::Cancelled));
         }
-        gate.open();
+        latch.open();
         assert!(pool.wait_idle());
         let stats = pool.stats();
         assert_eq!(stats.accepted, stats.ended(), "{stats}");
@@ -234,8 +234,8 @@ fn a_cancelled_batch_answers_every_input() {
 fn a_batch_answers_every_input_at_its_deadline() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let gate = Gate::new();
-        pool.add(gate.worker()).unwrap();
+        let latch = Latch::new();
+        pool.add(latch.worker()).unwrap();
         let batch = pool.batch().timeout(Duration::from_millis(30));
         let results: Vec<_> = batch.map_unordered(0..100).collect();
         assert_eq!(results.len(), 100);
@@ -247,7 +247,7 @@ fn a_batch_answers_every_input_at_its_deadline() {
                 result => assert_eq!(reason(result), (index as u64, RejectReason::DeadlinePassed)),
             }
         }
-        gate.open();
+        latch.open();
         // One that is far in the past begins nothing.
         let mut late = pool.batch().timeout(Duration::ZERO).map(numbers(3));
         assert_eq!(late.len(), 3);

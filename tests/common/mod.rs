@@ -1,4 +1,4 @@
-//! What the tests share: limits, a gate that holds workers, payloads and hooks that count.
+//! What the tests share: limits, a latch that holds workers, payloads and hooks that count.
 //!
 //! Nothing here sleeps to let something happen: tests meet the pool's threads through channels, and
 //! every wait has a limit after which the test fails instead of hanging.
@@ -73,24 +73,24 @@ pub(crate) fn stress(n: usize) -> usize {
 }
 
 /// Holds workers inside `run` until the test lets them go. When it is dropped all may pass.
-pub(crate) struct Gate {
+pub(crate) struct Latch {
     door: Door,
     arrived: Receiver<JobId>,
     permits: Mutex<Option<Sender<()>>>,
 }
 
-/// The workers' side of a [`Gate`].
+/// The workers' side of a [`Latch`].
 #[derive(Clone)]
 pub(crate) struct Door {
     arrivals: Sender<JobId>,
     permits: Receiver<()>,
 }
 
-impl Gate {
+impl Latch {
     pub(crate) fn new() -> Self {
         let (arrivals, arrived) = unbounded();
         let (permit, permits) = unbounded();
-        Gate {
+        Latch {
             door: Door { arrivals, permits },
             arrived,
             permits: Mutex::new(Some(permit)),
@@ -101,7 +101,7 @@ impl Gate {
         self.door.clone()
     }
 
-    /// A worker that waits at the gate in each job, then returns the payload.
+    /// A worker that waits at the latch in each job, then returns the payload.
     pub(crate) fn worker<P, E>(&self) -> impl FnMut(Job<P>) -> Result<P, E> + Send + use<P, E> {
         let door = self.door();
         move |job| {
@@ -110,7 +110,7 @@ impl Gate {
         }
     }
 
-    /// Waits until one more worker has come to the gate: with which job?
+    /// Waits until one more worker has come to the latch: with which job?
     #[track_caller]
     pub(crate) fn wait_for_one(&self) -> JobId {
         next(&self.arrived)
@@ -130,9 +130,9 @@ impl Gate {
     /// Lets so many pass, now or when they come.
     pub(crate) fn release(&self, workers: usize) {
         let permits = self.permits.lock();
-        let permit = permits.as_ref().expect("the gate is not open yet");
+        let permit = permits.as_ref().expect("the latch is not open yet");
         for _ in 0..workers {
-            permit.send(()).expect("the gate holds both ends");
+            permit.send(()).expect("the latch holds both ends");
         }
     }
 

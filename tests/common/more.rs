@@ -11,7 +11,7 @@ use worker_pool::{
     Builder, CancelToken, Job, JobError, Manager, RejectReason, SubmitError, WorkerId,
 };
 
-use super::common::{Gate, LIMIT, next};
+use super::common::{LIMIT, Latch, next};
 
 /// A job that is a closure. It sees its cancel token.
 pub(crate) type Task = Box<dyn FnOnce(&CancelToken) -> Result<u64, String> + Send>;
@@ -44,7 +44,7 @@ pub(crate) fn tasks() -> Builder<Task, u64, String> {
 
 /// Adds so many workers.
 #[track_caller]
-pub(crate) fn crew(pool: &Tasks, workers: usize) -> Vec<WorkerId> {
+pub(crate) fn add_workers(pool: &Tasks, workers: usize) -> Vec<WorkerId> {
     let add = |_| pool.add(run_task).expect("the pool is open");
     (0..workers).map(add).collect()
 }
@@ -64,9 +64,9 @@ pub(crate) fn restartable(pool: &Tasks, workers: usize) -> Vec<WorkerId> {
     (0..workers).map(add).collect()
 }
 
-/// A task that waits at the gate and then answers.
-pub(crate) fn at_gate(gate: &Gate, output: u64) -> Task {
-    let door = gate.door();
+/// A task that waits at the latch and then answers.
+pub(crate) fn at_latch(latch: &Latch, output: u64) -> Task {
+    let door = latch.door();
     task(move |_| {
         door.pass(worker_pool::JobId::new(output));
         Ok(output)

@@ -6,6 +6,9 @@ mod watch;
 mod words;
 
 // Parts of the examples that other parts look for at the root.
+#[allow(dead_code)]
+#[path = "../../examples/common/argument.rs"]
+mod argument;
 #[path = "../../examples/checksum/problem.rs"]
 mod problem;
 #[allow(dead_code)]
@@ -14,3 +17,6 @@ mod text;
 #[allow(dead_code)]
 #[path = "../../examples/words/vocabulary.rs"]
 mod vocabulary;
+#[allow(dead_code)]
+#[path = "../../examples/common/workers.rs"]
+mod workers;

@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crate::common::{
-    self, Gate, LIMIT, Recorder, Tally, eventually, next, threads_asleep, threads_named, within,
+    self, LIMIT, Latch, Recorder, Tally, eventually, next, threads_asleep, threads_named, within,
 };
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::closures::{JoinError, ThreadPool};
 use worker_pool::{BuildError, JobId, Outcome, PoolState, Priority, RejectReason};
 
-/// A pool of one thread that is held at the gate until it opens.
-fn held(gate: &Gate, capacity: usize) -> ThreadPool {
+/// A pool of one thread that is held at the latch until it opens.
+fn held(latch: &Latch, capacity: usize) -> ThreadPool {
     let builder = ThreadPool::builder().num_threads(1);
     let pool = builder.queue_capacity(capacity).build().unwrap();
-    let door = gate.door();
+    let door = latch.door();
     pool.execute(move || door.pass(JobId::new(0))).unwrap();
-    gate.wait_for_one();
+    latch.wait_for_one();
     pool
 }
 
@@ -47,13 +47,13 @@ fn each_caller_gets_the_result_of_its_own_closure() {
 #[test]
 fn a_task_gives_its_result_out_once() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 8);
+        let latch = Latch::new();
+        let pool = held(&latch, 8);
         let mut task = pool.spawn(|| "result").unwrap();
         assert!(!task.is_done());
         assert_eq!(task.try_wait(), None);
         assert_eq!(task.wait_timeout(std::time::Duration::ZERO), None);
-        gate.open();
+        latch.open();
         assert_eq!(task.wait_timeout(LIMIT), Some(Ok("result")));
         assert!(task.is_done());
         assert_eq!(task.try_wait(), None);
@@ -104,8 +104,8 @@ fn join_waits_for_closures_of_closures() {
     within(LIMIT, || {
         let pool = ThreadPool::new(1);
         let done = Arc::new(AtomicUsize::new(0));
-        let gate = Gate::new();
-        let (inner, door, count) = (pool.clone(), gate.door(), Arc::clone(&done));
+        let latch = Latch::new();
+        let (inner, door, count) = (pool.clone(), latch.door(), Arc::clone(&done));
         pool.execute(move || {
             door.pass(JobId::new(1));
             let next = inner.clone();
@@ -118,7 +118,7 @@ fn join_waits_for_closures_of_closures() {
             inner.execute(second).unwrap();
         })
         .unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         let (returned, joined) = bounded(1);
         let waiter = thread::Builder::new().name("closure-joiner".to_owned());
         let waiter = waiter.spawn({
@@ -126,10 +126,10 @@ fn join_waits_for_closures_of_closures() {
             move || returned.send((pool.join(), done.load(SeqCst))).unwrap()
         });
         eventually("it waits", || threads_asleep("closure-joiner") == 1);
-        gate.release(1);
-        gate.wait_for_one();
+        latch.release(1);
+        latch.wait_for_one();
         assert_eq!(joined.len(), 0, "the second is held");
-        gate.open();
+        latch.open();
         assert_eq!(next(&joined), (true, 1));
         waiter.unwrap().join().unwrap();
     });
@@ -147,8 +147,8 @@ fn join_from_inside_does_not_wait_for_itself() {
 #[test]
 fn the_counts_are_those_of_running_and_waiting_closures() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 100);
+        let latch = Latch::new();
+        let pool = held(&latch, 100);
         let tasks: Vec<_> = (0..20).map(|n| pool.spawn(move || n).unwrap()).collect();
         assert_eq!((pool.active_count(), pool.queued_count()), (1, 20));
         // Of two threads one leaves, and still runs its closure.
@@ -160,7 +160,7 @@ fn the_counts_are_those_of_running_and_waiting_closures() {
         let first = pool.manager().workers()[0].id;
         pool.manager().remove(first).unwrap();
         assert_eq!((pool.active_count(), pool.max_count()), (1, 1));
-        gate.open();
+        latch.open();
         assert!(pool.join());
         assert_eq!((pool.active_count(), pool.queued_count()), (0, 0));
     });
@@ -213,8 +213,8 @@ fn a_hook_may_change_the_number_of_threads() {
 #[test]
 fn execute_blocks_while_the_queue_is_full() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 1);
+        let latch = Latch::new();
+        let pool = held(&latch, 1);
         // Fills the queue, and what is already released.
         let (handed_in, accepted) = unbounded();
         let producer = thread::Builder::new().name("closure-maker".to_owned());
@@ -229,7 +229,7 @@ fn execute_blocks_while_the_queue_is_full() {
         });
         eventually("it blocks", || threads_asleep("closure-maker") == 1);
         assert!(accepted.len() < 500);
-        gate.open();
+        latch.open();
         producer.unwrap().join().unwrap();
         assert!(pool.join());
         assert_eq!(pool.manager().stats().completed, 501);
@@ -240,8 +240,8 @@ fn execute_blocks_while_the_queue_is_full() {
 #[test]
 fn a_closure_that_would_wait_for_ever_for_room_comes_back() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 1);
+        let latch = Latch::new();
+        let pool = held(&latch, 1);
         let (inner, ran) = (pool.clone(), Arc::new(AtomicUsize::new(0)));
         let count = Arc::clone(&ran);
         let flood = pool.spawn(move || {
@@ -256,7 +256,7 @@ fn a_closure_that_would_wait_for_ever_for_room_comes_back() {
             }
             back
         });
-        gate.open();
+        latch.open();
         let back = flood.unwrap().wait().unwrap();
         assert!(pool.join());
         assert_eq!(ran.load(SeqCst), 100);
@@ -287,8 +287,8 @@ fn after_close_a_closure_comes_back() {
 #[test]
 fn close_leaves_out_what_has_not_begun() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 8);
+        let latch = Latch::new();
+        let pool = held(&latch, 8);
         let tally = Tally::new();
         let captured = tally.make(1);
         let task = pool.spawn(move || drop(captured)).unwrap();
@@ -298,7 +298,7 @@ fn close_leaves_out_what_has_not_begun() {
         });
         assert_eq!(task.wait(), Err(JoinError::NotRun(RejectReason::Closed)));
         assert_eq!(tally.live(), 0);
-        gate.open();
+        latch.open();
         closer.join().unwrap();
     });
 }
@@ -306,8 +306,8 @@ fn close_leaves_out_what_has_not_begun() {
 #[test]
 fn dropping_the_last_clone_runs_what_was_accepted() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 100);
+        let latch = Latch::new();
+        let pool = held(&latch, 100);
         let end = pool.manager().close_signal();
         let (ran, told) = unbounded();
         for n in 0..50 {
@@ -318,7 +318,7 @@ fn dropping_the_last_clone_runs_what_was_accepted() {
         drop(pool);
         assert_eq!(clone.manager().state(), PoolState::Running);
         let dropper = thread::spawn(move || drop(clone));
-        gate.open();
+        latch.open();
         dropper.join().unwrap();
         assert!(end.is_closed());
         assert_eq!(
@@ -356,8 +356,8 @@ fn a_closure_may_own_the_last_clone() {
 #[test]
 fn a_cancelled_task_is_not_run() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 8);
+        let latch = Latch::new();
+        let pool = held(&latch, 8);
         let tally = Tally::new();
         let captured = tally.make(1);
         let waiting = pool
@@ -366,8 +366,8 @@ fn a_cancelled_task_is_not_run() {
         assert!(waiting.cancel());
         let result: Result<(), _> = waiting.wait();
         assert_eq!(result, Err(JoinError::NotRun(RejectReason::Cancelled)));
-        gate.open();
-        let (door, second) = (gate.door(), Gate::new());
+        latch.open();
+        let (door, second) = (latch.door(), Latch::new());
         let (running, inner) = (second.door(), tally.clone());
         let task = pool.spawn(move || {
             running.pass(JobId::new(1));
@@ -394,10 +394,10 @@ fn a_result_nobody_wants_may_panic_when_it_is_dropped() {
         }
     }
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 8);
+        let latch = Latch::new();
+        let pool = held(&latch, 8);
         drop(pool.spawn(|| Bomb).unwrap());
-        gate.open();
+        latch.open();
         assert_eq!(pool.run(|| 1), Ok(1));
         assert_eq!(pool.max_count(), 1);
     });
@@ -417,8 +417,8 @@ fn waiting_for_oneself_is_an_error() {
 #[test]
 fn the_manager_below_takes_priorities() {
     within(LIMIT, || {
-        let gate = Gate::new();
-        let pool = held(&gate, 8);
+        let latch = Latch::new();
+        let pool = held(&latch, 8);
         let (ran, told) = unbounded();
         let tell = |name: &'static str| {
             let ran = ran.clone();
@@ -429,7 +429,7 @@ fn the_manager_below_takes_priorities() {
         let low = low.enqueue().unwrap();
         let high = manager.job(tell("high")).priority(Priority::High);
         let high = high.enqueue().unwrap();
-        gate.open();
+        latch.open();
         high.wait().unwrap();
         low.wait().unwrap();
         assert_eq!(told.try_iter().collect::<Vec<_>>(), ["high", "low"]);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::common::{
-    Gate, LIMIT, Recorder, Tally, eventually, next, stress, threads_named, within,
+    LIMIT, Latch, Recorder, Tally, eventually, next, stress, threads_named, within,
 };
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use worker_pool::{
@@ -446,15 +446,15 @@ fn a_workers_panic_stays_in_its_scope() {
 fn a_scope_returns_what_its_body_does() {
     within(LIMIT, || {
         assert_eq!(scope(|_| "nothing in it"), "nothing in it");
-        let gate = Gate::new();
+        let latch = Latch::new();
         let signal = scope(|scope| {
             let unused = scope.pool::<u64, u64, ()>().unwrap();
             let used = scope.pool::<u64, u64, ()>().unwrap();
-            used.add(gate.worker()).unwrap();
+            used.add(latch.worker()).unwrap();
             let _running = used.enqueue(1).unwrap();
-            gate.wait_for_one();
+            latch.wait_for_one();
             drop(used);
-            gate.open();
+            latch.open();
             unused.close_signal()
         });
         assert!(signal.is_closed());

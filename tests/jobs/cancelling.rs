@@ -6,21 +6,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Counted, Gate, LIMIT, Tally, eventually, next, stress, threads_asleep, within,
+    Counted, LIMIT, Latch, Tally, eventually, next, stress, threads_asleep, within,
 };
 use crate::more::{
-    SHORT, answer, at_gate, begun, crew, failed, in_time, jitter, rejected, tasks, until_cancelled,
-    wait_until,
+    SHORT, add_workers, answer, at_latch, begun, failed, in_time, jitter, rejected, tasks,
+    until_cancelled, wait_until,
 };
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{CancelToken, Failure, Job, Manager, Meter, RejectReason, SubmitError};
 
 /// A pool of one worker, which is held with the first job, with room for so many waiting jobs.
-fn held(capacity: usize) -> (Manager<Counted, u64>, Gate, Tally, Arc<AtomicUsize>) {
+fn held(capacity: usize) -> (Manager<Counted, u64>, Latch, Tally, Arc<AtomicUsize>) {
     let builder = Manager::<Counted, u64>::builder();
     let pool = builder.queue_capacity(capacity).build().unwrap();
-    let (gate, tally, runs) = (Gate::new(), Tally::new(), Arc::new(AtomicUsize::new(0)));
-    let door = gate.door();
+    let (latch, tally, runs) = (Latch::new(), Tally::new(), Arc::new(AtomicUsize::new(0)));
+    let door = latch.door();
     let count = Arc::clone(&runs);
     pool.add(move |job: Job<Counted>| {
         count.fetch_add(1, SeqCst);
@@ -28,7 +28,7 @@ fn held(capacity: usize) -> (Manager<Counted, u64>, Gate, Tally, Arc<AtomicUsize
         Ok(job.payload().value)
     })
     .unwrap();
-    (pool, gate, tally, runs)
+    (pool, latch, tally, runs)
 }
 
 /// A queued job that its handle cancels never runs, another takes its place in the full queue while
@@ -36,9 +36,9 @@ fn held(capacity: usize) -> (Manager<Counted, u64>, Gate, Tally, Arc<AtomicUsize
 #[test]
 fn a_queued_job_cancelled_by_its_handle_never_runs_and_frees_its_place() {
     within(LIMIT, || {
-        let (pool, gate, tally, runs) = held(2);
+        let (pool, latch, tally, runs) = held(2);
         let first = pool.enqueue(tally.make(1)).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         let mut waiting = Vec::new();
         while let Ok(handle) = pool.try_enqueue(tally.make(2)) {
             waiting.push(handle);
@@ -53,7 +53,7 @@ fn a_queued_job_cancelled_by_its_handle_never_runs_and_frees_its_place() {
         assert_eq!((payload.value, reason), (2, RejectReason::Cancelled));
         drop(payload);
         let others = waiting.len();
-        gate.open();
+        latch.open();
         assert_eq!(first.wait().unwrap(), 1);
         assert_eq!(last.wait().unwrap(), 3);
         for handle in waiting {
@@ -70,11 +70,11 @@ fn a_queued_job_cancelled_by_its_handle_never_runs_and_frees_its_place() {
 #[test]
 fn a_queued_job_cancelled_by_its_token_frees_its_place() {
     within(LIMIT, || {
-        let (pool, gate, tally, runs) = held(1);
+        let (pool, latch, tally, runs) = held(1);
         let token = CancelToken::new();
         let (errors, failures) = unbounded();
         pool.detach_submit(tally.make(1), 1, &errors).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         let submit = |id| {
             let job = pool.job(tally.make(id)).cancel_token(&token);
             job.try_detach(id, &errors)
@@ -88,7 +88,7 @@ fn a_queued_job_cancelled_by_its_token_frees_its_place() {
             .timeout(LIMIT / 2)
             .enqueue()
             .unwrap();
-        gate.open();
+        latch.open();
         assert_eq!(last.wait().unwrap(), 0);
         drop(pool);
         drop(errors);
@@ -108,10 +108,10 @@ fn a_queued_job_cancelled_by_its_token_frees_its_place() {
 #[test]
 fn a_caller_blocked_in_submit_returns_when_its_token_fires() {
     within(LIMIT, || {
-        let (pool, gate, tally, runs) = held(1);
+        let (pool, latch, tally, runs) = held(1);
         let token = CancelToken::new();
         drop(pool.enqueue(tally.make(1)).unwrap());
-        gate.wait_for_one();
+        latch.wait_for_one();
         thread::scope(|scope| {
             // Some of them wait for their result, the others for room in the queue.
             let callers: Vec<_> = (0..6)
@@ -130,7 +130,7 @@ fn a_caller_blocked_in_submit_returns_when_its_token_fires() {
                 assert_eq!((payload.value, reason), (2, RejectReason::Cancelled));
             }
         });
-        gate.open();
+        latch.open();
         drop(pool);
         assert_eq!(runs.load(SeqCst), 1);
         assert_eq!(tally.live(), 0);
@@ -193,7 +193,7 @@ fn a_job_either_ran_or_was_cancelled_before_it_began() {
 fn a_running_job_sees_that_it_is_cancelled() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
 
         let (work, begins) = until_cancelled();
         let handle = pool.enqueue(work).unwrap();
@@ -233,7 +233,7 @@ fn cancelled_jobs_in_the_queue_do_not_hold_up_a_drain() {
     within(LIMIT, move || {
         for round in 0..rounds {
             let pool = tasks().queue_capacity(64).build().unwrap();
-            crew(&pool, 1 + round % 3);
+            add_workers(&pool, 1 + round % 3);
             let token = CancelToken::new();
             let handles: Vec<_> = (0..60)
                 .map(|n| match n % 3 {
@@ -270,9 +270,9 @@ fn cancelled_jobs_in_the_queue_do_not_hold_up_a_drain() {
 #[test]
 fn a_job_whose_deadline_passes_in_the_queue_never_runs() {
     within(LIMIT, || {
-        let (pool, gate, tally, runs) = held(4);
+        let (pool, latch, tally, runs) = held(4);
         drop(pool.enqueue(tally.make(1)).unwrap());
-        gate.wait_for_one();
+        latch.wait_for_one();
         let error = pool.submit_timeout(tally.make(2), SHORT).unwrap_err();
         let (payload, reason) = rejected(error);
         assert_eq!((payload.value, reason), (2, RejectReason::DeadlinePassed));
@@ -288,7 +288,7 @@ fn a_job_whose_deadline_passes_in_the_queue_never_runs() {
             job.detach(4, &errors).map(|()| soon)
         });
         wait_until(late);
-        gate.open();
+        latch.open();
         let error = next(&failures);
         assert_eq!((error.id, error.error.cause), (4, Failure::DeadlinePassed));
         drop(payload);
@@ -305,20 +305,20 @@ fn a_deadline_frees_the_caller_of_a_running_job_and_not_its_worker() {
     within(LIMIT, || {
         let meter = Meter::new();
         let pool = tasks().hook(meter.clone()).build().unwrap();
-        let gate = Gate::new();
-        let worker = crew(&pool, 1)[0];
-        let error = pool.submit_timeout(at_gate(&gate, 1), SHORT).unwrap_err();
+        let latch = Latch::new();
+        let worker = add_workers(&pool, 1)[0];
+        let error = pool.submit_timeout(at_latch(&latch, 1), SHORT).unwrap_err();
         // It may not have begun by then on a loaded machine: then it never will.
         if let SubmitError::Failed(error) = &error {
             assert_eq!(
                 (error.worker, &error.cause),
                 (Some(worker), &Failure::DeadlinePassed)
             );
-            gate.wait_for_one();
+            latch.wait_for_one();
             assert_eq!((meter.snapshot().busy, meter.snapshot().total), (1, 1));
         }
         assert!(error.is_deadline_passed());
-        gate.open();
+        latch.open();
         assert_eq!(pool.submit(answer(2)).unwrap(), 2);
         assert_eq!((meter.snapshot().busy, meter.snapshot().total), (0, 1));
 
@@ -341,9 +341,9 @@ fn a_deadline_frees_the_caller_of_a_running_job_and_not_its_worker() {
 #[test]
 fn what_is_late_or_cancelled_before_it_is_submitted_is_turned_away_at_once() {
     within(LIMIT, || {
-        let (pool, gate, tally, runs) = held(1);
+        let (pool, latch, tally, runs) = held(1);
         drop(pool.enqueue(tally.make(0)).unwrap());
-        gate.wait_for_one();
+        latch.wait_for_one();
         while pool.try_enqueue(tally.make(0)).is_ok() {}
         let (errors, failures) = unbounded();
         let fired = CancelToken::new();
@@ -367,7 +367,7 @@ fn what_is_late_or_cancelled_before_it_is_submitted_is_turned_away_at_once() {
             assert_eq!(job().try_detach(1, &errors).unwrap_err().reason, reason);
         }
         drop(errors);
-        gate.open();
+        latch.open();
         pool.drain();
         let accepted = pool.stats().accepted;
         assert_eq!(
@@ -397,7 +397,7 @@ fn a_detached_jobs_token_outlives_the_call_that_submitted_it() {
         let (work, plain) = until_cancelled();
         pool.detach_submit(work, 2, &errors).unwrap();
         // Both calls have returned before there is a worker.
-        crew(&pool, 2);
+        add_workers(&pool, 2);
         let (seen, other) = (begun(&begins), begun(&plain));
         assert!(!seen.is_cancelled() && !other.is_cancelled());
         token.cancel();
@@ -414,9 +414,9 @@ fn a_detached_jobs_token_outlives_the_call_that_submitted_it() {
 fn a_cancel_wakes_every_caller_that_is_about_to_wait() {
     let rounds = stress(1_000);
     within(LIMIT, move || {
-        let (pool, gate, tally, _) = held(1);
+        let (pool, latch, tally, _) = held(1);
         drop(pool.enqueue(tally.make(0)).unwrap());
-        gate.wait_for_one();
+        latch.wait_for_one();
         let (rounds_in, round) = bounded::<CancelToken>(0);
         let (done, finished) = bounded(0);
         thread::scope(|scope| {
@@ -439,7 +439,7 @@ fn a_cancel_wakes_every_caller_that_is_about_to_wait() {
             }
             drop(rounds_in);
         });
-        gate.open();
+        latch.open();
     });
 }
 
@@ -448,7 +448,7 @@ fn a_cancel_wakes_every_caller_that_is_about_to_wait() {
 fn a_deadline_that_never_comes_harms_nothing() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         assert_eq!(pool.submit_timeout(answer(1), Duration::MAX).unwrap(), 1);
         let mut handle = pool.enqueue(answer(2)).unwrap();
         assert_eq!(handle.wait_timeout(Duration::MAX).unwrap().unwrap(), 2);

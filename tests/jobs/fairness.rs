@@ -1,12 +1,12 @@
 //! Order, and that nobody starves: jobs start as they came, and commands get through any flood.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
-use crate::more::{at_gate, crew, tasks, tell};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, stress, within};
+use crate::more::{add_workers, at_latch, tasks, tell};
 use crossbeam_channel::unbounded;
 use worker_pool::{Job, Manager, RejectReason};
 
@@ -17,10 +17,10 @@ fn one_worker_starts_jobs_in_the_order_of_their_submission() {
     const JOBS: u64 = 600;
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        let gate = Gate::new();
-        crew(&pool, 1);
-        drop(pool.enqueue(at_gate(&gate, 0)).unwrap());
-        gate.wait_for_one();
+        let latch = Latch::new();
+        add_workers(&pool, 1);
+        drop(pool.enqueue(at_latch(&latch, 0)).unwrap());
+        latch.wait_for_one();
         let (ran, runs) = mpsc::channel();
         let (errors, _failures) = unbounded();
         for n in 0..JOBS {
@@ -36,7 +36,7 @@ fn one_worker_starts_jobs_in_the_order_of_their_submission() {
             }
         }
         drop(ran);
-        gate.open();
+        latch.open();
         assert!(runs.iter().eq(0..JOBS));
     });
 }
@@ -166,4 +166,42 @@ impl worker_pool::Hook for Quiet {
     fn worker_remove(&self, worker: worker_pool::WorkerId) {
         self.0.worker_remove(worker);
     }
+}
+
+/// Fifteen jobs per worker that block: as many run as there are workers, never more.
+#[test]
+fn as_many_jobs_run_at_once_as_there_are_workers() {
+    const WORKERS: usize = 4;
+    within(LIMIT, || {
+        let builder = Manager::<Box<u64>, Box<u64>, String>::builder();
+        let pool = builder.queue_capacity(100).build().unwrap();
+        let latch = Latch::new();
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..WORKERS {
+            let (door, running, most) = (latch.door(), Arc::clone(&running), Arc::clone(&most));
+            let run = move |job: Job<Box<u64>>| {
+                let now = running.fetch_add(1, SeqCst) + 1;
+                most.fetch_max(now, SeqCst);
+                door.pass(job.id());
+                running.fetch_sub(1, SeqCst);
+                Ok(job.into_payload())
+            };
+            pool.add(run).unwrap();
+        }
+        let jobs = 15 * WORKERS;
+        let handles: Vec<_> = (0..jobs as u64)
+            .map(|number| pool.enqueue(Box::new(number)).unwrap())
+            .collect();
+        latch.wait_for(WORKERS); // they all run at the same time
+        for _ in WORKERS..jobs {
+            latch.release(1);
+            latch.wait_for_one(); // one out, one in
+        }
+        latch.open();
+        for (number, handle) in (0..).zip(handles) {
+            assert_eq!(handle.wait(), Ok(Box::new(number)));
+        }
+        assert_eq!(most.load(SeqCst), WORKERS);
+        assert_eq!(latch.arrivals(), 0);
+    });
 }

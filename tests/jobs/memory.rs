@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Counted, Gate, LIMIT, Tally, eventually, next, stress, within};
+use crate::common::{Counted, LIMIT, Latch, Tally, eventually, next, stress, within};
 use crate::more::{in_time, jitter, wait_until};
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{CancelToken, DetachedError, Failure, Job, Manager, Meter, WorkerHandle};
@@ -208,8 +208,8 @@ fn a_panic_in_the_drop_of_what_the_pool_drops_is_contained() {
     within(LIMIT, || {
         let (drops, meter) = (Arc::new(AtomicU32::new(0)), Meter::new());
         let pool = Bombs::builder().hook(meter.clone()).build().unwrap();
-        let gate = Gate::new();
-        let door = gate.door();
+        let latch = Latch::new();
+        let door = latch.door();
         let worker = pool.add(move |job: Job<(u32, Bomb)>| {
             let id = job.id();
             let (what, bomb) = job.into_payload();
@@ -241,22 +241,22 @@ fn a_panic_in_the_drop_of_what_the_pool_drops_is_contained() {
         alive();
         for what in [0, 1] {
             let held = pool.enqueue(job(2)).unwrap();
-            gate.wait_for_one();
+            latch.wait_for_one();
             drop(pool.enqueue(job(what)).unwrap());
-            gate.release(1);
+            latch.release(1);
             held.wait().unwrap_or_else(|_| panic!("it ran")).defuse();
             alive();
         }
         // A running job whose caller gave up.
         let held = pool.enqueue(job(2)).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         held.cancel();
         drop(held.wait().map(Bomb::defuse));
-        gate.release(1);
+        latch.release(1);
         alive();
         // Cancelled and late jobs in the queue, awaited or not.
         let held = pool.enqueue(job(2)).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         let token = CancelToken::new();
         let (mut late, mut turned_away) = (Instant::now(), 0);
         for _ in 0..3 {
@@ -276,12 +276,12 @@ fn a_panic_in_the_drop_of_what_the_pool_drops_is_contained() {
         }
         token.cancel();
         wait_until(late);
-        gate.release(1);
+        latch.release(1);
         held.wait().unwrap_or_else(|_| panic!("it ran")).defuse();
         alive();
         // Jobs that are turned away as the pool closes.
         let held = pool.enqueue(job(2)).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         for _ in 0..5 {
             drop(pool.enqueue(job(0)).unwrap());
             pool.detach_submit(job(0), 0, &errors).unwrap();
@@ -298,7 +298,7 @@ fn a_panic_in_the_drop_of_what_the_pool_drops_is_contained() {
             pool.stats().closed == 10
         });
         assert!(!closed.load(SeqCst), "a job still runs");
-        gate.open();
+        latch.open();
         closer.join().unwrap();
         held.wait().unwrap_or_else(|_| panic!("it ran")).defuse();
         let stats = pool.stats();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Door, Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{Door, LIMIT, Latch, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use worker_pool::{Job, Manager, RejectReason, SubmitError, WorkerId};
 
@@ -151,16 +151,16 @@ fn two_workers_that_wait_for_each_other_are_not_both_stuck() {
 fn a_nested_job_waits_for_a_busy_worker_that_will_be_free() {
     within(LIMIT, || {
         let pool = pool_of(2);
-        let gate = Gate::new();
-        let other = pool.enqueue(held(gate.door())).unwrap();
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let other = pool.enqueue(held(latch.door())).unwrap();
+        latch.wait_for_one();
         let (submits, submitting) = bounded(1);
         let told = inside(&pool, move |pool| {
             submits.send(()).unwrap();
             pool.submit(task(|| 5))
         });
         next(&submitting);
-        gate.open();
+        latch.open();
         assert_eq!(next(&told).unwrap(), 5);
         assert_eq!(other.wait().unwrap(), 7);
     });
@@ -207,9 +207,9 @@ fn a_nested_wait_ends_when_the_last_other_worker_is_removed() {
     within(LIMIT, || {
         let pool = Pool::builder().name("lastother").build().unwrap();
         let other = add_worker(&pool);
-        let gate = Gate::new();
-        let job = pool.enqueue(held(gate.door())).unwrap();
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let job = pool.enqueue(held(latch.door())).unwrap();
+        latch.wait_for_one();
         let me = add_worker(&pool);
         let told = inside(&pool, |pool| pool.submit(task(|| 5)));
         let mine = format!("lastother-{me}");
@@ -218,7 +218,7 @@ fn a_nested_wait_ends_when_the_last_other_worker_is_removed() {
         });
         assert!(told.is_empty(), "the other worker may still serve it");
         pool.remove(other).unwrap();
-        gate.open(); // the other worker leaves after this job
+        latch.open(); // the other worker leaves after this job
         assert!(next(&told).unwrap_err().is_would_deadlock());
         assert_eq!(job.wait().unwrap(), 7);
         assert_eq!(pool.submit(task(|| 6)).unwrap(), 6);
@@ -230,15 +230,15 @@ fn a_nested_wait_ends_when_the_last_other_worker_is_removed() {
 fn a_worker_that_is_added_serves_a_nested_job_that_waits() {
     within(LIMIT, || {
         let pool = pool_of(1);
-        let gate = Gate::new();
-        let other = pool.enqueue(held(gate.door())).unwrap();
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let other = pool.enqueue(held(latch.door())).unwrap();
+        latch.wait_for_one();
         add_worker(&pool);
         let told = inside(&pool, |pool| pool.submit(task(|| 5)));
         eventually("both jobs are accepted", || pool.stats().accepted == 3);
         add_worker(&pool); // the first is still held
         assert_eq!(next(&told).unwrap(), 5);
-        gate.open();
+        latch.open();
         assert_eq!(other.wait().unwrap(), 7);
     });
 }
@@ -301,9 +301,9 @@ fn blocking_on_a_full_queue_inside_a_worker_goes_on_when_another_makes_room() {
     within(LIMIT, || {
         let pool = Pool::builder().queue_capacity(1).build().unwrap();
         add_worker(&pool);
-        let gate = Gate::new();
-        let mut handles = vec![pool.enqueue(held(gate.door())).unwrap()];
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let mut handles = vec![pool.enqueue(held(latch.door())).unwrap()];
+        latch.wait_for_one();
         add_worker(&pool);
         let (full, is_full) = bounded(1);
         let told = inside(&pool, move |pool| {
@@ -318,7 +318,7 @@ fn blocking_on_a_full_queue_inside_a_worker_goes_on_when_another_makes_room() {
             })
         });
         next(&is_full);
-        gate.open();
+        latch.open();
         handles.extend(next(&told).expect("room was made"));
         for handle in handles {
             assert_eq!(handle.wait().unwrap(), 7);
@@ -333,10 +333,10 @@ fn a_nested_wait_ends_when_the_pool_closes() {
     within(LIMIT, || {
         let pool = Pool::builder().name("nestclose").queue_capacity(1);
         let pool = pool.build().unwrap();
-        let gate = Gate::new();
+        let latch = Latch::new();
         let mut ids = vec![add_worker(&pool)];
-        let job = pool.enqueue(held(gate.door())).unwrap();
-        gate.wait_for_one();
+        let job = pool.enqueue(held(latch.door())).unwrap();
+        latch.wait_for_one();
         ids.extend([add_worker(&pool), add_worker(&pool)]);
         let both_run = Arc::new(std::sync::Barrier::new(2));
         // Each waits for a result, or for room once the queue is full.
@@ -364,7 +364,7 @@ fn a_nested_wait_ends_when_the_pool_closes() {
                 assert!(queued.into_iter().all(|handle| handle.wait().is_err()));
             }
             assert!(!pool.close_signal().is_closed(), "a worker is held");
-            gate.open();
+            latch.open();
         });
         assert_eq!(job.wait().unwrap(), 7);
         balanced(&pool);
@@ -399,16 +399,16 @@ fn a_worker_may_wait_for_another_pool_whose_workers_are_busy() {
         let inner = pool_of(1);
         let outer = Pool::builder().name("outerwaits").build().unwrap();
         add_worker(&outer);
-        let gate = Gate::new();
-        let first = inner.enqueue(held(gate.door())).unwrap();
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let first = inner.enqueue(held(latch.door())).unwrap();
+        latch.wait_for_one();
         let other = inner.clone();
         let told = inside(&outer, move |_| other.submit(task(|| 5)));
         // Its only worker and its dispatcher: the job inside is blocked.
         eventually("the outer worker waits", || {
             inner.stats().accepted == 2 && threads_asleep("outerwaits") == 2
         });
-        gate.open();
+        latch.open();
         assert_eq!(next(&told).unwrap(), 5);
         assert_eq!(first.wait().unwrap(), 7);
     });

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{LIMIT, Latch, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use worker_pool::{
     DetachedError, Failure, Job, Manager,
@@ -16,10 +16,10 @@ type Pool = Manager<u64, u64, String>;
 /// Jobs that hold the workers are numbered from here on.
 const HOLDS: u64 = 1 << 40;
 
-/// A pool whose workers stop at the gate in each job; with channels for what fails.
+/// A pool whose workers stop at the latch in each job; with channels for what fails.
 struct Held {
     // First: when a test fails its workers are let go, and then the pool is dropped.
-    gate: Gate,
+    latch: Latch,
     pool: Pool,
     errors: Sender<DetachedError<String>>,
     failures: Receiver<DetachedError<String>>,
@@ -30,7 +30,7 @@ impl Held {
         let pool = Pool::builder().queue_capacity(capacity).build().unwrap();
         let (errors, failures) = unbounded();
         let held = Held {
-            gate: Gate::new(),
+            latch: Latch::new(),
             pool,
             errors,
             failures,
@@ -41,7 +41,7 @@ impl Held {
 
     fn add(&self, workers: usize) {
         for _ in 0..workers {
-            self.pool.add(self.gate.worker()).unwrap();
+            self.pool.add(self.latch.worker()).unwrap();
         }
     }
 
@@ -49,7 +49,7 @@ impl Held {
     fn hold(&self, workers: usize) {
         for hold in 0..workers as u64 {
             self.submit(Normal, HOLDS + hold);
-            assert_eq!(self.gate.wait_for_one().get(), HOLDS + hold);
+            assert_eq!(self.latch.wait_for_one().get(), HOLDS + hold);
         }
     }
 
@@ -62,8 +62,8 @@ impl Held {
     /// Lets one worker go on: which job begins next?
     #[track_caller]
     fn step(&self) -> u64 {
-        self.gate.release(1);
-        self.gate.wait_for_one().get()
+        self.latch.release(1);
+        self.latch.wait_for_one().get()
     }
 }
 
@@ -79,11 +79,11 @@ fn waiting_jobs_begin_by_priority_and_then_by_arrival() {
             }
         }
         held.add(1);
-        let mut order = vec![held.gate.wait_for_one().get()];
+        let mut order = vec![held.latch.wait_for_one().get()];
         order.extend((1..12).map(|_| held.step()));
         let expected = [0, 100, 200].map(|from| from..from + 4);
         assert_eq!(order, expected.into_iter().flatten().collect::<Vec<_>>());
-        held.gate.open();
+        held.latch.open();
     });
 }
 
@@ -102,7 +102,7 @@ fn jobs_behind_a_held_worker_begin_by_priority() {
         }
         let order: Vec<_> = (0..10).map(|_| held.step()).collect();
         assert_eq!(order, [0, 1, 2, 200, 100, 101, 102, 201, 202, 203]);
-        held.gate.open();
+        held.latch.open();
     });
 }
 
@@ -140,7 +140,7 @@ fn a_high_job_waits_for_two_lower_ones_per_worker_at_most() {
             }
             // Of several workers, it may always be another one's turn.
             assert!(workers > 1 || worst == 2, "it never was a lower one's turn");
-            held.gate.open();
+            held.latch.open();
         });
     }
 }
@@ -177,7 +177,7 @@ fn a_constant_stream_of_high_jobs_starves_nobody() {
             // One in 32 that each worker takes; a few turns may be missed on the way.
             let begun = begun_before_job_1(&held, &stock, 32 * 8 * workers);
             assert!(begun > 0, "the high ones were first");
-            held.gate.open();
+            held.latch.open();
         });
     }
 }
@@ -194,7 +194,7 @@ fn constant_streams_of_high_and_normal_jobs_do_not_starve_a_low_one() {
         }
         held.submit(Low, 1);
         begun_before_job_1(&held, &stock, 32 * 32 * 4);
-        held.gate.open();
+        held.latch.open();
     });
 }
 
@@ -207,7 +207,7 @@ fn draining_runs_the_waiting_high_jobs() {
         for id in 0..3 {
             held.submit(High, id);
         }
-        held.gate.open();
+        held.latch.open();
         held.pool.drain();
         assert_eq!(held.pool.stats().completed, 4);
         assert_eq!(held.failures.len(), 0);
@@ -251,7 +251,7 @@ fn a_high_job_cancelled_while_it_waits_never_begins() {
         assert!(error.is_cancelled());
         assert_eq!(error.into_payload(), Some(5));
         assert_eq!(held.step(), 6, "the cancelled one is passed over");
-        held.gate.open();
+        held.latch.open();
         held.pool.drain();
         let stats = held.pool.stats();
         assert_eq!((stats.completed, stats.cancelled), (2, 1));
@@ -271,7 +271,7 @@ fn a_cancelled_high_job_frees_its_place() {
         assert!(handle.cancel());
         eventually("there is room", || held.pool.waiting() == 0);
         held.submit(High, 6);
-        held.gate.open();
+        held.latch.open();
     });
 }
 
@@ -290,7 +290,7 @@ fn high_jobs_count_against_the_capacity() {
         }
         let pool = held.pool.clone();
         let blocked = thread::spawn(move || pool.job(10).priority(High).submit());
-        held.gate.open();
+        held.latch.open();
         held.add(1);
         assert_eq!(blocked.join().unwrap(), Ok(10));
         held.pool.wait_idle();

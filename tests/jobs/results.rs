@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{self, Gate, LIMIT, Recorder, eventually, next, stress, within};
+use crate::common::{self, LIMIT, Latch, Recorder, eventually, next, stress, within};
 use crate::more::{
-    self, SHORT, answer, at_gate, crew, failed, in_time, task, tasks, until_cancelled, wait_until,
+    self, SHORT, add_workers, answer, at_latch, failed, in_time, task, tasks, until_cancelled,
+    wait_until,
 };
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{
@@ -97,16 +98,16 @@ fn a_workers_error_reaches_its_caller_unchanged_and_the_worker_serves_on() {
 fn a_handle_gives_one_answer_once_however_it_is_asked() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        let gate = Gate::new();
-        crew(&pool, 1);
+        let latch = Latch::new();
+        add_workers(&pool, 1);
 
-        let mut handle = pool.enqueue(at_gate(&gate, 7)).unwrap();
-        gate.wait_for_one();
+        let mut handle = pool.enqueue(at_latch(&latch, 7)).unwrap();
+        latch.wait_for_one();
         assert!(!handle.is_done());
         assert!(handle.try_wait().is_none());
         assert!(handle.wait_timeout(Duration::ZERO).is_none());
         assert!(handle.wait_timeout(SHORT).is_none());
-        gate.release(1);
+        latch.release(1);
         assert_eq!(handle.wait_timeout(LIMIT).unwrap().unwrap(), 7);
         assert!(handle.is_done());
         assert!(
@@ -137,7 +138,7 @@ fn a_handle_gives_one_answer_once_however_it_is_asked() {
 fn cancelling_a_finished_job_says_false_and_leaves_its_answer() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         let handle = pool.enqueue(answer(1)).unwrap();
         eventually("the job ends", || handle.is_done());
         assert!(!handle.cancel());
@@ -158,17 +159,17 @@ fn cancelling_a_finished_job_says_false_and_leaves_its_answer() {
 fn cancelling_a_running_job_says_true_and_frees_its_caller() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        let gate = Gate::new();
-        let worker = crew(&pool, 1)[0];
-        let handle = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let worker = add_workers(&pool, 1)[0];
+        let handle = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         let id = handle.id();
         assert!(handle.cancel(), "it has not ended");
         assert!(handle.is_done(), "waiting will not block");
         let error = failed(handle.wait().unwrap_err()); // although the worker is held
         assert_eq!((error.job, error.worker), (id, Some(worker)));
         assert_eq!(error.cause, Failure::Cancelled);
-        gate.release(1);
+        latch.release(1);
         assert_eq!(pool.submit(answer(2)).unwrap(), 2);
     });
 }
@@ -183,24 +184,24 @@ fn dropped_handles_cost_no_worker() {
             .hook(recorder.clone())
             .build()
             .unwrap();
-        let gate = Gate::new();
-        crew(&pool, 2);
+        let latch = Latch::new();
+        add_workers(&pool, 2);
         // Two running, two queued, all of them abandoned.
-        drop([1, 2].map(|n| pool.enqueue(at_gate(&gate, n)).unwrap()));
-        gate.wait_for(2);
-        drop([3, 4].map(|n| pool.enqueue(at_gate(&gate, n)).unwrap()));
+        drop([1, 2].map(|n| pool.enqueue(at_latch(&latch, n)).unwrap()));
+        latch.wait_for(2);
+        drop([3, 4].map(|n| pool.enqueue(at_latch(&latch, n)).unwrap()));
         assert_eq!((meter.snapshot().busy, meter.snapshot().total), (2, 2));
-        gate.open();
+        latch.open();
         for _ in 0..4 {
             recorder.wait_for(|event| {
                 matches!(event, common::Event::JobFinish(.., Outcome::Completed))
             });
         }
         // Both still serve, at the same time.
-        let gate = Gate::new();
-        let handles = [5, 6].map(|n| pool.enqueue(at_gate(&gate, n)).unwrap());
-        gate.wait_for(2);
-        gate.open();
+        let latch = Latch::new();
+        let handles = [5, 6].map(|n| pool.enqueue(at_latch(&latch, n)).unwrap());
+        latch.wait_for(2);
+        latch.open();
         assert_eq!(handles.map(|handle| handle.wait().unwrap()), [5, 6]);
         assert_eq!((meter.snapshot().busy, meter.snapshot().total), (0, 2));
         assert_eq!(pool.stats().completed, 6);
@@ -214,8 +215,8 @@ fn dropped_handles_cost_no_worker() {
 fn a_detached_jobs_failure_arrives_with_its_id_and_its_success_sends_nothing() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        let gate = Gate::new();
-        let workers = crew(&pool, 2);
+        let latch = Latch::new();
+        let workers = add_workers(&pool, 2);
         let (errors, failures) = unbounded();
 
         pool.detach_submit(answer(1), 10, &errors).unwrap();
@@ -235,8 +236,9 @@ fn a_detached_jobs_failure_arrives_with_its_id_and_its_success_sends_nothing() {
         assert_eq!(error.error.cause, Failure::Panicked("boom 12".to_owned()));
 
         // One worker is left; while it is held, jobs queue, are cancelled, and pass their deadline.
-        pool.detach_submit(at_gate(&gate, 13), 13, &errors).unwrap();
-        gate.wait_for_one();
+        pool.detach_submit(at_latch(&latch, 13), 13, &errors)
+            .unwrap();
+        latch.wait_for_one();
         let token = CancelToken::new();
         pool.job(answer(14))
             .cancel_token(&token)
@@ -248,7 +250,7 @@ fn a_detached_jobs_failure_arrives_with_its_id_and_its_success_sends_nothing() {
         });
         token.cancel();
         wait_until(soon);
-        gate.release(1);
+        latch.release(1);
         let mut two = [next(&failures), next(&failures)];
         two.sort_by_key(|error| error.id);
         let seen = two.map(|error| (error.id, error.error.worker, error.error.cause));
@@ -299,7 +301,7 @@ fn a_detached_jobs_failure_arrives_with_its_id_and_its_success_sends_nothing() {
 fn detached_errors_that_nobody_takes_block_no_worker_and_are_counted() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         let fail = || task(|_| Err("no".to_owned()));
 
         let (errors, failures) = bounded::<DetachedError<String>>(1);
@@ -339,7 +341,7 @@ fn a_panic_is_heard_by_whoever_waits_for_the_job() {
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
         let boom = || task(|_| panic!("boom"));
-        let mut workers = crew(&pool, 3).into_iter();
+        let mut workers = add_workers(&pool, 3).into_iter();
 
         let error = pool.submit(boom()).unwrap_err();
         assert_eq!(error.panic_message(), Some("boom"));

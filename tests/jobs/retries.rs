@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, within};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, next, within};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use worker_pool::{
     CancelToken, Failure, Job, JobError, Manager, Outcome, Priority, Retry, Stats, SubmitError,
@@ -205,11 +205,11 @@ fn cancelling_ends_a_job_that_waits_for_its_next_try() {
 #[test]
 fn a_cancelled_job_among_many_that_wait_does_not_hold_up_a_drain() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = pool(1);
         let handle = pool.job(never()).retry(long(9)).enqueue().unwrap();
         eventually("it waits", || pool.stats().backing_off == 1);
-        let door = gate.door();
+        let door = latch.door();
         let held = call(move |job| {
             door.pass(job.id());
             Ok(0)
@@ -218,9 +218,9 @@ fn a_cancelled_job_among_many_that_wait_does_not_hold_up_a_drain() {
         for number in 0..100 {
             pool.detach_submit(held.clone(), number, &errors).unwrap();
         }
-        gate.wait_for_one();
+        latch.wait_for_one();
         handle.cancel();
-        gate.open();
+        latch.open();
         pool.drain();
         assert_balanced(&pool.stats());
     });
@@ -346,9 +346,9 @@ fn a_panic_is_tried_again_by_another_worker_if_wanted() {
     });
 }
 
-/// A call that says when it starts, and waits at the gate in each try.
-fn at_gate(gate: &Gate, started: &Sender<(u64, u32)>, until_try: u32) -> Call {
-    let (started, door) = (started.clone(), gate.door());
+/// A call that says when it starts, and waits at the latch in each try.
+fn at_latch(latch: &Latch, started: &Sender<(u64, u32)>, until_try: u32) -> Call {
+    let (started, door) = (started.clone(), latch.door());
     call(move |job| {
         started.send((job.id().get(), job.attempt())).unwrap();
         door.pass(job.id());
@@ -360,23 +360,23 @@ fn at_gate(gate: &Gate, started: &Sender<(u64, u32)>, until_try: u32) -> Call {
 fn a_retry_needs_no_room_and_goes_to_the_end_of_its_queue() {
     within(LIMIT, || {
         for priority in [Priority::Low, Priority::Normal] {
-            let gate = Gate::new();
+            let latch = Latch::new();
             let pool = Pool::builder().queue_capacity(1).build().unwrap();
             pool.add(serve).unwrap();
             let (started, starts) = unbounded();
             let enqueue = |until_try| {
-                let job = pool.job(at_gate(&gate, &started, until_try));
+                let job = pool.job(at_latch(&latch, &started, until_try));
                 let job = job.priority(priority).retry(Retry::max_retries(1));
                 job.enqueue().unwrap()
             };
             let mut jobs = vec![enqueue(2)];
-            gate.wait_for_one();
+            latch.wait_for_one();
             // One is released to the worker, one is in the one place of the queue.
             jobs.push(enqueue(1));
             eventually("it is released", || pool.waiting() == 0);
             jobs.push(enqueue(1));
             pool.try_enqueue(never()).unwrap_err();
-            gate.open();
+            latch.open();
             let answers: Vec<_> = jobs.into_iter().map(|job| job.wait().unwrap()).collect();
             assert_eq!(answers, [2, 1, 1]);
             let order: Vec<_> = starts.try_iter().collect();
@@ -388,18 +388,18 @@ fn a_retry_needs_no_room_and_goes_to_the_end_of_its_queue() {
 #[test]
 fn an_urgent_retry_goes_before_the_others() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = pool(1);
         let (started, starts) = unbounded();
-        let job = pool.job(at_gate(&gate, &started, 2));
+        let job = pool.job(at_latch(&latch, &started, 2));
         let job = job.priority(Priority::High).retry(Retry::max_retries(1));
         let mut jobs = vec![job.enqueue().unwrap()];
-        gate.wait_for_one();
+        latch.wait_for_one();
         for _ in 0..2 {
-            jobs.push(pool.enqueue(at_gate(&gate, &started, 1)).unwrap());
+            jobs.push(pool.enqueue(at_latch(&latch, &started, 1)).unwrap());
         }
         pool.pause();
-        gate.open();
+        latch.open();
         eventually("it waits for a worker again", || {
             let stats = pool.stats();
             (stats.retried, stats.backing_off) == (1, 0)
@@ -414,9 +414,9 @@ fn an_urgent_retry_goes_before_the_others() {
 #[test]
 fn a_job_that_waits_for_a_worker_again_can_be_cancelled() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = pool(1);
-        let door = gate.door();
+        let door = latch.door();
         let retried = pool.job(never()).retry(short(1)).enqueue().unwrap();
         let held = call(move |job| {
             door.pass(job.id());
@@ -424,14 +424,14 @@ fn a_job_that_waits_for_a_worker_again_can_be_cancelled() {
         });
         eventually("it waits", || pool.stats().retried == 1);
         let held = pool.job(held).priority(Priority::High).enqueue().unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         if pool.stats().failed == 0 {
             eventually("its time has come", || pool.stats().backing_off == 0);
             assert!(retried.cancel());
             let error = failed(retried.wait().unwrap_err());
             assert_eq!((error.cause, error.attempts), (Failure::Cancelled, 1));
         }
-        gate.open();
+        latch.open();
         held.wait().unwrap();
         pool.drain();
         assert_balanced(&pool.stats());

@@ -1,12 +1,11 @@
 //! Submitting: a full queue, a closed pool, and callers that give up.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Counted, Gate, LIMIT, Tally, eventually, next, stress, threads_asleep, within,
+    Counted, LIMIT, Latch, Tally, eventually, next, stress, threads_asleep, within,
 };
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{
@@ -44,19 +43,19 @@ fn fill(
     }
 }
 
-/// A pool of one worker that is held at a gate, with a full queue.
-fn full_pool() -> (Pool, Gate, Vec<JobHandle<Payload, Payload, String>>) {
+/// A pool of one worker that is held at a latch, with a full queue.
+fn full_pool() -> (Pool, Latch, Vec<JobHandle<Payload, Payload, String>>) {
     let pool = small_pool(1);
-    let gate = Gate::new();
-    pool.add(gate.worker()).unwrap();
+    let latch = Latch::new();
+    pool.add(latch.worker()).unwrap();
     let mut handles = vec![pool.enqueue(Box::new(0)).unwrap()];
-    gate.wait_for_one();
+    latch.wait_for_one();
     // The dispatcher may release one more while the queue fills: full for good when it has.
     eventually("the queue is full for good", || {
         handles.extend(fill(&pool).0);
         handles.len() >= 3
     });
-    (pool, gate, handles)
+    (pool, latch, handles)
 }
 
 /// A submit that does not wait for room gives the very same payload back when the queue is full, and
@@ -64,7 +63,7 @@ fn full_pool() -> (Pool, Gate, Vec<JobHandle<Payload, Payload, String>>) {
 #[test]
 fn a_full_queue_gives_the_same_payload_back() {
     within(LIMIT, || {
-        let (pool, gate, handles) = full_pool();
+        let (pool, latch, handles) = full_pool();
         assert_eq!(pool.waiting(), 1, "as many as may wait");
         let payload = Box::new(42);
         let address = &raw const *payload;
@@ -77,7 +76,7 @@ fn a_full_queue_gives_the_same_payload_back() {
         assert_eq!(&raw const *rejected.payload, address, "the same payload");
         assert_eq!(*rejected.payload, 42);
         let accepted = handles.len() as u64;
-        gate.open();
+        latch.open();
         for handle in handles {
             handle.wait().unwrap();
         }
@@ -94,13 +93,13 @@ fn a_job_that_runs_takes_no_place_in_the_queue() {
     within(LIMIT, || {
         for round in 0..stress(300) {
             let pool = small_pool(1);
-            let gate = Gate::new();
-            pool.add(gate.worker()).unwrap();
+            let latch = Latch::new();
+            pool.add(latch.worker()).unwrap();
             let running = pool.enqueue(Box::new(1)).unwrap();
-            gate.wait_for_one();
+            latch.wait_for_one();
             let waits = pool.try_enqueue(Box::new(2));
             let waits = waits.unwrap_or_else(|full| panic!("round {round}: {full}"));
-            gate.open();
+            latch.open();
             assert_eq!(running.wait(), Ok(Box::new(1)));
             assert_eq!(waits.wait(), Ok(Box::new(2)));
         }
@@ -125,7 +124,7 @@ const BLOCKING: [Blocks; 3] = [
 fn a_submitter_that_waits_for_room_is_told_at_once_that_the_pool_closes() {
     within(2 * LIMIT, || {
         for round in 0..stress(40) {
-            let (pool, gate, handles) = full_pool();
+            let (pool, latch, handles) = full_pool();
             let (tell, told) = unbounded();
             thread::scope(|scope| {
                 for (number, submit) in (0..).zip(BLOCKING) {
@@ -149,7 +148,7 @@ fn a_submitter_that_waits_for_room_is_told_at_once_that_the_pool_closes() {
                     assert_eq!(*rejected.payload, number);
                 }
                 assert!(!pool.close_signal().is_closed(), "a worker is held");
-                gate.open();
+                latch.open();
             });
             let ran = handles.into_iter().filter_map(|handle| handle.wait().ok());
             assert_eq!(ran.count(), 1, "the one that ran");
@@ -378,12 +377,12 @@ fn gave_up_unbegun(error: SubmitError<Payload, String>, how: GivesUp) {
 fn a_caller_that_waits_for_room_returns_when_it_gives_up() {
     within(LIMIT, || {
         for how in [GivesUp::Token, GivesUp::Deadline] {
-            let (pool, gate, handles) = full_pool();
+            let (pool, latch, handles) = full_pool();
             let before = pool.stats().accepted;
             gave_up_unbegun(give_up(&pool, how, "forroom", || true), how);
-            assert_eq!(gate.arrivals(), 0, "the worker is held in its first job");
+            assert_eq!(latch.arrivals(), 0, "the worker is held in its first job");
             assert_eq!(pool.stats().accepted, before, "it was never accepted");
-            gate.open();
+            latch.open();
             for handle in handles {
                 handle.wait().unwrap();
             }
@@ -398,10 +397,10 @@ fn a_caller_whose_job_waits_returns_when_it_gives_up() {
     within(LIMIT, || {
         for how in [GivesUp::Token, GivesUp::Deadline] {
             let pool = small_pool(8);
-            let gate = Gate::new();
-            pool.add(gate.worker()).unwrap();
+            let latch = Latch::new();
+            pool.add(latch.worker()).unwrap();
             let first = pool.enqueue(Box::new(1)).unwrap();
-            gate.wait_for_one();
+            latch.wait_for_one();
             // This one is released to the worker, so that the next waits in the queue.
             let second = pool.enqueue(Box::new(2)).unwrap();
             // On a machine so slow that the deadline passed before the submit, once more.
@@ -409,13 +408,13 @@ fn a_caller_whose_job_waits_returns_when_it_gives_up() {
                 gave_up_unbegun(give_up(&pool, how, "queued", || true), how);
             }
             eventually("its place is free", || pool.waiting() == 0);
-            gate.open();
+            latch.open();
             assert_eq!(first.wait(), Ok(Box::new(1)));
             assert_eq!(second.wait(), Ok(Box::new(2)));
             pool.drain();
             let stats = pool.stats();
             assert_eq!((stats.completed, stats.cancelled + stats.expired), (2, 1));
-            assert_eq!(gate.arrivals(), 1, "only the second came after the first");
+            assert_eq!(latch.arrivals(), 1, "only the second came after the first");
         }
     });
 }
@@ -427,9 +426,9 @@ fn a_caller_whose_job_runs_returns_when_it_gives_up() {
     within(LIMIT, || {
         for how in [GivesUp::Token, GivesUp::Deadline] {
             let pool = small_pool(8);
-            let gate = Gate::new();
-            let worker = pool.add(gate.worker()).unwrap();
-            let error = give_up(&pool, how, "runs", || gate.arrivals() == 1);
+            let latch = Latch::new();
+            let worker = pool.add(latch.worker()).unwrap();
+            let error = give_up(&pool, how, "runs", || latch.arrivals() == 1);
             let SubmitError::Failed(error) = error else {
                 // A machine so slow that the deadline passed first is no failure of the pool.
                 assert!(how == GivesUp::Deadline, "{error:?}");
@@ -447,7 +446,7 @@ fn a_caller_whose_job_runs_returns_when_it_gives_up() {
                 [worker_pool::WorkerState::Busy],
                 "it is still at it"
             );
-            gate.open();
+            latch.open();
             assert_eq!(pool.submit(Box::new(6)), Ok(Box::new(6)));
             pool.drain();
             assert_eq!(pool.stats().completed, 2, "the first ran to its end");
@@ -467,42 +466,5 @@ fn a_caller_that_gave_up_before_is_turned_away_at_once() {
         let error = pool.submit_timeout(Box::new(5), Duration::ZERO);
         gave_up_unbegun(error.unwrap_err(), GivesUp::Deadline);
         assert_eq!(pool.stats().accepted, 0);
-    });
-}
-
-/// Fifteen jobs per worker that block: as many run as there are workers, never more.
-#[test]
-fn as_many_jobs_run_at_once_as_there_are_workers() {
-    const WORKERS: usize = 4;
-    within(LIMIT, || {
-        let pool = small_pool(100);
-        let gate = Gate::new();
-        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        for _ in 0..WORKERS {
-            let (door, running, most) = (gate.door(), Arc::clone(&running), Arc::clone(&most));
-            let run = move |job: Job<Payload>| {
-                let now = running.fetch_add(1, SeqCst) + 1;
-                most.fetch_max(now, SeqCst);
-                door.pass(job.id());
-                running.fetch_sub(1, SeqCst);
-                Ok(job.into_payload())
-            };
-            pool.add(run).unwrap();
-        }
-        let jobs = 15 * WORKERS;
-        let handles: Vec<_> = (0..jobs as u64)
-            .map(|number| pool.enqueue(Box::new(number)).unwrap())
-            .collect();
-        gate.wait_for(WORKERS); // they all run at the same time
-        for _ in WORKERS..jobs {
-            gate.release(1);
-            gate.wait_for_one(); // one out, one in
-        }
-        gate.open();
-        for (number, handle) in (0..).zip(handles) {
-            assert_eq!(handle.wait(), Ok(Box::new(number)));
-        }
-        assert_eq!(most.load(SeqCst), WORKERS);
-        assert_eq!(gate.arrivals(), 0);
     });
 }

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Instant;
 
-use crate::common::{Gate, LIMIT, eventually, next, stress, within};
+use crate::common::{LIMIT, Latch, eventually, next, stress, within};
 use crate::more::{SHORT, in_time, jitter, wait_until};
 use crossbeam_channel::unbounded;
 use worker_pool::{
@@ -47,7 +47,7 @@ fn late(priorities: &[Priority]) {
             assert!(matches!(failure.error.cause, Failure::DeadlinePassed));
             assert_eq!(failure.error.worker, None);
             eventually("its place is free", || pool.waiting() == 0);
-            assert!(pool.wait_idle_timeout(LIMIT), "it is in the books");
+            assert!(pool.wait_idle_timeout(LIMIT), "it is counted");
             assert_eq!(pool.stats().expired, 1);
             assert!(pool.job(2).priority(priority).try_enqueue().is_ok());
         });
@@ -83,7 +83,7 @@ fn cancelled(priorities: &[Priority]) {
             assert_eq!(failure.id, 7, "{priority:?}");
             assert!(matches!(failure.error.cause, Failure::Cancelled));
             eventually("its place is free", || pool.waiting() == 0);
-            assert!(pool.wait_idle_timeout(LIMIT), "it is in the books");
+            assert!(pool.wait_idle_timeout(LIMIT), "it is counted");
             assert_eq!(pool.stats().cancelled, 1);
             assert!(pool.try_enqueue(2).is_ok());
         });
@@ -123,11 +123,11 @@ fn each_deadline_is_noticed_and_the_others_stay() {
 fn a_late_job_behind_a_held_worker_makes_room() {
     within(LIMIT, || {
         let pool = pool(1);
-        let gate = Gate::new();
-        pool.add(gate.worker()).unwrap();
+        let latch = Latch::new();
+        pool.add(latch.worker()).unwrap();
         let (errors, failures) = unbounded();
         pool.detach_submit(0, 0, &errors).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         pool.detach_submit(1, 1, &errors).unwrap();
         eventually("one is released ahead", || pool.waiting() == 0);
         in_time(|at| pool.job(2).deadline(at).try_detach(2, &errors));
@@ -135,8 +135,8 @@ fn a_late_job_behind_a_held_worker_makes_room() {
         let failure = next(&failures);
         assert_eq!(failure.id, 2);
         assert!(matches!(failure.error.cause, Failure::DeadlinePassed));
-        assert_eq!(gate.arrivals(), 0, "the worker is still held");
-        gate.open();
+        assert_eq!(latch.arrivals(), 0, "the worker is still held");
+        latch.open();
         assert_eq!(blocked.wait(), Ok(3));
     });
 }
@@ -169,7 +169,7 @@ fn a_handle_sees_that_its_waiting_job_is_late_or_cancelled() {
         // Its payload is gone if the pool was faster to turn it away.
         assert!(matches!(error.into_payload(), None | Some(1)));
         eventually("their places are free", || pool.waiting() == 0);
-        assert!(pool.wait_idle_timeout(LIMIT), "they are in the books");
+        assert!(pool.wait_idle_timeout(LIMIT), "they are counted");
         let stats = pool.stats();
         assert_eq!((stats.expired, stats.cancelled), (1, 1));
     });

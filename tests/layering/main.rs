@@ -34,9 +34,6 @@ const LINES: usize = 500;
 /// What may stand in `src` beside `lib.rs` and the guide.
 const ENTRIES: usize = 15;
 
-/// Files that take locks or threads from elsewhere than `sync`. This list only shrinks.
-const OWN_LOCKS: [&str; 2] = ["grpc/client/pump.rs", "grpc/client/session.rs"];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -293,7 +290,6 @@ fn is_for_sync(path: &[String]) -> bool {
 #[test]
 fn locks_and_threads_come_from_sync() {
     let mut found = Vec::new();
-    let mut users = BTreeSet::new();
     for source in sources() {
         if source.top() == "sync" {
             continue;
@@ -301,19 +297,8 @@ fn locks_and_threads_come_from_sync() {
         let roots = ["std", "core", "parking_lot", "crossbeam_channel"];
         let paths = source.paths(&roots);
         for path in paths.iter().filter(|path| is_for_sync(path)) {
-            users.insert(source.file.clone());
-            if !OWN_LOCKS.contains(&&*source.file) {
-                found.push(format!("src/{}: {}", source.file, path.join("::")));
-            }
+            found.push(format!("src/{}: {}", source.file, path.join("::")));
         }
     }
     none("files do not take these from crate::sync", &found);
-    let done: Vec<_> = OWN_LOCKS
-        .iter()
-        .filter(|file| !users.contains(**file))
-        .collect();
-    assert!(
-        done.is_empty(),
-        "no longer exceptions, strike them out: {done:?}"
-    );
 }

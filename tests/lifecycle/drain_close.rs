@@ -6,7 +6,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::common::{
-    Event, Gate, LIMIT, Recorder, eventually, next, stress, threads_asleep, within,
+    Event, LIMIT, Latch, Recorder, eventually, next, stress, threads_asleep, within,
 };
 use crossbeam_channel::{Sender, bounded, unbounded};
 use worker_pool::{
@@ -22,15 +22,15 @@ fn echo(job: Job<u32>) -> Result<u32, String> {
 }
 
 /// So many workers held in a job each, and so many jobs that wait behind them.
-fn held_pool(workers: usize, behind: usize) -> (Pool, Gate, Vec<WorkerId>, Vec<Handle>) {
+fn held_pool(workers: usize, behind: usize) -> (Pool, Latch, Vec<WorkerId>, Vec<Handle>) {
     let pool = Pool::new();
-    let gate = Gate::new();
-    let ids = (0..workers).map(|_| pool.add(gate.worker()).unwrap());
+    let latch = Latch::new();
+    let ids = (0..workers).map(|_| pool.add(latch.worker()).unwrap());
     let ids = ids.collect();
     let jobs = 0..(workers + behind) as u32;
     let handles = jobs.map(|number| pool.enqueue(number).unwrap()).collect();
-    gate.wait_for(workers);
-    (pool, gate, ids, handles)
+    latch.wait_for(workers);
+    (pool, latch, ids, handles)
 }
 
 #[track_caller]
@@ -43,7 +43,7 @@ fn balanced(pool: &Pool) {
 #[test]
 fn a_drain_runs_what_was_accepted_and_turns_new_jobs_away() {
     within(LIMIT, || {
-        let (pool, gate, _, handles) = held_pool(2, 10);
+        let (pool, latch, _, handles) = held_pool(2, 10);
         thread::scope(|scope| {
             let drained = scope.spawn(|| {
                 pool.drain();
@@ -65,7 +65,7 @@ fn a_drain_runs_what_was_accepted_and_turns_new_jobs_away() {
             assert!(pool.submit(99).unwrap_err().is_closed());
             assert!(pool.add(echo).is_err(), "nor new workers");
             assert!(!drained.is_finished(), "two workers are held");
-            gate.open();
+            latch.open();
         });
         for (number, handle) in (0..).zip(handles) {
             assert_eq!(handle.wait(), Ok(number));
@@ -80,8 +80,8 @@ fn a_drain_runs_what_was_accepted_and_turns_new_jobs_away() {
 fn a_job_that_submits_while_its_pool_drains_is_turned_away() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let gate = Gate::new();
-        let (door, inside) = (gate.door(), pool.clone());
+        let latch = Latch::new();
+        let (door, inside) = (latch.door(), pool.clone());
         let (tell, told) = bounded(1);
         let run = move |job: Job<u32>| {
             door.pass(job.id());
@@ -93,11 +93,11 @@ fn a_job_that_submits_while_its_pool_drains_is_turned_away() {
         };
         pool.add(run).unwrap();
         let handle = pool.enqueue(0).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         thread::scope(|scope| {
             scope.spawn(|| pool.drain());
             eventually("it drains", || pool.state() == PoolState::Draining);
-            gate.open();
+            latch.open();
         });
         let closed = Some(RejectReason::Closed);
         assert_eq!(next(&told), ([closed, closed], Some(true), false));
@@ -148,12 +148,12 @@ fn a_drain_without_workers_answers_closed() {
         assert!(error.is_closed());
         assert_eq!(error.into_payload(), Some(7));
 
-        let (pool, gate, ids, handles) = held_pool(1, 3);
+        let (pool, latch, ids, handles) = held_pool(1, 3);
         thread::scope(|scope| {
             scope.spawn(|| pool.drain());
             eventually("it drains", || pool.state() == PoolState::Draining);
             pool.remove(ids[0]).unwrap();
-            gate.open();
+            latch.open();
         });
         let ran = handles.into_iter().map(|handle| handle.wait().is_ok());
         assert_eq!(ran.collect::<Vec<_>>(), [true, false, false, false]);
@@ -167,9 +167,9 @@ fn a_drain_without_workers_answers_closed() {
 #[test]
 fn a_close_answers_the_jobs_that_wait_and_finishes_those_that_run() {
     within(LIMIT, || {
-        let (pool, gate) = (Pool::new(), Gate::new());
+        let (pool, latch) = (Pool::new(), Latch::new());
         for _ in 0..2 {
-            let door = gate.door();
+            let door = latch.door();
             let run = move |job: Job<u32>| {
                 door.pass(job.id());
                 let told = job.cancel_token().wait_timeout(LIMIT);
@@ -179,7 +179,7 @@ fn a_close_answers_the_jobs_that_wait_and_finishes_those_that_run() {
             pool.add(run).unwrap();
         }
         let mut handles: Vec<_> = (0..5).map(|job| pool.enqueue(job).unwrap()).collect();
-        gate.wait_for(2);
+        latch.wait_for(2);
         thread::scope(|scope| {
             let closed = scope.spawn(|| pool.close());
             for (number, handle) in (2..).zip(handles.drain(2..)) {
@@ -188,7 +188,7 @@ fn a_close_answers_the_jobs_that_wait_and_finishes_those_that_run() {
                 assert_eq!(error.into_payload(), Some(number));
             }
             assert!(!closed.is_finished(), "two workers are held");
-            gate.open();
+            latch.open();
         });
         for (number, handle) in (0..).zip(handles) {
             assert_eq!(handle.wait(), Ok(number));
@@ -202,7 +202,7 @@ fn a_close_answers_the_jobs_that_wait_and_finishes_those_that_run() {
 #[test]
 fn a_close_tells_of_detached_jobs_that_never_ran() {
     within(LIMIT, || {
-        let (pool, gate, _, _handles) = held_pool(1, 0);
+        let (pool, latch, _, _handles) = held_pool(1, 0);
         let (errors, failures) = unbounded();
         for id in 10..14 {
             pool.detach_submit(0, id, &errors).unwrap();
@@ -217,7 +217,7 @@ fn a_close_tells_of_detached_jobs_that_never_ran() {
                     (None, Failure::Closed)
                 );
             }
-            gate.open();
+            latch.open();
         });
     });
 }
@@ -300,7 +300,7 @@ fn the_hooks_hear_of_the_end_in_order() {
 #[test]
 fn a_close_that_runs_out_of_time_names_the_workers_that_run() {
     within(LIMIT, || {
-        let (pool, gate, held, mut handles) = held_pool(2, 3);
+        let (pool, latch, held, mut handles) = held_pool(2, 3);
         let idle = pool.add(echo).unwrap();
         for handle in handles.drain(2..) {
             handle.wait().unwrap(); // by the third worker
@@ -315,7 +315,7 @@ fn a_close_that_runs_out_of_time_names_the_workers_that_run() {
         assert_eq!(error.running, held);
         drop(pool); // does not wait again
         assert!(!signal.is_closed());
-        gate.open();
+        latch.open();
         assert!(signal.wait_timeout(LIMIT));
         assert!(handles.into_iter().all(|handle| handle.wait().is_ok()));
     });
@@ -345,7 +345,7 @@ fn a_close_that_has_time_is_a_close() {
 fn a_drain_that_runs_out_of_time_says_how_many_jobs_were_abandoned() {
     within(LIMIT, || {
         for (workers, behind) in [(1, 0), (1, 7), (2, 20)] {
-            let (pool, gate, ids, mut handles) = held_pool(workers, behind);
+            let (pool, latch, ids, mut handles) = held_pool(workers, behind);
             let error = pool.drain_timeout(Duration::from_millis(1)).unwrap_err();
             assert_eq!((error.abandoned, error.running), (behind, ids));
             for handle in handles.drain(workers..) {
@@ -353,7 +353,7 @@ fn a_drain_that_runs_out_of_time_says_how_many_jobs_were_abandoned() {
                 assert!(handle.wait().unwrap_err().is_closed());
             }
             assert!(!pool.close_signal().is_closed(), "workers are held");
-            gate.open();
+            latch.open();
             pool.close();
             let stats = pool.stats();
             assert_eq!(
@@ -452,7 +452,7 @@ fn a_job_that_slips_in_while_the_pool_closes_is_answered() {
 #[test]
 fn a_close_overtakes_a_drain_that_waits() {
     within(LIMIT, || {
-        let (pool, gate, _, mut handles) = held_pool(1, 4);
+        let (pool, latch, _, mut handles) = held_pool(1, 4);
         thread::scope(|scope| {
             let drains = thread::Builder::new().name("drainwaits".to_owned());
             drains.spawn_scoped(scope, || pool.drain()).unwrap();
@@ -463,7 +463,7 @@ fn a_close_overtakes_a_drain_that_waits() {
             for handle in handles.drain(1..) {
                 assert!(handle.wait().unwrap_err().is_closed());
             }
-            gate.open();
+            latch.open();
         });
         assert_eq!(pool.state(), PoolState::Closed);
     });

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::{
-    Calls, Event, Gate, LIMIT, Recorder, eventually, stress, threads_named, within,
+    Calls, Event, LIMIT, Latch, Recorder, eventually, stress, threads_named, within,
 };
 use worker_pool::{BuildError, Builder, Hook, Job, JobHandle, Manager, PoolState, Worker};
 
@@ -330,18 +330,18 @@ fn a_pool_has_a_thread_per_worker_and_one_more() {
     within(LIMIT, || {
         let builder = Manager::<u32, u32>::builder().name("threadper");
         let pool = builder.build().unwrap();
-        let gate = Gate::new();
+        let latch = Latch::new();
         for _ in 0..4 {
-            pool.add(gate.worker()).unwrap();
+            pool.add(latch.worker()).unwrap();
         }
         let handles: Vec<_> = (0..60).map(|n| pool.enqueue(n).unwrap()).collect();
-        gate.wait_for(4);
+        latch.wait_for(4);
         // A thread takes its name as it starts; the dispatcher's may have been late.
         eventually("all are up", || threads_named("threadper") == 5);
-        gate.release(30);
-        gate.wait_for(30);
+        latch.release(30);
+        latch.wait_for(30);
         assert_eq!(threads_named("threadper"), 5, "and no more");
-        gate.open();
+        latch.open();
         for (number, handle) in (0..).zip(handles) {
             assert_eq!(handle.wait().unwrap(), number);
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{LIMIT, Latch, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::unbounded;
 use worker_pool::{
     Failure, Job, Manager, PoolState,
@@ -42,14 +42,14 @@ fn at_rest(name: &str, workers: usize) {
 fn a_pause_lets_running_jobs_finish_and_none_begin() {
     within(2 * LIMIT, || {
         let pool = pool("pause-a", 10);
-        let gate = Gate::new();
+        let latch = Latch::new();
         for _ in 0..2 {
-            pool.add(gate.worker()).unwrap();
+            pool.add(latch.worker()).unwrap();
         }
         let running = pool.enqueue(1).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         let before = pool.enqueue(2).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         // One released ahead of the workers, before the pause.
         let released = pool.enqueue(3).unwrap();
         assert!(!pool.is_paused());
@@ -60,11 +60,11 @@ fn a_pause_lets_running_jobs_finish_and_none_begin() {
             let job = pool.job(4).priority(priority);
             job.enqueue().unwrap()
         });
-        gate.open();
+        latch.open();
         assert_eq!(running.wait(), Ok(1));
         assert_eq!(before.wait(), Ok(2));
         at_rest("pause-a", 2);
-        assert_eq!(gate.arrivals(), 0, "none has begun");
+        assert_eq!(latch.arrivals(), 0, "none has begun");
         assert!(!released.is_done());
         pool.resume();
         assert!(!pool.is_paused());
@@ -234,10 +234,10 @@ fn draining_a_paused_pool_runs_all() {
     within(LIMIT, || {
         for late_pause in [false, true] {
             let pool = Pool::new();
-            let gate = Gate::new();
-            pool.add(gate.worker()).unwrap();
+            let latch = Latch::new();
+            pool.add(latch.worker()).unwrap();
             let first = pool.enqueue(0).unwrap();
-            gate.wait_for_one();
+            latch.wait_for_one();
             pool.pause();
             let jobs = [Low, Normal, High].map(|priority| {
                 let job = pool.job(1).priority(priority);
@@ -249,7 +249,7 @@ fn draining_a_paused_pool_runs_all() {
             if late_pause {
                 pool.pause();
             }
-            gate.open();
+            latch.open();
             draining.join().unwrap();
             assert!(!pool.is_paused());
             assert_eq!(first.wait(), Ok(0));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Gate, LIMIT, eventually, next, stress, threads_asleep, within};
+use crate::common::{LIMIT, Latch, eventually, next, stress, threads_asleep, within};
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{CancelToken, Job, Manager, Priority, RejectReason};
 
@@ -20,19 +20,19 @@ const SHORT: Duration = Duration::from_millis(5);
 fn wait_idle_returns_though_submits_go_on_for_ever() {
     within(2 * LIMIT, || {
         let pool = Pool::builder().queue_capacity(64).build().unwrap();
-        let gate = Arc::new(Gate::new());
-        pool.add(gate.worker()).unwrap();
+        let latch = Arc::new(Latch::new());
+        pool.add(latch.worker()).unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let (started, first) = bounded(1);
         let submitter = thread::spawn({
-            let (pool, gate, over) = (pool.clone(), Arc::clone(&gate), Arc::clone(&over));
+            let (pool, latch, over) = (pool.clone(), Arc::clone(&latch), Arc::clone(&over));
             move || {
                 let (errors, _) = unbounded();
                 pool.detach_submit(0, 0, &errors).unwrap();
                 started.send(()).unwrap();
                 while !over.load(SeqCst) {
                     pool.detach_submit(0, 0, &errors).unwrap();
-                    gate.release(1);
+                    latch.release(1);
                 }
             }
         });
@@ -44,7 +44,7 @@ fn wait_idle_returns_though_submits_go_on_for_ever() {
         over.store(true, SeqCst);
         submitter.join().unwrap();
         assert!(!pool.wait_idle_timeout(SHORT), "the last one is held");
-        gate.open();
+        latch.open();
         assert!(pool.wait_idle());
     });
 }
@@ -55,12 +55,12 @@ fn wait_idle_does_not_wait_for_later_jobs() {
     within(LIMIT, || {
         let pool = Pool::builder().thread_name_prefix("idle-b").build();
         let pool = pool.unwrap();
-        let gate = Gate::new();
+        let latch = Latch::new();
         for _ in 0..2 {
-            pool.add(gate.worker()).unwrap();
+            pool.add(latch.worker()).unwrap();
         }
         let first = pool.enqueue(1).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         let (done, returned) = bounded(1);
         let other = pool.clone();
         let waiter = thread::Builder::new().name("idle-waiter-b".to_owned());
@@ -68,17 +68,17 @@ fn wait_idle_does_not_wait_for_later_jobs() {
         eventually("it waits", || threads_asleep("idle-waiter-b") == 1);
         assert_eq!(returned.len(), 0, "the first job is held");
         let second = pool.enqueue(2).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         // Whichever worker goes on, one of the jobs is held from here on; let the first end.
-        gate.release(1);
+        latch.release(1);
         let ended = |job: &worker_pool::JobHandle<u64, u64, String>| job.is_done();
         eventually("one has ended", || ended(&first) || ended(&second));
         if ended(&second) {
-            gate.release(1); // the permit went to the wrong one
+            latch.release(1); // the permit went to the wrong one
         } else {
             assert!(next(&returned), "the second job is still held");
         }
-        gate.open();
+        latch.open();
         waiter.unwrap().join().unwrap();
     });
 }
@@ -113,10 +113,10 @@ fn wait_idle_with_a_limit_says_whether_all_have_ended() {
             pool.wait_idle_timeout(Duration::ZERO),
             "nothing to wait for"
         );
-        let gate = Gate::new();
-        pool.add(gate.worker()).unwrap();
+        let latch = Latch::new();
+        pool.add(latch.worker()).unwrap();
         let held = pool.enqueue(1).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         for _ in 0..3 {
             assert!(!pool.wait_idle_timeout(SHORT));
         }
@@ -124,10 +124,10 @@ fn wait_idle_with_a_limit_says_whether_all_have_ended() {
         for _ in 0..3 {
             assert!(!pool.wait_idle_timeout(SHORT));
         }
-        gate.release(1);
+        latch.release(1);
         assert_eq!(held.wait(), Ok(1));
         assert!(!pool.wait_idle_timeout(SHORT), "the second is held");
-        gate.release(1);
+        latch.release(1);
         assert!(pool.wait_idle());
         assert!(later.is_done());
         assert!(pool.wait_idle_timeout(Duration::MAX));
@@ -140,10 +140,10 @@ fn wait_idle_with_a_limit_says_whether_all_have_ended() {
 fn several_may_wait_at_once() {
     within(LIMIT, || {
         let pool = Pool::new();
-        let gate = Gate::new();
-        pool.add(gate.worker()).unwrap();
+        let latch = Latch::new();
+        pool.add(latch.worker()).unwrap();
         let job = pool.enqueue(1).unwrap();
-        gate.wait_for_one();
+        latch.wait_for_one();
         let (done, returned) = unbounded();
         let waiters: Vec<_> = (0..4)
             .map(|_| {
@@ -156,7 +156,7 @@ fn several_may_wait_at_once() {
         eventually("all wait", || threads_asleep("idle-waiter-e") == 4);
         assert!(!pool.wait_idle_timeout(SHORT), "behind the others");
         assert_eq!(returned.len(), 0);
-        gate.open();
+        latch.open();
         for _ in 0..4 {
             assert!(next(&returned));
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::thread;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
-use crate::more::{SHORT, answer, at_gate, crew, task, tasks};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, next, stress, within};
+use crate::more::{SHORT, add_workers, answer, at_latch, task, tasks};
 use crossbeam_channel::{Receiver, unbounded};
 use worker_pool::{Hook, JobId, Meter, Outcome, PoolState, PoolStatus, Snapshot, WorkerId};
 
@@ -24,7 +24,7 @@ fn hooks_pair_up_per_job_and_per_worker() {
                 .queue_capacity(16)
                 .build()
                 .unwrap();
-            let workers = crew(&pool, 5);
+            let workers = add_workers(&pool, 5);
             let (errors, _failures) = unbounded();
             thread::scope(|scope| {
                 for submitter in 0..3 {
@@ -118,7 +118,7 @@ fn busy_is_at_most_total_in_every_snapshot() {
                 scope.spawn(|| {
                     for n in 0..300_u64 {
                         if n % 10 == 0 {
-                            crew(&pool, 1);
+                            add_workers(&pool, 1);
                         }
                         let work = match n % 20 {
                             7 => task(|_| panic!("boom")),
@@ -130,7 +130,7 @@ fn busy_is_at_most_total_in_every_snapshot() {
                             let _ = pool.remove(busy[n as usize % busy.len()].id);
                         }
                     }
-                    crew(&pool, 1);
+                    add_workers(&pool, 1);
                     pool.drain();
                     over.store(true, SeqCst);
                 });
@@ -230,7 +230,7 @@ fn a_panic_in_any_hook_harms_nothing() {
                 .hook(Bad(method))
                 .build()
                 .unwrap();
-            let leaver = crew(&pool, 2)[0];
+            let leaver = add_workers(&pool, 2)[0];
             for n in 0..5 {
                 assert_eq!(pool.submit(answer(n)).unwrap(), n, "{method}");
                 assert_eq!(meter.snapshot().busy, 0, "{method}");
@@ -266,12 +266,12 @@ fn whoever_holds_an_answer_sees_settled_counters() {
     within(LIMIT, move || {
         let meter = Meter::new();
         let pool = tasks().hook(meter.clone()).build().unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         for round in 0..rounds as u64 {
             match round % 50 {
                 49 => {
                     assert!(pool.submit(task(|_| panic!("boom"))).is_err());
-                    crew(&pool, 1);
+                    add_workers(&pool, 1);
                 }
                 n if n % 3 == 0 => drop(pool.submit(task(|_| Err("no".to_owned())))),
                 n if n % 3 == 1 => drop(pool.enqueue(answer(n)).unwrap().wait().unwrap()),
@@ -297,16 +297,16 @@ fn without_workers_the_utilisation_is_one() {
         full(meter.snapshot());
         let pool = tasks().hook(meter.clone()).build().unwrap();
         full(meter.snapshot());
-        let gate = Gate::new();
-        crew(&pool, 2);
+        let latch = Latch::new();
+        add_workers(&pool, 2);
         assert_eq!(meter.snapshot().utilization(), 0.0);
-        let handle = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        let handle = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         assert_eq!(meter.snapshot().utilization(), 0.5);
-        let other = pool.enqueue(at_gate(&gate, 2)).unwrap();
-        gate.wait_for_one();
+        let other = pool.enqueue(at_latch(&latch, 2)).unwrap();
+        latch.wait_for_one();
         assert_eq!(meter.snapshot().utilization(), 1.0);
-        gate.open();
+        latch.open();
         assert_eq!((handle.wait().unwrap(), other.wait().unwrap()), (1, 2));
         assert_eq!(meter.snapshot().utilization(), 0.0);
         pool.close();
@@ -340,7 +340,7 @@ fn no_job_starts_on_a_worker_that_the_hooks_do_not_know() {
                 Ok(counts.snapshot().total.into())
             }))
             .unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         assert_eq!(handle.wait().unwrap(), 1, "the job's own worker is counted");
         assert!(!slow.1.load(SeqCst));
         pool.close();
@@ -370,11 +370,11 @@ fn a_meter_in_two_pools_shows_their_sums() {
                 .unwrap()
         };
         let (one, two) = (build(), build());
-        crew(&one, 1);
-        crew(&two, 2);
-        let gate = Arc::new(Gate::new());
-        let held = two.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        add_workers(&one, 1);
+        add_workers(&two, 2);
+        let latch = Arc::new(Latch::new());
+        let held = two.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         one.submit(answer(1)).unwrap();
         let now = meter.snapshot();
         assert_eq!((now.busy, now.total, now.queue_capacity), (1, 3, 10));
@@ -382,7 +382,7 @@ fn a_meter_in_two_pools_shows_their_sums() {
         one.close();
         let now = meter.snapshot();
         assert_eq!((now.busy, now.total, now.state), (1, 2, PoolState::Running));
-        gate.open();
+        latch.open();
         held.wait().unwrap();
         two.close();
         let end = meter.snapshot();

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Gate, LIMIT, eventually, next, stress, within};
-use crate::more::{self, answer, at_gate, crew, run_task, task, tasks, wait_until};
+use crate::common::{LIMIT, Latch, eventually, next, stress, within};
+use crate::more::{self, add_workers, answer, at_latch, run_task, task, tasks, wait_until};
 use crossbeam_channel::{bounded, unbounded};
 use worker_pool::{CancelToken, Job, Manager, Priority, Stats};
 
@@ -35,15 +35,15 @@ fn assert_balanced(stats: &Stats) {
 #[test]
 fn every_outcome_is_counted_once() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = tasks().build().unwrap();
-        crew(&pool, 2);
+        add_workers(&pool, 2);
         pool.submit(answer(1)).unwrap();
         pool.submit(task(|_| Err("no".to_owned()))).unwrap_err();
         pool.submit(task(|_| panic!("on purpose"))).unwrap_err();
         eventually("it has left", || pool.workers().len() == 1);
-        let held = pool.enqueue(at_gate(&gate, 2)).unwrap();
-        gate.wait_for_one();
+        let held = pool.enqueue(at_latch(&latch, 2)).unwrap();
+        latch.wait_for_one();
         let cancelled = pool.enqueue(answer(3)).unwrap();
         assert!(cancelled.cancel());
         let late = pool.submit_timeout(answer(4), Duration::from_millis(1));
@@ -62,7 +62,7 @@ fn every_outcome_is_counted_once() {
             move || pool.close()
         });
         eventually("both are turned away", || pool.stats().closed == 2);
-        gate.open();
+        latch.open();
         closer.join().unwrap();
         held.wait().unwrap();
         let stats = pool.stats();
@@ -90,7 +90,7 @@ fn the_books_balance_at_rest_after_a_random_mix() {
         for round in 0..stress(30) {
             let timed = round % 2 == 0;
             let pool = tasks().queue_capacity(16).timings(timed).build().unwrap();
-            crew(&pool, 3);
+            add_workers(&pool, 3);
             std::thread::scope(|scope| {
                 for submitter in 0..3 {
                     let pool = &pool;
@@ -186,15 +186,15 @@ impl Between {
 fn the_oldest_job_is_found_in_every_queue() {
     within(LIMIT, || {
         for priority in [Priority::Low, Priority::Normal, Priority::High] {
-            let gate = Gate::new();
+            let latch = Latch::new();
             let pool = Manager::<u64, u64>::builder()
                 .timings(true)
                 .build()
                 .unwrap();
-            pool.add(gate.worker()).unwrap();
+            pool.add(latch.worker()).unwrap();
             let mut held = Vec::new();
             held.push(pool.enqueue(0).unwrap());
-            gate.wait_for_one();
+            latch.wait_for_one();
             assert_eq!(pool.stats().oldest_waiting, None, "one runs, none waits");
             let mut accepted = Vec::new();
             for number in 0..5 {
@@ -207,11 +207,11 @@ fn the_oldest_job_is_found_in_every_queue() {
             for when in &accepted {
                 let (look, stats) = Between::of(|| pool.stats());
                 when.assert_since(stats.oldest_waiting.expect("some wait"), &look);
-                gate.release(1);
-                gate.wait_for_one();
+                latch.release(1);
+                latch.wait_for_one();
             }
             assert_eq!(pool.stats().oldest_waiting, None, "the last one runs");
-            gate.open();
+            latch.open();
             pool.drain();
             held.into_iter().for_each(|handle| drop(handle.wait()));
         }
@@ -242,7 +242,7 @@ fn a_job_that_was_turned_away_waits_no_more() {
 #[test]
 fn the_longest_running_job_is_named() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = Manager::<u64, u64>::builder()
             .timings(true)
             .build()
@@ -250,10 +250,10 @@ fn the_longest_running_job_is_named() {
         let (errors, _failures) = unbounded();
         let mut begun = Vec::new();
         for number in [7, 8] {
-            let worker = pool.add(gate.worker()).unwrap();
+            let worker = pool.add(latch.worker()).unwrap();
             let (when, ()) = Between::of(|| {
                 pool.detach_submit(number, number, &errors).unwrap();
-                gate.wait_for_one();
+                latch.wait_for_one();
             });
             begun.push((number, worker, when));
             wait_until(Instant::now() + Duration::from_millis(3));
@@ -264,7 +264,7 @@ fn the_longest_running_job_is_named() {
         assert_eq!((longest.job.get(), longest.worker), (*number, *worker));
         when.assert_since(longest.time, &look);
         assert_eq!((stats.busy, stats.total), (2, 2));
-        gate.open();
+        latch.open();
         pool.wait_idle();
         assert_eq!(pool.stats().longest_running, None);
     });
@@ -273,18 +273,18 @@ fn the_longest_running_job_is_named() {
 #[test]
 fn without_timings_no_time_is_told() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = Manager::<u64, u64>::new();
-        pool.add(gate.worker()).unwrap();
+        pool.add(latch.worker()).unwrap();
         let _held = [pool.enqueue(1).unwrap(), pool.enqueue(2).unwrap()];
-        gate.wait_for_one();
+        latch.wait_for_one();
         let stats = pool.stats();
         assert_eq!(stats.busy, 1);
         assert_eq!(stats.oldest_waiting, None);
         assert_eq!(stats.longest_running, None);
         #[cfg(feature = "histograms")]
         assert_eq!((stats.wait_times, stats.run_times), (None, None));
-        gate.open();
+        latch.open();
     });
 }
 
@@ -315,7 +315,7 @@ fn the_numbers_of_workers_that_left_are_kept() {
 #[test]
 fn a_waiting_time_starts_where_the_job_is_accepted() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = Manager::<u64, u64>::builder()
             .timings(true)
             .build()
@@ -323,12 +323,12 @@ fn a_waiting_time_starts_where_the_job_is_accepted() {
         let (accepted, handle) = Between::of(|| pool.enqueue(1).unwrap());
         wait_until(Instant::now() + Duration::from_millis(3));
         let (begun, _) = Between::of(|| {
-            pool.add(gate.worker()).unwrap();
-            gate.wait_for_one()
+            pool.add(latch.worker()).unwrap();
+            latch.wait_for_one()
         });
         wait_until(Instant::now() + Duration::from_millis(3));
         let (ended, _) = Between::of(|| {
-            gate.open();
+            latch.open();
             handle.wait().unwrap()
         });
         let stats = pool.stats();
@@ -341,7 +341,7 @@ fn a_waiting_time_starts_where_the_job_is_accepted() {
 fn since_is_what_happened_between() {
     within(LIMIT, || {
         let pool = tasks().timings(true).build().unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         pool.submit(answer(1)).unwrap();
         pool.submit(task(|_| Err("no".to_owned()))).unwrap_err();
         let before = pool.stats();
@@ -370,7 +370,7 @@ fn since_is_what_happened_between() {
 #[test]
 fn as_text_it_says_what_there_is_and_no_zeros() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = Manager::<u64, u64>::builder()
             .timings(true)
             .build()
@@ -380,14 +380,14 @@ fn as_text_it_says_what_there_is_and_no_zeros() {
             text.starts_with("0 jobs accepted; 0 of 0 workers busy; in "),
             "{text}"
         );
-        pool.add(gate.worker()).unwrap();
+        pool.add(latch.worker()).unwrap();
         let (errors, _failures) = unbounded();
         for number in 1..=8 {
             pool.detach_submit(number, number, &errors).unwrap();
         }
-        gate.wait_for_one();
-        gate.release(1);
-        gate.wait_for_one();
+        latch.wait_for_one();
+        latch.release(1);
+        latch.wait_for_one();
         let text = pool.stats().to_string();
         assert!(
             text.starts_with("8 jobs accepted: 1 completed; 1 of 1 workers busy"),
@@ -400,7 +400,7 @@ fn as_text_it_says_what_there_is_and_no_zeros() {
             text.contains("\nwaited: median "),
             cfg!(feature = "histograms")
         );
-        gate.open();
+        latch.open();
     });
 }
 

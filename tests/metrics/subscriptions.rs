@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Gate, LIMIT, next, stress, within};
-use crate::more::{SHORT, at_gate, crew, jitter, tasks, until_cancelled};
+use crate::common::{LIMIT, Latch, next, stress, within};
+use crate::more::{SHORT, add_workers, at_latch, jitter, tasks, until_cancelled};
 use crossbeam_channel::unbounded;
 use worker_pool::{Hook, JobId, Meter, Outcome, PoolState, SubscriptionError, WorkerId};
 
@@ -28,7 +28,7 @@ fn a_subscriber_gets_the_present_value_and_then_the_newest() {
             .queue_capacity(77)
             .build()
             .unwrap();
-        crew(&pool, 3);
+        add_workers(&pool, 3);
         let mut late = meter.subscribe();
         let now = late.try_recv().unwrap();
         assert_eq!((now.busy, now.total, now.queue_capacity), (0, 3, 77));
@@ -37,17 +37,17 @@ fn a_subscriber_gets_the_present_value_and_then_the_newest() {
             assert!(news.try_recv().is_none(), "nothing has changed");
             assert_eq!(news.recv_timeout(SHORT), Err(SubscriptionError::Timeout));
         }
-        let gate = Gate::new();
+        let latch = Latch::new();
         for n in 0..2 {
-            drop(pool.enqueue(at_gate(&gate, n)).unwrap());
+            drop(pool.enqueue(at_latch(&latch, n)).unwrap());
         }
-        gate.wait_for(2);
+        latch.wait_for(2);
         for news in [&mut early, &mut late] {
             let now = news.recv_timeout(LIMIT).unwrap();
             assert_eq!((now.busy, now.total), (2, 3));
             assert_eq!(news.try_recv(), None);
         }
-        gate.open();
+        latch.open();
     });
 }
 
@@ -164,7 +164,7 @@ fn a_subscription_ends_after_the_snapshot_that_says_closed() {
     within(LIMIT, || {
         let meter = Meter::new();
         let pool = tasks().hook(meter.clone()).build().unwrap();
-        crew(&pool, 2);
+        add_workers(&pool, 2);
         let waiting = [(); 3].map(|()| {
             let news = meter.subscribe();
             thread::spawn(move || news.last().unwrap())
@@ -173,9 +173,9 @@ fn a_subscription_ends_after_the_snapshot_that_says_closed() {
         assert_eq!(slow.recv().unwrap().state, PoolState::Running);
         // While a job holds up the end, the pool is seen draining.
         let (work, begins) = until_cancelled();
-        let (gate, token) = (Gate::new(), pool.enqueue(work).unwrap());
-        let held = pool.enqueue(at_gate(&gate, 0)).unwrap();
-        gate.wait_for_one();
+        let (latch, token) = (Latch::new(), pool.enqueue(work).unwrap());
+        let held = pool.enqueue(at_latch(&latch, 0)).unwrap();
+        latch.wait_for_one();
         next(&begins);
         let closer = thread::spawn({
             let pool = pool.clone();
@@ -183,7 +183,7 @@ fn a_subscription_ends_after_the_snapshot_that_says_closed() {
         });
         while slow.recv_timeout(LIMIT).unwrap().state == PoolState::Running {}
         assert!(!held.is_done());
-        gate.open();
+        latch.open();
         closer.join().unwrap();
         drop((token, held));
         for waiter in waiting {
@@ -228,7 +228,7 @@ fn a_subscription_ends_when_the_meter_is_dropped() {
         let pool = tasks().hook(meter.clone()).build().unwrap();
         let news = meter.subscribe();
         drop(meter);
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         let waiter = thread::spawn(move || news.last());
         drop(pool);
         let end = waiter.join().unwrap().unwrap();

@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, within};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, stress, within};
 use crate::more::{
-    self, Tasks, answer, at_gate, boom, crew, jitter, restartable, run_task, task, tasks,
+    self, Tasks, add_workers, answer, at_latch, boom, jitter, restartable, run_task, task, tasks,
 };
 use worker_pool::{Meter, Restarts, WorkerId, WorkerState};
 
@@ -59,7 +59,7 @@ fn nothing_waits_for_the_end_of_a_back_off() {
         pool.remove(id).unwrap();
         eventually("it is off the roster", || pool.workers().is_empty());
         assert_eq!(recorder.calls().worker_remove, 1);
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         assert_eq!(pool.submit(answer(2)).unwrap(), 2);
         assert_eq!(meter.snapshot().total, 1);
     });
@@ -90,15 +90,15 @@ fn a_drain_during_a_back_off_runs_what_waits() {
 fn a_drain_waits_for_those_who_are_there() {
     within(LIMIT, || {
         let (pool, _, recorder, _) = in_back_off();
-        crew(&pool, 1);
-        let gate = Gate::new();
-        let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        add_workers(&pool, 1);
+        let latch = Latch::new();
+        let held = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         let last = pool.enqueue(answer(2)).unwrap();
         thread::scope(|scope| {
             let drainer = scope.spawn(|| pool.drain());
             recorder.wait_for(|event| matches!(event, Event::State(_)));
-            gate.open();
+            latch.open();
             drainer.join().unwrap();
         });
         assert_eq!(held.wait().unwrap(), 1);
@@ -126,10 +126,10 @@ fn a_drain_ends_with_the_panic_that_ends_its_last_job() {
 #[test]
 fn a_factory_that_blocks_at_a_restart_is_waited_for_by_close() {
     within(LIMIT, || {
-        let (gate, recorder) = (Gate::new(), Recorder::new());
+        let (latch, recorder) = (Latch::new(), Recorder::new());
         let builder = tasks().restarts(at_once()).hook(recorder.clone());
         let pool = builder.build().unwrap();
-        let (door, mut first) = (gate.door(), true);
+        let (door, mut first) = (latch.door(), true);
         let id = pool.add_factory(move |id| {
             if !std::mem::take(&mut first) {
                 door.pass(worker_pool::JobId::new(id.get()));
@@ -138,10 +138,10 @@ fn a_factory_that_blocks_at_a_restart_is_waited_for_by_close() {
         });
         let id = id.unwrap();
         pool.submit(boom()).unwrap_err();
-        gate.wait_for_one();
+        latch.wait_for_one();
         assert_eq!(pool.workers()[0].state, WorkerState::Starting);
         assert_eq!(pool.close_timeout(more::SHORT).unwrap_err().running, [id]);
-        gate.open();
+        latch.open();
         pool.close();
         assert_eq!(
             (recorder.calls().worker_add, recorder.calls().worker_remove),
@@ -158,10 +158,10 @@ fn waiting_for_a_worker_in_back_off_is_no_deadlock() {
         let soon = Restarts::default().back_off(10 * more::SHORT, 10 * more::SHORT);
         let builder = tasks().restarts(soon).hook(recorder.clone());
         let pool = builder.build().unwrap();
-        crew(&pool, 1);
-        let gate = Gate::new();
-        let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        add_workers(&pool, 1);
+        let latch = Latch::new();
+        let held = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         let absent = restartable(&pool, 1)[0];
         let error = more::failed(pool.submit(boom()).unwrap_err());
         assert_eq!(error.worker, Some(absent));
@@ -172,7 +172,7 @@ fn waiting_for_a_worker_in_back_off_is_no_deadlock() {
             pool.submit(answer(5)).map_err(|error| error.to_string())
         });
         let outer = pool.enqueue(nested).unwrap();
-        gate.open();
+        latch.open();
         assert_eq!(held.wait().unwrap(), 1);
         assert_eq!(outer.wait().unwrap(), 5);
     });

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, threads_asleep, within};
-use crate::more::{Task, answer, at_gate, run_task, task, tasks};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, threads_asleep, within};
+use crate::more::{Task, answer, at_latch, run_task, task, tasks};
 use worker_pool::{BuildError, Builder, Elastic, Meter, NoWorkers, Priority, Restarts};
 
 /// Long enough to be a wait, and seldom reached by a job that need not wait.
@@ -28,24 +28,24 @@ fn growing(least: usize, most: usize) -> Elastic {
 fn a_pool_grows_for_jobs_that_wait_up_to_the_most() {
     within(LIMIT, || {
         for priority in [Priority::Low, Priority::Normal, Priority::High] {
-            let (meter, recorder, gate) = (Meter::new(), Recorder::new(), Gate::new());
+            let (meter, recorder, latch) = (Meter::new(), Recorder::new(), Latch::new());
             let builder = self_made().elastic(growing(1, 4)).hook(meter.clone());
             let pool = builder.hook(recorder.clone()).build().unwrap();
             assert_eq!(meter.snapshot().total, 1, "it begins with the least");
             let held: Vec<_> = (0..6)
                 .map(|n| {
-                    pool.job(at_gate(&gate, n))
+                    pool.job(at_latch(&latch, n))
                         .priority(priority)
                         .enqueue()
                         .unwrap()
                 })
                 .collect();
-            gate.wait_for(4); // at the same time
+            latch.wait_for(4); // at the same time
             assert_eq!(meter.snapshot().total, 4);
             // Two more wait for longer than it takes to grow.
-            assert!(gate.arrivals() == 0 && !pool.close_signal().wait_timeout(5 * SOON));
+            assert!(latch.arrivals() == 0 && !pool.close_signal().wait_timeout(5 * SOON));
             assert_eq!(pool.workers().len(), 4, "never above the most");
-            gate.open();
+            latch.open();
             for (n, handle) in (0..).zip(held) {
                 assert_eq!(handle.wait().unwrap(), n);
             }
@@ -59,17 +59,17 @@ fn a_pool_grows_for_jobs_that_wait_up_to_the_most() {
 #[test]
 fn a_single_job_behind_a_long_one_is_seen() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = self_made().elastic(growing(1, 2)).build().unwrap();
         assert_eq!(pool.submit(answer(1)).unwrap(), 1);
         // Long enough for the dispatcher to stop its timers, here and below.
         assert!(!pool.close_signal().wait_timeout(3 * SOON));
-        let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        let held = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         assert!(!pool.close_signal().wait_timeout(3 * SOON));
         assert_eq!(pool.submit(answer(2)).unwrap(), 2);
         assert_eq!(pool.workers().len(), 2);
-        gate.open();
+        latch.open();
         assert_eq!(held.wait().unwrap(), 1);
     });
 }
@@ -98,7 +98,7 @@ fn a_pool_may_shrink_to_nothing_and_come_back() {
 #[test]
 fn a_pool_shrinks_to_the_least_around_its_busy_workers() {
     within(LIMIT, || {
-        let (recorder, gate) = (Recorder::new(), Gate::new());
+        let (recorder, latch) = (Recorder::new(), Latch::new());
         let elastic = Elastic::between(2, 6).grow_after(HOUR).shrink_after(SOON);
         let builder = self_made()
             .workers(6)
@@ -106,15 +106,15 @@ fn a_pool_shrinks_to_the_least_around_its_busy_workers() {
             .hook(recorder.clone());
         let pool = builder.build().unwrap();
         let held: Vec<_> = (0..4)
-            .map(|n| pool.enqueue(at_gate(&gate, n)).unwrap())
+            .map(|n| pool.enqueue(at_latch(&latch, n)).unwrap())
             .collect();
-        gate.wait_for(4);
+        latch.wait_for(4);
         for _ in 0..2 {
             recorder.wait_for(|event| matches!(event, Event::WorkerRemove(_)));
         }
         assert!(!pool.close_signal().wait_timeout(5 * SOON));
         assert_eq!(recorder.calls().worker_remove, 2, "four work");
-        gate.open();
+        latch.open();
         for (n, handle) in (0..).zip(held) {
             assert_eq!(handle.wait().unwrap(), n);
         }
@@ -157,17 +157,17 @@ fn jobs_that_wait_for_their_own_pool_make_it_grow() {
 #[test]
 fn a_paused_pool_keeps_its_size() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = self_made().elastic(growing(1, 2)).build().unwrap();
         pool.pause();
         let held: Vec<_> = (0..2)
-            .map(|n| pool.enqueue(at_gate(&gate, n)).unwrap())
+            .map(|n| pool.enqueue(at_latch(&latch, n)).unwrap())
             .collect();
         assert!(!pool.close_signal().wait_timeout(5 * SOON));
         assert_eq!(pool.workers().len(), 1);
         pool.resume();
-        gate.wait_for(2);
-        gate.open();
+        latch.wait_for(2);
+        latch.open();
         for (n, handle) in (0..).zip(held) {
             assert_eq!(handle.wait().unwrap(), n);
         }
@@ -180,7 +180,7 @@ fn a_paused_pool_keeps_its_size() {
 fn growing_with_a_factory_that_fails_does_not_spin() {
     within(LIMIT, || {
         let calls = Arc::new(AtomicU32::new(0));
-        let (counts, gate) = (Arc::clone(&calls), Gate::new());
+        let (counts, latch) = (Arc::clone(&calls), Latch::new());
         let recorder = Recorder::new();
         let builder = tasks().factory(move |_| match counts.fetch_add(1, SeqCst) {
             0 => Ok(run_task),
@@ -190,8 +190,8 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
         let builder = builder.elastic(growing(1, 5)).restarts(restarts);
         let builder = builder.hook(recorder.clone());
         let pool = builder.build().unwrap();
-        let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        let held = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         let waits = pool.enqueue(answer(2)).unwrap();
         let begin = std::time::Instant::now();
         eventually("it was tried again, and then anew", || {
@@ -204,7 +204,7 @@ fn growing_with_a_factory_that_fails_does_not_spin() {
             u128::from(made) <= periods + 2,
             "{made} attempts in {periods} half periods"
         );
-        gate.open();
+        latch.open();
         assert_eq!(held.wait().unwrap(), 1);
         assert_eq!(waits.wait().unwrap(), 2);
         pool.close();

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crate::common::{self, Calls, Event, Gate, LIMIT, Recorder, next, threads_named, within};
-use crate::more::{self, Task, answer, crew, run_task, task, tasks};
+use crate::common::{self, Calls, Event, LIMIT, Latch, Recorder, next, threads_named, within};
+use crate::more::{self, Task, add_workers, answer, run_task, task, tasks};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use worker_pool::{
     FactoryError, Job, JobId, Manager, Meter, Restarts, Worker, WorkerHandle, WorkerId, WorkerState,
@@ -101,7 +101,7 @@ fn a_factory_that_fails_leaves_nothing_behind() {
         common::eventually("only the dispatcher is left", || {
             threads_named("barren") == 1
         });
-        let heir = crew(&pool, 1)[0];
+        let heir = add_workers(&pool, 1)[0];
         assert_eq!(heir, WorkerId::new(3));
         assert_eq!(pool.submit(answer(1)).unwrap(), 1);
         pool.drain();
@@ -176,24 +176,24 @@ fn a_thread_that_cannot_be_started_is_an_error() {
 #[test]
 fn a_factory_that_blocks_is_waited_for() {
     within(LIMIT, || {
-        let (meter, recorder, gate) = (Meter::new(), Recorder::new(), Gate::new());
+        let (meter, recorder, latch) = (Meter::new(), Recorder::new(), Latch::new());
         let builder = tasks().hook(meter.clone()).hook(recorder.clone());
         let pool = builder.build().unwrap();
         thread::scope(|scope| {
-            let door = gate.door();
+            let door = latch.door();
             let adder = scope.spawn(|| {
                 pool.add_factory(move |id| {
                     door.pass(JobId::new(id.get()));
                     Ok::<_, String>(run_task)
                 })
             });
-            gate.wait_for_one();
+            latch.wait_for_one();
             assert_eq!(pool.workers()[0].state, WorkerState::Starting);
             assert_eq!(meter.snapshot().total, 0);
             let error = pool.close_timeout(more::SHORT).unwrap_err();
             assert_eq!(error.running, [WorkerId::new(1)]);
             assert!(!adder.is_finished());
-            gate.open();
+            latch.open();
             // It came too late to work, but it was made: it is closed with the pool.
             assert_eq!(adder.join().unwrap().unwrap(), WorkerId::new(1));
             pool.close();
@@ -211,19 +211,19 @@ fn a_factory_that_blocks_is_waited_for() {
 #[test]
 fn a_factory_that_fails_while_the_pool_closes_lets_it_close() {
     within(LIMIT, || {
-        let gate = Gate::new();
+        let latch = Latch::new();
         let pool = tasks().build().unwrap();
         thread::scope(|scope| {
-            let door = gate.door();
+            let door = latch.door();
             let adder = scope.spawn(|| {
                 pool.add_factory(move |_| {
                     door.pass(JobId::new(1));
                     Err::<fn(Job<Task>) -> _, _>("too late")
                 })
             });
-            gate.wait_for_one();
+            latch.wait_for_one();
             let drainer = scope.spawn(|| pool.drain());
-            gate.open();
+            latch.open();
             assert!(matches!(
                 adder.join().unwrap(),
                 Err(FactoryError::Failed("too late"))

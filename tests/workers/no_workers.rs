@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use crate::common::{
-    Event, Gate, LIMIT, Recorder, eventually, next, stress, threads_asleep, within,
+    Event, LIMIT, Latch, Recorder, eventually, next, stress, threads_asleep, within,
 };
-use crate::more::{self, Task, Tasks, answer, crew, jitter, rejected, run_task, task, tasks};
+use crate::more::{
+    self, Task, Tasks, add_workers, answer, jitter, rejected, run_task, task, tasks,
+};
 use crossbeam_channel::unbounded;
 use worker_pool::{
     Builder, Failure, Hook, Job, JobHandle, JobId, Manager, NoWorkers, Priority, RejectReason,
@@ -20,9 +22,9 @@ fn rejecting() -> Builder<Task, u64, String> {
     tasks().no_workers(NoWorkers::Reject)
 }
 
-/// A task that waits at the gate and panics.
-fn boom_at(gate: &Gate) -> Task {
-    let door = gate.door();
+/// A task that waits at the latch and panics.
+fn boom_at(latch: &Latch) -> Task {
+    let door = latch.door();
     task(move |_| {
         door.pass(JobId::new(0));
         panic!("boom")
@@ -37,9 +39,9 @@ const SUBMITTER: &str = "in-line";
 
 /// The only worker is held in a job that will panic; behind it jobs of each priority wait, some of
 /// them released, and many submitters block for room.
-fn crowd(pool: &Tasks, gate: &Gate, check: impl Fn(Answer) + Sync) {
-    let bomb = pool.enqueue(boom_at(gate)).unwrap();
-    gate.wait_for_one();
+fn crowd(pool: &Tasks, latch: &Latch, check: impl Fn(Answer) + Sync) {
+    let bomb = pool.enqueue(boom_at(latch)).unwrap();
+    latch.wait_for_one();
     let mut waiting: Vec<JobHandle<_, _, _>> = Vec::new();
     // Until it is full, also after the dispatcher has released what it will.
     let mut refused = 0;
@@ -68,7 +70,7 @@ fn crowd(pool: &Tasks, gate: &Gate, check: impl Fn(Answer) + Sync) {
         }
         let all = SUBMITTERS as usize;
         eventually("all of them block", || threads_asleep(SUBMITTER) >= all);
-        gate.open();
+        latch.open();
         assert_eq!(bomb.wait().unwrap_err().panic_message(), Some("boom"));
         for handle in waiting {
             check(handle.wait());
@@ -84,8 +86,8 @@ fn those_who_wait_for_nobody_are_answered() {
     within(LIMIT, move || {
         for _ in 0..rounds {
             let pool = rejecting().queue_capacity(8).build().unwrap();
-            crew(&pool, 1);
-            crowd(&pool, &Gate::new(), |answer| {
+            add_workers(&pool, 1);
+            crowd(&pool, &Latch::new(), |answer| {
                 let (payload, reason) = rejected(answer.unwrap_err());
                 assert_eq!(reason, RejectReason::NoWorkers);
                 assert!(
@@ -100,7 +102,7 @@ fn those_who_wait_for_nobody_are_answered() {
                 assert_eq!(late.unwrap_err().reason, RejectReason::NoWorkers);
             }
             assert_eq!(pool.waiting(), 0);
-            crew(&pool, 1);
+            add_workers(&pool, 1);
             assert_eq!(pool.submit(answer(2)).unwrap(), 2);
             let stats = pool.stats();
             assert_eq!(stats.accepted, stats.ended(), "{stats}");
@@ -115,16 +117,16 @@ fn those_who_wait_for_nobody_are_answered() {
 fn those_who_wait_for_somebody_are_kept() {
     within(LIMIT, || {
         let pool = tasks().queue_capacity(8).build().unwrap();
-        crew(&pool, 1);
-        let (gate, helped) = (Gate::new(), AtomicBool::new(false));
+        add_workers(&pool, 1);
+        let (latch, helped) = (Latch::new(), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
                 eventually("the only worker is gone", || pool.workers().is_empty());
                 assert!(pool.waiting() > 0);
                 helped.store(true, SeqCst);
-                crew(&pool, 1);
+                add_workers(&pool, 1);
             });
-            crowd(&pool, &gate, |answer| {
+            crowd(&pool, &latch, |answer| {
                 assert!(answer.is_ok());
                 assert!(helped.load(SeqCst));
             });
@@ -141,8 +143,8 @@ fn a_worker_that_comes_back_was_not_the_last() {
         let builder = rejecting().queue_capacity(8).restarts(restarts);
         let pool = builder.build().unwrap();
         pool.add_factory(|_| Ok::<_, String>(run_task)).unwrap();
-        crowd(&pool, &Gate::new(), |answer| assert!(answer.is_ok()));
-        crowd(&pool, &Gate::new(), |answer| {
+        crowd(&pool, &Latch::new(), |answer| assert!(answer.is_ok()));
+        crowd(&pool, &Latch::new(), |answer| {
             assert!(answer.unwrap_err().is_no_workers());
         });
         pool.add_factory(|_| Ok::<_, String>(run_task)).unwrap();
@@ -161,7 +163,7 @@ fn a_worker_in_a_back_off_is_not_gone() {
         let absent = more::restartable(&pool, 1)[0];
         pool.submit(more::boom()).unwrap_err();
         recorder.wait_for(|event| *event == Event::WorkerRemove(absent));
-        let there = crew(&pool, 1)[0];
+        let there = add_workers(&pool, 1)[0];
         pool.remove(there).unwrap();
         recorder.wait_for(|event| *event == Event::WorkerRemove(there));
         assert_eq!(pool.submit(answer(1)).unwrap(), 1);
@@ -177,7 +179,7 @@ fn a_pool_waits_for_its_first_worker() {
         let made = pool.add_factory(|_| Err::<fn(Job<Task>) -> _, _>("no"));
         made.unwrap_err();
         let second = pool.enqueue(answer(2)).unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         assert_eq!(early.wait().unwrap(), 1);
         assert_eq!(second.wait().unwrap(), 2);
     });
@@ -189,7 +191,7 @@ fn a_failed_factory_is_no_worker() {
     within(LIMIT, || {
         let recorder = Recorder::new();
         let pool = rejecting().hook(recorder.clone()).build().unwrap();
-        let only = crew(&pool, 1)[0];
+        let only = add_workers(&pool, 1)[0];
         pool.remove(only).unwrap();
         recorder.wait_for(|event| *event == Event::WorkerRemove(only));
         assert!(pool.submit(answer(1)).unwrap_err().is_no_workers());
@@ -207,15 +209,15 @@ fn a_failed_factory_is_no_worker() {
 #[test]
 fn a_detached_job_says_so_too() {
     within(LIMIT, || {
-        let (gate, pool) = (Gate::new(), rejecting().build().unwrap());
-        crew(&pool, 1);
-        let bomb = pool.enqueue(boom_at(&gate)).unwrap();
-        gate.wait_for_one();
+        let (latch, pool) = (Latch::new(), rejecting().build().unwrap());
+        add_workers(&pool, 1);
+        let bomb = pool.enqueue(boom_at(&latch)).unwrap();
+        latch.wait_for_one();
         let (errors, failures) = unbounded();
         for id in 1..=3 {
             pool.detach_submit(answer(id), id, &errors).unwrap();
         }
-        gate.open();
+        latch.open();
         bomb.wait().unwrap_err();
         for _ in 0..3 {
             let failure = next(&failures);
@@ -252,8 +254,8 @@ fn a_hook_that_replaces_workers_keeps_the_jobs() {
         let builder = rejecting().queue_capacity(8).hook(replace.clone());
         let pool = builder.build().unwrap();
         assert!(replace.0.set(pool.downgrade()).is_ok());
-        crew(&pool, 1);
-        crowd(&pool, &Gate::new(), |answer| assert!(answer.is_ok()));
+        add_workers(&pool, 1);
+        crowd(&pool, &Latch::new(), |answer| assert!(answer.is_ok()));
         assert_eq!(replace.1.load(SeqCst), 1, "it found the pool open");
     });
 }

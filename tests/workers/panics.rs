@@ -4,8 +4,8 @@ use std::panic::panic_any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use crate::common::{Event, Gate, LIMIT, Recorder, within};
-use crate::more::{answer, at_gate, crew, failed, task, tasks};
+use crate::common::{Event, LIMIT, Latch, Recorder, within};
+use crate::more::{add_workers, answer, at_latch, failed, task, tasks};
 use worker_pool::{Failure, Job, Manager, Meter, Outcome, Worker, WorkerHandle};
 
 /// The submitter is told the panic's message, as the default panic handler would show it; the other
@@ -15,7 +15,7 @@ fn a_panic_reaches_its_submitter_with_its_message_and_the_pool_lives() {
     within(LIMIT, || {
         let recorder = Recorder::new();
         let pool = tasks().hook(recorder.clone()).build().unwrap();
-        let mut workers = crew(&pool, 4);
+        let mut workers = add_workers(&pool, 4);
         let text = "made up".to_owned();
         for (boom, message) in [
             (task(|_| panic!("plain")), "plain"),
@@ -36,11 +36,11 @@ fn a_panic_reaches_its_submitter_with_its_message_and_the_pool_lives() {
             assert_eq!(pool.submit(answer(1)).unwrap(), 1);
         }
         assert_eq!(pool.workers().len(), 1);
-        crew(&pool, 1);
-        let gate = Gate::new();
-        let both = [1, 2].map(|n| pool.enqueue(at_gate(&gate, n)).unwrap());
-        gate.wait_for(2); // at the same time: both serve
-        gate.open();
+        add_workers(&pool, 1);
+        let latch = Latch::new();
+        let both = [1, 2].map(|n| pool.enqueue(at_latch(&latch, n)).unwrap());
+        latch.wait_for(2); // at the same time: both serve
+        latch.open();
         assert_eq!(both.map(|handle| handle.wait().unwrap()), [1, 2]);
         assert_eq!(pool.stats().panicked, 3);
     });
@@ -54,12 +54,12 @@ fn a_panic_is_one_finished_job_and_one_worker_less() {
         let (meter, recorder) = (Meter::new(), Recorder::new());
         let builder = tasks().hook(meter.clone()).hook(recorder.clone());
         let pool = builder.build().unwrap();
-        let gate = Gate::new();
-        let workers = crew(&pool, 2);
-        let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let workers = add_workers(&pool, 2);
+        let held = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         assert_eq!((meter.snapshot().busy, meter.snapshot().total), (1, 2));
-        let door = gate.door();
+        let door = latch.door();
         let handle = pool
             .enqueue(task(move |_| {
                 door.pass(worker_pool::JobId::new(2));
@@ -67,10 +67,10 @@ fn a_panic_is_one_finished_job_and_one_worker_less() {
             }))
             .unwrap();
         let id = handle.id();
-        gate.wait_for_one();
+        latch.wait_for_one();
         assert_eq!((meter.snapshot().busy, meter.snapshot().total), (2, 2));
         // One of the two passes: let both, and see what they leave.
-        gate.open();
+        latch.open();
         assert_eq!(failed(handle.wait().unwrap_err()).job, id);
         assert_eq!(held.wait().unwrap(), 1);
         assert_eq!(meter.snapshot().busy, 0, "settled before the answer");
@@ -95,7 +95,7 @@ fn a_panicked_job_finishes_once_with_that_outcome() {
     within(LIMIT, || {
         let recorder = Recorder::new();
         let pool = tasks().hook(recorder.clone()).build().unwrap();
-        let worker = crew(&pool, 1)[0];
+        let worker = add_workers(&pool, 1)[0];
         let error = failed(pool.submit(task(|_| panic!("boom"))).unwrap_err());
         let (job, events) = (error.job, recorder.events());
         let seen: Vec<_> = events.try_iter().take(3).collect();
@@ -221,7 +221,7 @@ fn a_panic_with_a_value_that_panics_in_its_drop_is_contained() {
     }
     within(LIMIT, || {
         let pool = tasks().build().unwrap();
-        crew(&pool, 2);
+        add_workers(&pool, 2);
         let gone = Arc::new(AtomicBool::new(false));
         let bomb = Bomb(Arc::clone(&gone));
         let error = pool.submit(task(move |_| panic_any(bomb))).unwrap_err();

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, stress, threads_named, within};
-use crate::more::{self, Task, answer, at_gate, crew, jitter, run_task, task, tasks};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, stress, threads_named, within};
+use crate::more::{self, Task, add_workers, answer, at_latch, jitter, run_task, task, tasks};
 use worker_pool::{
     BuildError, Builder, FactoryError, Hook, Meter, ResizeError, Restarts, WeakManager, WorkerId,
     WorkerState,
@@ -35,14 +35,14 @@ fn a_pool_begins_with_its_workers() {
         assert_eq!(recorder.calls().worker_add, 3, "when `build` returns");
         let ids: Vec<_> = pool.workers().iter().map(|one| one.id.get()).collect();
         assert_eq!(ids, [1, 2, 3]);
-        let gate = Gate::new();
+        let latch = Latch::new();
         pool.submit(task(|_| panic!("boom"))).unwrap_err();
         recorder.wait_for(|event| matches!(event, Event::WorkerRemove(_)));
         let handles: Vec<_> = (0..3)
-            .map(|n| pool.enqueue(at_gate(&gate, n)).unwrap())
+            .map(|n| pool.enqueue(at_latch(&latch, n)).unwrap())
             .collect();
-        gate.wait_for(3); // at the same time: three serve
-        gate.open();
+        latch.wait_for(3); // at the same time: three serve
+        latch.open();
         for (n, handle) in (0..).zip(handles) {
             assert_eq!(handle.wait().unwrap(), n);
         }
@@ -122,15 +122,15 @@ fn a_size_needs_a_factory() {
 #[test]
 fn a_pool_grows_and_shrinks_around_its_busy_workers() {
     within(LIMIT, || {
-        let (meter, recorder, gate) = (Meter::new(), Recorder::new(), Gate::new());
+        let (meter, recorder, latch) = (Meter::new(), Recorder::new(), Latch::new());
         let builder = self_made().workers(1).hook(meter.clone());
         let pool = builder.hook(recorder.clone()).build().unwrap();
         pool.resize(4).unwrap();
         assert_eq!(meter.snapshot().total, 4, "when `resize` returns");
         let held: Vec<_> = (0..2)
-            .map(|n| pool.enqueue(at_gate(&gate, n)).unwrap())
+            .map(|n| pool.enqueue(at_latch(&latch, n)).unwrap())
             .collect();
-        gate.wait_for(2);
+        latch.wait_for(2);
         let busy = |state| {
             let workers = pool.workers();
             let ids = workers.iter().filter(|one| one.state == state);
@@ -149,14 +149,14 @@ fn a_pool_grows_and_shrinks_around_its_busy_workers() {
         // Those on their way out do not count any more.
         pool.resize(3).unwrap();
         assert_eq!(meter.snapshot().total, 4);
-        gate.open();
+        latch.open();
         for (n, handle) in (0..).zip(held) {
             assert_eq!(handle.wait().unwrap(), n);
         }
         recorder.wait_for(|event| *event == Event::WorkerRemove(working[1]));
         assert_eq!(meter.snapshot().total, 3);
         // Workers that came by other means count as well.
-        crew(&pool, 2);
+        add_workers(&pool, 2);
         pool.resize(4).unwrap();
         eventually("one has left", || meter.snapshot().total == 4);
         pool.resize(0).unwrap();

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
-use crate::more::{self, answer, at_gate, boom, crew, jitter, restartable, run_task, task, tasks};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, next, stress, within};
+use crate::more::{
+    self, add_workers, answer, at_latch, boom, jitter, restartable, run_task, task, tasks,
+};
 use crossbeam_channel::{Sender, unbounded};
 use worker_pool::{Job, Manager, Meter, Outcome, Restarts, Worker, WorkerHandle};
 
@@ -26,11 +28,11 @@ fn all_panic_and_all_come_back() {
         let builder = tasks().restarts(at_once()).hook(meter.clone());
         let pool = builder.hook(recorder.clone()).build().unwrap();
         let workers = restartable(&pool, 4);
-        let gate = Gate::new();
+        let latch = Latch::new();
         for round in 1..=3 {
             let bombs: Vec<_> = (0..4)
                 .map(|_| {
-                    let door = gate.door();
+                    let door = latch.door();
                     let bomb = task(move |_| {
                         door.pass(worker_pool::JobId::new(0));
                         panic!("boom")
@@ -38,20 +40,20 @@ fn all_panic_and_all_come_back() {
                     pool.enqueue(bomb).unwrap()
                 })
                 .collect();
-            gate.wait_for(4);
-            gate.release(4);
+            latch.wait_for(4);
+            latch.release(4);
             for bomb in bombs {
                 assert_eq!(bomb.wait().unwrap_err().panic_message(), Some("boom"));
             }
             let handles: Vec<_> = (0..4)
-                .map(|n| pool.enqueue(at_gate(&gate, n)).unwrap())
+                .map(|n| pool.enqueue(at_latch(&latch, n)).unwrap())
                 .collect();
-            gate.wait_for(4); // at the same time: four serve
+            latch.wait_for(4); // at the same time: four serve
             assert_eq!((meter.snapshot().busy, meter.snapshot().total), (4, 4));
             let mut ids: Vec<_> = pool.workers().iter().map(|one| one.id).collect();
             ids.sort();
             assert_eq!(ids, workers, "the same ids");
-            gate.release(4);
+            latch.release(4);
             for (n, handle) in (0..).zip(handles) {
                 assert_eq!(handle.wait().unwrap(), n);
             }
@@ -125,7 +127,7 @@ fn too_many_restarts_end_the_worker() {
         assert_eq!(pool.remove(id).unwrap_err().0, id);
         // The pool keeps what it accepts until somebody is added.
         let waits = pool.enqueue(answer(7)).unwrap();
-        crew(&pool, 1);
+        add_workers(&pool, 1);
         assert_eq!(waits.wait().unwrap(), 7);
     });
 }

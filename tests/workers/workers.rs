@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Event, Gate, LIMIT, Recorder, eventually, next, stress, within};
-use crate::more::{answer, at_gate, crew, jitter, task, tasks};
+use crate::common::{Event, LIMIT, Latch, Recorder, eventually, next, stress, within};
+use crate::more::{add_workers, answer, at_latch, jitter, task, tasks};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use worker_pool::{
     Hook, Job, Manager, Meter, Outcome, Worker, WorkerHandle, WorkerId, WorkerState,
@@ -87,17 +87,17 @@ fn a_removed_busy_worker_finishes_its_job_and_takes_no_more() {
         let (meter, recorder) = (Meter::new(), Recorder::new());
         let builder = tasks().hook(meter.clone()).hook(recorder.clone());
         let pool = builder.build().unwrap();
-        let gate = Gate::new();
-        let leaver = crew(&pool, 1)[0];
-        let held = pool.enqueue(at_gate(&gate, 1)).unwrap();
-        gate.wait_for_one();
+        let latch = Latch::new();
+        let leaver = add_workers(&pool, 1)[0];
+        let held = pool.enqueue(at_latch(&latch, 1)).unwrap();
+        latch.wait_for_one();
         let rest: Vec<_> = (0..20).map(|n| pool.enqueue(answer(n)).unwrap()).collect();
         pool.remove(leaver).unwrap();
         let line = pool.workers()[0];
         assert_eq!((line.id, line.state), (leaver, WorkerState::Leaving));
         assert_eq!((meter.snapshot().busy, meter.snapshot().total), (1, 1));
         assert!(!held.is_done(), "the job in hand goes on");
-        gate.open();
+        latch.open();
         assert_eq!(held.wait().unwrap(), 1);
         recorder.wait_for(|event| *event == Event::WorkerRemove(leaver));
         assert_eq!((meter.snapshot().busy, meter.snapshot().total), (0, 0));
@@ -105,7 +105,7 @@ fn a_removed_busy_worker_finishes_its_job_and_takes_no_more() {
         assert!(pool.workers().is_empty());
         assert_eq!(pool.remove(leaver).unwrap_err().0, leaver);
         // The others do the rest.
-        let heir = crew(&pool, 1)[0];
+        let heir = add_workers(&pool, 1)[0];
         assert_ne!(heir, leaver, "ids are used once");
         for (n, handle) in (0..).zip(rest) {
             assert_eq!(handle.wait().unwrap(), n);
@@ -144,9 +144,9 @@ fn a_removed_idle_worker_wakes_and_is_joined() {
         let recorder = Recorder::new();
         let pool = tasks().hook(recorder.clone()).build().unwrap();
         let (said, words) = unbounded();
-        let workers = crew(&pool, 3);
-        let (gate, ours) = (Gate::new(), recorder.clone());
-        let door = gate.door();
+        let workers = add_workers(&pool, 3);
+        let (latch, ours) = (Latch::new(), recorder.clone());
+        let door = latch.door();
         let last_words = move |_: &_| {
             let words = LastWords {
                 recorder: ours,
@@ -163,7 +163,7 @@ fn a_removed_idle_worker_wakes_and_is_joined() {
         else {
             unreachable!()
         };
-        gate.open();
+        latch.open();
         handle.wait().unwrap();
         recorder.wait_for(|event| matches!(event, Event::JobFinish(..)));
         let all_idle = || {

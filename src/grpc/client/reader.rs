@@ -5,17 +5,16 @@
 //! messages before the server notices that they are not read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use grpcio::{EnvBuilder, Environment};
-use parking_lot::{Condvar, Mutex};
 
 use crate::grpc::client::builder::ClientBuilder;
 use crate::grpc::client::error::{ClientError, RecvError};
 use crate::grpc::client::session::{Event, Received, Session, Stop, after};
+use crate::sync::channel::{Receiver, bounded};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex};
 
 /// Shared by the thread and the client's owner.
 pub(super) struct Shared {
@@ -265,7 +264,7 @@ struct Queue {
 
 impl Queue {
     fn new() -> Self {
-        let (stop, stopped) = crossbeam_channel::bounded(1);
+        let (stop, stopped) = bounded(1);
         let env = EnvBuilder::new()
             .cq_count(1)
             .name_prefix("capacity-client-grpc")

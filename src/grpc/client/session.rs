@@ -3,10 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::Stream;
@@ -17,6 +14,8 @@ use grpcio::{
 
 use crate::grpc::client::builder::ClientBuilder;
 use crate::grpc::proto::{self, relay, solpipe};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// A snapshot has a few dozen bytes; a larger message than this is none.
 const MAX_MESSAGE: i32 = 64 * 1024;

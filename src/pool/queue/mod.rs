@@ -11,7 +11,7 @@ use crate::pool::queue::waiters::Waiters;
 use crate::sync::park::Parker;
 use crate::sync::{Arc, AtomicU64, Ordering::SeqCst};
 
-pub(crate) use crate::pool::queue::waiters::WaiterGuard;
+pub(crate) use crate::pool::queue::waiters::{Admitted, TryAcquireError, WaiterGuard};
 
 /// No new jobs; those accepted still run.
 const DRAINING: u64 = 1 << 40;
@@ -28,33 +28,6 @@ const MOVING: u64 = 1 << 44;
 /// and cleared under the roster's lock, so that a thread that has added a worker finds it cleared.
 const NO_WORKERS: u64 = 1 << 45;
 const COUNT: u64 = (1 << 40) - 1;
-
-/// Why a job may not enter now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TryAcquireError {
-    Full,
-    Closed,
-    NoWorkers,
-}
-
-impl From<TryAcquireError> for RejectReason {
-    fn from(error: TryAcquireError) -> Self {
-        match error {
-            TryAcquireError::Full => RejectReason::Full,
-            TryAcquireError::Closed => RejectReason::Closed,
-            TryAcquireError::NoWorkers => RejectReason::NoWorkers,
-        }
-    }
-}
-
-/// How a job got in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admitted {
-    /// It waits, and takes one of the places.
-    Queued,
-    /// Straight to the workers, past the queue.
-    HandedOff,
-}
 
 pub(crate) struct Admission {
     word: Word,

@@ -20,13 +20,39 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::error::RejectReason;
-use crate::pool::queue::{Admitted, TryAcquireError};
 use crate::sync::park::{Parker, Wake};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering::SeqCst};
 
 /// How long a submitter is patient: much longer than it takes to wake one, and not long for a
 /// submitter that a full queue blocks.
 const PATIENCE: Duration = Duration::from_millis(2);
+
+/// Why a job may not enter now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TryAcquireError {
+    Full,
+    Closed,
+    NoWorkers,
+}
+
+impl From<TryAcquireError> for RejectReason {
+    fn from(error: TryAcquireError) -> Self {
+        match error {
+            TryAcquireError::Full => RejectReason::Full,
+            TryAcquireError::Closed => RejectReason::Closed,
+            TryAcquireError::NoWorkers => RejectReason::NoWorkers,
+        }
+    }
+}
+
+/// How a job got in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// It waits, and takes one of the places.
+    Queued,
+    /// Straight to the workers, past the queue.
+    HandedOff,
+}
 
 /// The submitters that wait for room, and how many they are.
 #[derive(Default)]

@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::job::id::WorkerId;
-use crate::pool::roster::Roster;
 use crate::sync::Arc;
 use crate::sync::park::{Parker, Wake};
 
@@ -32,7 +31,7 @@ pub(super) struct WaitGraph {
 }
 
 /// A worker that blocks for its own pool.
-struct Wait {
+pub(super) struct Wait {
     parker: Arc<Parker>,
     /// When it gives up by itself.
     deadline: Option<Instant>,
@@ -42,7 +41,7 @@ struct Wait {
     /// It is to withdraw.
     deadlocked: bool,
     /// It cannot withdraw: its job runs.
-    bound: bool,
+    pub(super) bound: bool,
 }
 
 impl WaitGraph {
@@ -60,11 +59,11 @@ impl WaitGraph {
         self.blocked.insert(id, wait);
     }
 
-    fn unblock(&mut self, id: WorkerId) {
+    pub(super) fn unblock(&mut self, id: WorkerId) {
         self.blocked.remove(&id);
     }
 
-    fn wait_of(&mut self, id: WorkerId) -> &mut Wait {
+    pub(super) fn wait_of(&mut self, id: WorkerId) -> &mut Wait {
         self.blocked.get_mut(&id).expect("it blocks")
     }
 
@@ -94,53 +93,15 @@ impl Wait {
         self.parked && !self.parker.is_woken() && self.deadline.is_none_or(|at| now < at)
     }
 
-    fn start_park(&mut self) -> Arc<Parker> {
+    pub(super) fn start_park(&mut self) -> Arc<Parker> {
         self.parked = true;
         Arc::clone(&self.parker)
     }
 
     /// Both in one step: the worker is awake, and forgets the wake-up. Is it to withdraw?
-    fn end_park(&mut self) -> bool {
+    pub(super) fn end_park(&mut self) -> bool {
         self.parked = false;
         self.parker.forget_wake();
         std::mem::take(&mut self.deadlocked)
-    }
-}
-
-/// The calling worker blocks for its own pool.
-pub(crate) struct BlockedGuard<'a> {
-    roster: &'a Roster,
-    id: WorkerId,
-}
-
-impl<'a> BlockedGuard<'a> {
-    /// For a worker that is in the roster's graph. Takes it out when dropped.
-    pub(super) fn new(roster: &'a Roster, id: WorkerId) -> Self {
-        BlockedGuard { roster, id }
-    }
-
-    /// Parks. `notify` wakes the dispatcher, which looks for a deadlock. Returns whether this
-    /// worker is to withdraw.
-    pub(crate) fn park(&self, deadline: Option<Instant>, notify: impl FnOnce()) -> bool {
-        let parker = self.with(Wait::start_park);
-        notify();
-        parker.park_and_keep(deadline);
-        self.with(Wait::end_park)
-    }
-
-    /// It was told to withdraw and could not, since its job runs.
-    pub(crate) fn cannot_withdraw(&self) {
-        self.with(|wait| wait.bound = true);
-    }
-
-    fn with<R>(&self, change: impl FnOnce(&mut Wait) -> R) -> R {
-        let mut list = self.roster.list.lock();
-        change(list.wait_graph.wait_of(self.id))
-    }
-}
-
-impl Drop for BlockedGuard<'_> {
-    fn drop(&mut self) {
-        self.roster.list.lock().wait_graph.unblock(self.id);
     }
 }

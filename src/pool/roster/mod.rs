@@ -11,7 +11,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::job::id::WorkerId;
-use crate::pool::roster::deadlock::WaitGraph;
+use crate::pool::roster::deadlock::{Wait, WaitGraph};
 use crate::pool::roster::record::{WorkerInfo, WorkerRecord};
 use crate::stats::counters::{Runs, Work};
 use crate::stats::in_flight::Epoch;
@@ -19,8 +19,6 @@ use crate::stats::run_timer::Times;
 use crate::sync::park::Parker;
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, Mutex};
-
-pub(crate) use crate::pool::roster::deadlock::BlockedGuard;
 
 pub(crate) struct Roster {
     /// Do the workers measure times?
@@ -323,7 +321,7 @@ impl Roster {
         deadline: Option<Instant>,
     ) -> BlockedGuard<'_> {
         self.list.lock().wait_graph.block(id, parker, deadline);
-        BlockedGuard::new(self, id)
+        BlockedGuard { roster: self, id }
     }
 
     /// For the dispatcher, when it has nothing else to do: if every worker blocks for the pool,
@@ -347,4 +345,38 @@ fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
     sum.iter_mut()
         .zip(more)
         .for_each(|(sum, more)| *sum += more);
+}
+
+/// The calling worker blocks for its own pool.
+/// Taken out of the wait graph when it is dropped.
+pub(crate) struct BlockedGuard<'a> {
+    roster: &'a Roster,
+    id: WorkerId,
+}
+
+impl BlockedGuard<'_> {
+    /// Parks. `notify` wakes the dispatcher, which looks for a deadlock. Returns whether this
+    /// worker is to withdraw.
+    pub(crate) fn park(&self, deadline: Option<Instant>, notify: impl FnOnce()) -> bool {
+        let parker = self.with(Wait::start_park);
+        notify();
+        parker.park_and_keep(deadline);
+        self.with(Wait::end_park)
+    }
+
+    /// It was told to withdraw and could not, since its job runs.
+    pub(crate) fn cannot_withdraw(&self) {
+        self.with(|wait| wait.bound = true);
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut Wait) -> R) -> R {
+        let mut list = self.roster.list.lock();
+        change(list.wait_graph.wait_of(self.id))
+    }
+}
+
+impl Drop for BlockedGuard<'_> {
+    fn drop(&mut self) {
+        self.roster.list.lock().wait_graph.unblock(self.id);
+    }
 }

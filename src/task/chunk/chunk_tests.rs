@@ -1,3 +1,4 @@
+use super::reader::Reader;
 use super::*;
 use crate::job::Priority;
 use crate::stats::in_flight::Epoch;
@@ -42,7 +43,7 @@ fn filled(
         place: 1,
         pace: nanos_per_job,
     };
-    Chunk::new(header, load, Arc::clone(progress))
+    Reader::of_new_chunk(header, load, Arc::clone(progress))
 }
 
 fn worker(id: u64) -> WorkerId {

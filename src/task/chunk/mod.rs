@@ -46,7 +46,6 @@ use crate::sync::{
 };
 use crate::task::chunk::claims::Claims;
 use crate::task::chunk::progress::Progress;
-use crate::task::chunk::reader::Reader;
 use crate::task::chunk::taken::TakenSet;
 use crate::task::header::Header;
 
@@ -96,15 +95,11 @@ pub(crate) struct Chunk<P, O, E> {
 unsafe impl<P: Send, O: Send, E: Send> Sync for Chunk<P, O, E> {}
 
 impl<P, O, E> Chunk<P, O, E> {
-    /// The chunk, and the only reader of its results.
-    pub(crate) fn new(
-        header: ChunkHeader,
-        load: Load<P, O, E>,
-        progress: Arc<Progress>,
-    ) -> (Arc<Self>, Reader<P, O, E>) {
+    /// A chunk whose results one [`Reader`](reader::Reader) will take.
+    fn new(header: ChunkHeader, load: Load<P, O, E>, progress: Arc<Progress>) -> Self {
         let (slots, full) = load.into_parts();
         let len = slots.len();
-        let chunk = Arc::new(Chunk {
+        Chunk {
             header,
             progress,
             claims: Mutex::new(Claims::of_all(len)),
@@ -115,9 +110,7 @@ impl<P, O, E> Chunk<P, O, E> {
             slots,
             full,
             taken: OnceLock::new(),
-        });
-        let reader = Reader::new(Arc::clone(&chunk));
-        (chunk, reader)
+        }
     }
 
     pub(crate) fn header(&self) -> &ChunkHeader {

@@ -1,8 +1,9 @@
 //! The consumer's end of a chunk: takes the results.
 
 use crate::sync::Arc;
+use crate::task::chunk::progress::Progress;
 use crate::task::chunk::taken::TakenSet;
-use crate::task::chunk::{Chunk, Load, Outcome};
+use crate::task::chunk::{Chunk, ChunkHeader, Load, Outcome};
 
 /// Takes a chunk's results; each chunk has one reader. It keeps to itself what it took: marks beside
 /// the results would take their cache lines from the workers.
@@ -14,13 +15,19 @@ pub(crate) struct Reader<P, O, E> {
 }
 
 impl<P, O, E> Reader<P, O, E> {
-    /// Called once for each chunk: the chunk relies on having one reader.
-    pub(super) fn new(chunk: Arc<Chunk<P, O, E>>) -> Self {
-        Reader {
-            chunk,
+    /// A chunk, and the only reader of its results.
+    pub(crate) fn of_new_chunk(
+        header: ChunkHeader,
+        load: Load<P, O, E>,
+        progress: Arc<Progress>,
+    ) -> (Arc<Chunk<P, O, E>>, Self) {
+        let chunk = Arc::new(Chunk::new(header, load, progress));
+        let reader = Reader {
+            chunk: Arc::clone(&chunk),
             finished: false,
             taken: TakenSet::default(),
-        }
+        };
+        (chunk, reader)
     }
 
     pub(crate) fn chunk(&self) -> &Arc<Chunk<P, O, E>> {
