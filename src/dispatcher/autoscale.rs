@@ -1,12 +1,15 @@
-//! The elastic pool's hands: looks for the [`Scaler`], and does what it decides.
+//! Carries out what the [`Scaler`] of an elastic pool decides.
 //!
-//! # Why no job goes unseen
+//! # Why no job is missed
 //!
-//! While the dispatcher has no mark, and could set one, it is to be *rung*: it clears the signal's `watching` and
-//! *then* looks once more whether a job was accepted; a submitter puts its job in and *then* reads
-//! `watching` (sequentially consistent, with fences). So either the dispatcher sees the job, or the
-//! submitter sees that it is to ring. While `watching` is set, a submitter pays one load: the
-//! dispatcher has a timer, or no worker may be added and it looks again when that changes.
+//! A baseline counts the accepted jobs; see [`elastic`](crate::policy::elastic). While the dispatcher
+//! has no baseline, and a job would make it set one, it is to be notified of the next job. It clears the
+//! signal's `watching`, and *then* looks once more whether a job was accepted. A submitter puts its job
+//! in, and *then* reads `watching`. Both are sequentially consistent, with fences. So either the
+//! dispatcher sees the job, or the submitter sees that it has to notify the dispatcher.
+//!
+//! While `watching` is set, a submitter pays one load. Then the dispatcher has a timer, or no worker may
+//! be added, and the dispatcher looks again when that changes.
 
 use std::time::Instant;
 
@@ -17,7 +20,7 @@ use crate::sync::{Arc, Ordering::SeqCst, fence};
 
 pub(crate) struct Autoscaler {
     scaler: Option<Scaler>,
-    /// What the signal's `watching` was at the last look.
+    /// What the signal's `watching` was after the last sample.
     watching: bool,
 }
 
@@ -29,17 +32,18 @@ impl Autoscaler {
         }
     }
 
-    /// When the dispatcher shall look again, if nothing happens before.
+    /// When to take the next sample, if nothing happens before.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         self.scaler.as_ref().and_then(Scaler::next_look)
     }
 
-    /// Another worker would come if jobs waited long enough.
+    /// Would another worker be added if jobs waited long enough?
     pub(crate) fn can_grow(&self) -> bool {
         self.scaler.as_ref().is_some_and(Scaler::can_grow)
     }
 
-    /// Looks, if it is time, a submitter has rung, or there is `news` of the workers.
+    /// Takes a sample if it is time, if a submitter has notified the dispatcher, or if there is `news` of
+    /// the workers.
     pub(crate) fn turn<P, O, E>(&mut self, pool: &Arc<Pool<P, O, E>>, news: bool) {
         let Some(scaler) = &mut self.scaler else {
             return;
@@ -48,14 +52,14 @@ impl Autoscaler {
             self.scaler = None;
             return;
         }
-        let rung = !self.watching && pool.signal.is_watching();
+        let notified = !self.watching && pool.signal.is_watching();
         let due = || scaler.next_look().is_some_and(|at| Instant::now() >= at);
-        if !(news || rung || due()) {
+        if !(news || notified || due()) {
             return;
         }
         loop {
-            if look(pool, scaler) == Decision::Grow {
-                continue; // it is being made, or else there is a mark for the next attempt
+            if take_sample(pool, scaler) == Decision::Grow {
+                continue; // the worker is being made; or it failed, and the next sample sets a baseline
             }
             if !scaler.is_calm() {
                 pool.signal.set_watching(true);
@@ -71,7 +75,8 @@ impl Autoscaler {
     }
 }
 
-fn look<P, O, E>(pool: &Arc<Pool<P, O, E>>, scaler: &mut Scaler) -> Decision {
+/// Takes a sample, and does what the scaler decides.
+fn take_sample<P, O, E>(pool: &Arc<Pool<P, O, E>>, scaler: &mut Scaler) -> Decision {
     let (workers, making) = pool.roster.staying();
     let waiting = (pool.admission.count() + pool.run_queue.released()) as u64;
     let window = scaler.window();
@@ -100,17 +105,14 @@ fn look<P, O, E>(pool: &Arc<Pool<P, O, E>>, scaler: &mut Scaler) -> Decision {
     decision
 }
 
-/// The new worker is made on its own thread, and says so itself.
+/// Adds a worker. It is made on its own thread, which tells the hooks.
 fn grow<P, O, E>(pool: &Arc<Pool<P, O, E>>) {
     let (Some(factory), Some(elastic)) = (&pool.factory, &pool.elastic) else {
         return;
     };
     let start = |record: &_| factory(pool, record, None);
-    let entered = |id| pool.command(Command::Added(id));
-    match pool
-        .roster
-        .add(AddKind::Below(elastic.most), start, entered)
-    {
+    let added = |id| pool.command(Command::Added(id));
+    match pool.roster.add(AddKind::Below(elastic.most), start, added) {
         Ok(record) => log::debug!("pool {:?} grows by worker {}", pool.name(), record.id()),
         Err(NotAdded::Spawn(error)) => log::error!("pool {:?} cannot grow: {error}", pool.name()),
         Err(NotAdded::Closed | NotAdded::Enough) => {}

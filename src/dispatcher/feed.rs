@@ -1,22 +1,24 @@
-//! The dispatcher's desk: the [`Dispatch`], and the moving of jobs from their channels to the workers.
+//! Feeding the workers: jobs move from the job channels to the run queue, as the [`Dispatch`] decides.
 //!
-//! The dispatcher's thread works at it, and sleeps when there is nothing to do. To wake it for every
-//! few jobs would take cores away from the workers: some 10 µs each time. So a worker that takes a job
-//! and finds few left, while others wait, *stands in*: it moves the next ones itself.
+//! The dispatcher's thread does this, and sleeps when there is nothing to do. To wake it for every few
+//! jobs would take cores away from the workers: some 10 µs each time. So a worker *helps*: if it takes
+//! a job and finds few left while others wait, it moves the next ones itself.
 //!
-//! | | the dispatcher | a stand-in |
+//! | | the dispatcher | a worker that helps |
 //! |---|---|---|
 //! | moves jobs to the workers | yes | yes |
-//! | answers those that were given up | at the dispatch state | after it has left: what it drops may call back |
+//! | answers jobs that were given up | while it holds the dispatch state | after it has released the state, since what it drops may call back |
 //! | everything else | yes | no |
 //!
 //! # Why no job is left lying
 //!
-//! Whoever changed the [bell](crate::pool::signal)'s mode from `AWAITING_LOW_WATER` to `RUNNING` has to see to it that the
-//! jobs that wait are looked after. A stand-in takes the dispatch state if it is free, and leaves it as the
-//! dispatcher does: it sets the mode anew and *then* looks once more. In all other cases (the dispatch state is
-//! taken, the pool closes, that last look found something) it rings the dispatcher, which takes the
-//! desk in its turn and looks at everything.
+//! A thread that changed the [signal](crate::pool::signal)'s mode from `AWAITING_LOW_WATER` to `RUNNING`
+//! has to see to it that the waiting jobs are handled. A worker that helps takes the dispatch state if it
+//! is free, and leaves it as the dispatcher does: it sets the mode anew, and *then* looks once more. In
+//! all other cases (the state is taken, the pool closes, or that last look found something) it notifies
+//! the dispatcher, which takes the state in its turn and looks at everything.
+//!
+//! [`Dispatch`]: crate::policy::dispatch::Dispatch
 
 use std::time::Instant;
 
@@ -24,8 +26,7 @@ use crate::error::RejectReason;
 use crate::hook::PoolState;
 use crate::job::Priority;
 use crate::job::id::WorkerId;
-use crate::policy::dispatch::Schedulable;
-use crate::policy::dispatch::{Action, Event};
+use crate::policy::dispatch::{Action, Event, Schedulable};
 use crate::policy::prefetch::is_low;
 use crate::pool::Pool;
 use crate::pool::dispatch_state::DispatchState;
@@ -36,12 +37,12 @@ use crate::sync::unwind as panics;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::task::Task;
 
-/// Jobs taken out of the job channel before they are put where the workers take from.
+/// How many jobs are taken out of each job channel before they are put into the run queue.
 const BATCH: usize = 256;
 
 impl<P, O, E> Pool<P, O, E> {
-    /// The calling worker found that few jobs are left and that the dispatcher sleeps, and changed the
-    /// bell's mode.
+    /// The calling worker found that few jobs are left while the dispatcher sleeps, and changed the
+    /// signal's mode to `RUNNING`. Moves the next jobs, or notifies the dispatcher.
     #[cold]
     pub(crate) fn help(&self) {
         let Some(mut state) = self.state.try_lock() else {
@@ -58,13 +59,13 @@ impl<P, O, E> Pool<P, O, E> {
         }
         drop(state);
         for (task, reason) in later.into_iter().flatten() {
-            answer(task, reason, &self.counters);
+            reject_or_discard(task, reason, &self.counters);
         }
     }
 }
 
-/// How many jobs was it?
-fn answer<P, O, E>(
+/// Rejects the job or, without a reason, discards it. Returns how many jobs these were.
+fn reject_or_discard<P, O, E>(
     task: Task<P, O, E>,
     reason: Option<RejectReason>,
     counters: &Counters,
@@ -83,13 +84,13 @@ impl<P, O, E> DispatchState<P, O, E> {
         self.dispatch.step(event, now, &mut self.actions);
     }
 
-    /// Has everything ended?
+    /// Is nothing left to do, for ever?
     pub(crate) fn is_over(&self, pool: &Pool<P, O, E>) -> bool {
         self.dispatch.is_over() && pool.admission.count() == 0
     }
 
-    /// From now on somebody has to be called, when a job comes or when few are left. `false`: there
-    /// is something to do after all.
+    /// The caller is about to release the dispatch state. From now on, the dispatcher is to be notified
+    /// when a job comes or when few are left. Returns `false` if there is something to do after all.
     pub(crate) fn leave(&self, pool: &Pool<P, O, E>) -> bool {
         let empty = || pool.jobs.1.is_empty() && pool.low_jobs.1.is_empty();
         if self.dispatch.held() > 0 || !empty() {
@@ -100,35 +101,35 @@ impl<P, O, E> DispatchState<P, O, E> {
         }
     }
 
-    /// Moves jobs on to the workers: when few are left there, or when all that wait have room, so
-    /// that the way past the dispatcher opens again. Did any move?
+    /// Moves jobs to the workers if few are left there, or if there is room for all that wait: then jobs
+    /// can be handed off again. Did any move?
     pub(crate) fn feed(&mut self, pool: &Pool<P, O, E>) -> bool {
         let waiting = pool.admission.count();
-        let run_queue = pool.run_queue.released();
+        let ready = pool.run_queue.released();
         let limit = self.dispatch.limit();
-        let wanted =
-            self.dispatch.is_closing() || is_low(run_queue, limit) || run_queue + waiting <= limit;
+        let wanted = self.dispatch.is_closing() || is_low(ready, limit) || ready + waiting <= limit;
         if waiting == 0 || !wanted {
             return false;
         }
         let now = Instant::now();
-        self.step(Event::Observed { ready: run_queue }, now);
-        let mut left = 0;
-        // In parts, so that the first workers start early.
+        self.step(Event::Observed { ready }, now);
+        let mut moved = 0;
+        // In batches, so that the first workers start early.
         loop {
             let more = self.take(pool, BATCH);
             self.step(Event::Release, now);
-            left += self.act(pool);
+            moved += self.act(pool);
             if !more {
                 break;
             }
         }
-        pool.admission.stop_moving(left);
+        pool.admission.stop_moving(moved);
         let waiting = pool.admission.count();
         self.step(Event::Released { waiting }, now);
-        left > 0
+        moved > 0
     }
 
+    /// Takes the jobs that failed and get another attempt. Were there any?
     pub(crate) fn take_failed(&mut self, pool: &Pool<P, O, E>, now: Instant) -> bool {
         let mut any = false;
         for (task, at) in pool.retries.1.try_iter() {
@@ -138,16 +139,17 @@ impl<P, O, E> DispatchState<P, O, E> {
         any
     }
 
-    /// Takes jobs out of the job channels as the policy wants them, up to `most` of each. Were
-    /// there any?
+    /// Takes as many jobs out of the job channels as the policy wants, at most `most` of each. Were there
+    /// any?
     fn take(&mut self, pool: &Pool<P, O, E>, most: usize) -> bool {
         let normal = self.dispatch.wants(Priority::Normal).min(most);
         let low = self.dispatch.wants(Priority::Low).min(most);
-        // Not `|`: both are to be taken from.
-        let any = self.take_from(&pool.jobs.1, normal);
-        self.take_from(&pool.low_jobs.1, low) || any
+        let any_normal = self.take_from(&pool.jobs.1, normal);
+        let any_low = self.take_from(&pool.low_jobs.1, low);
+        any_normal || any_low
     }
 
+    /// Takes all jobs out of all channels.
     pub(crate) fn take_all(&mut self, pool: &Pool<P, O, E>, now: Instant) {
         self.take_from(&pool.jobs.1, usize::MAX);
         self.take_from(&pool.low_jobs.1, usize::MAX);
@@ -162,7 +164,8 @@ impl<P, O, E> DispatchState<P, O, E> {
         self.dispatch.held() > before
     }
 
-    fn turn_away(
+    /// Rejects or discards the job, or leaves that to the worker that helps.
+    fn reject_or_defer(
         &mut self,
         pool: &Pool<P, O, E>,
         task: Task<P, O, E>,
@@ -171,46 +174,46 @@ impl<P, O, E> DispatchState<P, O, E> {
         if let Some(later) = &mut self.later {
             return later.push((task, reason));
         }
-        let rejected = answer(task, reason, &pool.counters);
+        let rejected = reject_or_discard(task, reason, &pool.counters);
         if reason == Some(RejectReason::Closed) {
             self.rejected += rejected;
         }
     }
 
-    /// Does what the policy decided outside of [`feed`](Self::feed).
+    /// Does what the policy decided, outside of [`feed`](Self::feed).
     pub(crate) fn act_at_once(&mut self, pool: &Pool<P, O, E>) {
-        let left = self.act(pool);
-        pool.admission.stop_moving(left);
+        let moved = self.act(pool);
+        pool.admission.stop_moving(moved);
     }
 
-    /// Does what the policy decided. How many of the waiting jobs went their way? The caller tells
-    /// the queue when it has moved the last.
+    /// Does what the policy decided. Returns how many jobs do not wait any more. When the caller has
+    /// moved the last one, it tells the admission so.
     fn act(&mut self, pool: &Pool<P, O, E>) -> usize {
         let mut actions = std::mem::take(&mut self.actions);
-        let left = actions.iter().filter(|action| action.moves_a_job()).count();
-        if left > 0 {
-            // Before the jobs go: one that is begun takes no place in the queue.
-            pool.admission.start_moving(left);
+        let moved = actions.iter().filter(|action| action.moves_a_job()).count();
+        if moved > 0 {
+            // Before the jobs go: a job that has begun takes no place in the queue.
+            pool.admission.start_moving(moved);
         }
         let mut released = 0;
-        // Submitters on the handoff may have filled the last places.
-        let mut back = Vec::new();
-        let mut again = Vec::new();
+        // Jobs that were handed off may have taken the last places.
+        let mut without_place = Vec::new();
+        let mut due = Vec::new();
         pool.run_queue.set_limit(self.dispatch.limit());
         for action in actions.drain(..) {
             match action {
-                // Once one finds no place, those after it must not overtake it.
-                Action::Release(task) if !back.is_empty() => back.push(task),
+                // Once a job finds no place, those after it must not overtake it.
+                Action::Release(task) if !without_place.is_empty() => without_place.push(task),
                 Action::Release(task) => match pool.run_queue.push(task) {
                     Ok(()) => released += 1,
-                    Err(task) => back.push(task),
+                    Err(task) => without_place.push(task),
                 },
-                Action::Reject(task, reason) => self.turn_away(pool, task, Some(reason)),
-                Action::Discard(task) => self.turn_away(pool, task, None),
-                Action::WaitAgain(task) => again.push(task),
-                Action::GiveUp(task, reason) => self.give_up(pool, task, reason),
+                Action::Reject(task, reason) => self.reject_or_defer(pool, task, Some(reason)),
+                Action::Discard(task) => self.reject_or_defer(pool, task, None),
+                Action::WaitAgain(task) => due.push(task),
+                Action::GiveUp(task, reason) => self.end_backoff(pool, task, reason),
                 Action::RejectReleased => {
-                    // First, so that a submitter on the handoff looks after its job itself.
+                    // First, so that a submitter that hands off a job after this rejects it itself.
                     pool.run_queue.shut();
                     pool.admission.close();
                     fence(SeqCst);
@@ -225,24 +228,25 @@ impl<P, O, E> DispatchState<P, O, E> {
             }
         }
         self.actions = actions;
-        if !back.is_empty() {
-            pool.admission.requeue(back.len());
+        if !without_place.is_empty() {
+            pool.admission.requeue(without_place.len());
             let now = Instant::now();
-            for task in back.into_iter().rev() {
+            for task in without_place.into_iter().rev() {
                 self.step(Event::NoPlace(task), now);
             }
         }
-        for task in again {
+        for task in due {
             self.wait_again(pool, task);
         }
         if released > 0 {
             fence(SeqCst);
             pool.sleep.wake_one();
         }
-        left
+        moved
     }
 
-    /// A job that was accepted before waits for a worker once more, whatever the queue's capacity.
+    /// A job waits for its next attempt's worker. It was accepted before, so the queue's capacity does
+    /// not matter.
     fn wait_again(&mut self, pool: &Pool<P, O, E>, mut task: Task<P, O, E>) {
         pool.admission.requeue(1);
         pool.counters.backing_off.fetch_sub(1, SeqCst);
@@ -256,25 +260,31 @@ impl<P, O, E> DispatchState<P, O, E> {
         }
     }
 
-    /// A job gets no further try. It has no place in the queue.
-    fn give_up(&mut self, pool: &Pool<P, O, E>, task: Task<P, O, E>, reason: Option<RejectReason>) {
+    /// A job that waited for its next attempt gets none. It has no place in the queue.
+    fn end_backoff(
+        &mut self,
+        pool: &Pool<P, O, E>,
+        task: Task<P, O, E>,
+        reason: Option<RejectReason>,
+    ) {
         self.rejected += usize::from(reason == Some(RejectReason::Closed));
         task.end_backoff(reason, &pool.counters);
     }
 }
 
+/// Joins the thread of a worker that has ended, and tells the hooks.
 fn reap<P, O, E>(pool: &Pool<P, O, E>, id: WorkerId) {
-    let Some(leaver) = pool.roster.remove(id) else {
-        return; // it was never made, and who wanted to add it has joined it
+    let Some(exited) = pool.roster.remove(id) else {
+        return; // it was never made, and the caller that wanted to add it has joined the thread
     };
-    if let Err(panic) = leaver.thread.join() {
+    if let Err(panic) = exited.thread.join() {
         log::error!("worker {id}: thread panicked: {}", panics::message(panic));
     }
-    if leaver.is_counted {
+    if exited.is_counted {
         let hooks = &pool.hooks;
         hooks.each("worker_remove", |hook| hook.worker_remove(id));
     }
-    // Not before: a hook may add a worker in its place.
+    // Not before the hooks: one of them may add a worker in its place.
     pool.worker_is_gone();
     log::debug!("worker {id} has left pool {:?}", pool.name());
 }
@@ -289,7 +299,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_worker_that_finds_the_desk_taken_calls_the_dispatcher() {
+    fn a_worker_that_finds_the_state_taken_notifies_the_dispatcher() {
         let (go, gone) = bounded::<()>(0);
         let (begun, begins) = unbounded();
         let pool = Manager::<usize>::new();
@@ -305,7 +315,7 @@ mod tests {
         }
         assert_eq!(begins.recv_timeout(LIMIT), Ok(0));
         let state = pool.pool().state.lock();
-        // It takes the last that is released, and finds that more should follow.
+        // The worker takes the last released job, and finds that more should follow.
         go.send(()).expect("the worker listens");
         assert_eq!(begins.recv_timeout(LIMIT), Ok(1));
         drop((state, go));

@@ -1,5 +1,5 @@
-//! The dispatcher's thread: a thin shell that tells the [`Dispatch`](crate::policy::dispatch::Dispatch) what happens.
-//! What that decides is done at the [desk](crate::dispatcher::feed).
+//! The dispatcher's thread: tells the [`Dispatch`](crate::policy::dispatch::Dispatch) what happens.
+//! What that decides is done in [`feed`], and in [`autoscale`] for an elastic pool.
 
 pub(crate) mod autoscale;
 pub(crate) mod feed;
@@ -11,8 +11,7 @@ use crate::dispatcher::autoscale::Autoscaler;
 use crate::error::RejectReason;
 use crate::hook::PoolState;
 use crate::job::cancel::earliest;
-use crate::policy::dispatch::Event;
-use crate::policy::dispatch::{Schedulable, Status};
+use crate::policy::dispatch::{Event, Schedulable, Status};
 use crate::pool::dispatch_state::DispatchState;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Command, Pool};
@@ -23,12 +22,12 @@ use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
 pub(crate) struct Dispatcher<P, O, E> {
     pool: Arc<Pool<P, O, E>>,
     commands: Receiver<Command>,
-    /// They want to know how many jobs were turned away.
+    /// Callers that close the pool, and want to know how many jobs were rejected.
     closers: Vec<Sender<usize>>,
     autoscaler: Autoscaler,
 }
 
-/// Dropped by the dispatcher's thread as its very last act: those who wait for the pool's end see
+/// The dispatcher's thread drops this as its very last act. Callers that wait for the pool's end see
 /// their channel disconnected.
 pub(crate) type End = Sender<std::convert::Infallible>;
 
@@ -45,7 +44,7 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
         dispatcher.run();
     });
     if let Err(panic) = catch_unwind(work) {
-        // A bug in the pool itself. Whoever waits shall not wait for ever.
+        // A bug in the pool itself. No caller is to wait for ever.
         log::error!("the dispatcher panicked: {}", panics::message(panic));
         pool.roster.close();
         pool.run_queue.shut();
@@ -59,7 +58,7 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
             task.end_backoff(Some(RejectReason::Closed), &pool.counters);
         }
         pool.reject_released();
-        *pool.state.lock() = DispatchState::new(); // a job that was in hand is answered as it is dropped
+        *pool.state.lock() = DispatchState::new(); // jobs held there are answered as they are dropped
     }
     log::debug!("pool {:?} is closed", pool.name());
     pool.hooks
@@ -72,7 +71,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
     fn run(mut self) {
         let pool = Arc::clone(&self.pool);
         loop {
-            // Nobody else takes the dispatch state for long.
+            // Workers that help hold the lock only for a short time.
             let mut state = pool.state.lock();
             pool.signal.wake_up();
             while !state.is_over(&pool) && self.turn(&mut state) {}
@@ -81,28 +80,28 @@ impl<P, O, E> Dispatcher<P, O, E> {
             }
             self.sleep(state);
         }
-        // From here on, a submitter that slipped in looks after its job itself.
+        // From here on, a submitter that was admitted late rejects its job itself.
         pool.admission.stop();
         fence(SeqCst);
         pool.reject_released();
     }
 
-    /// Does what there is to do. Was there anything?
+    /// Does what there is to do now. Was there anything?
     fn turn(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
-        let mut busy = self.obey(state);
+        let mut busy = self.take_commands(state);
         self.autoscaler.turn(&self.pool, busy);
         if self.pool.signal.take_sweep() {
             self.sweep(state);
             busy = true;
         }
-        busy |= self.turn_away_abandoned(state);
+        busy |= self.reject_abandoned(state);
         busy |= self.take_retries(state);
         busy |= state.feed(&self.pool);
-        busy || self.settle(state)
+        busy || self.close_if_drained(state)
     }
 
     /// Takes the commands that have come. Were there any?
-    fn obey(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
+    fn take_commands(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
         let mut any = false;
         while let Ok(command) = self.commands.try_recv() {
             any = true;
@@ -112,23 +111,23 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 Command::Gone(id) => state.step(Event::Gone(id), now),
                 Command::CheckSize => {}
                 Command::Drain => state.step(Event::Drain, now),
-                Command::Close(told) => {
+                Command::Close(reply) => {
                     state.step(Event::Close, now);
                     state.take_all(&self.pool, now);
                     state.step(Event::Release, now);
-                    self.closers.extend(told);
+                    self.closers.extend(reply);
                 }
             }
             state.act_at_once(&self.pool);
         }
-        for told in self.closers.drain(..) {
-            let _ = told.send(state.rejected);
+        for reply in self.closers.drain(..) {
+            let _ = reply.send(state.rejected);
         }
         any
     }
 
-    /// Takes the jobs that failed and are to be tried again, and lets those wait whose time has
-    /// come. Were there any?
+    /// Takes the jobs that failed and get another attempt, and lets those wait again whose attempt is
+    /// due. Were there any?
     fn take_retries(&self, state: &mut DispatchState<P, O, E>) -> bool {
         if self.pool.retries.1.is_empty() && state.dispatch.next_attempt().is_none() {
             return false;
@@ -137,7 +136,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let failed = state.take_failed(&self.pool, now);
         let due = state.dispatch.next_attempt().is_some_and(|at| at <= now);
         if due {
-            // All that came before them: they go to the end.
+            // First all jobs that came before them, since they go to the end of the queue.
             state.take_all(&self.pool, now);
             state.step(Event::Tick, now);
         }
@@ -145,7 +144,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         failed || due
     }
 
-    /// Takes all waiting jobs in hand and drops the dead among them.
+    /// Takes all waiting jobs out of their channels, and drops the dead ones.
     fn sweep(&self, state: &mut DispatchState<P, O, E>) {
         let now = Instant::now();
         state.take_all(&self.pool, now);
@@ -157,7 +156,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
         }
     }
 
-    /// The same for the urgent ones, which wait where the workers are. When is the next one late?
+    /// The same for the urgent jobs, which wait in the run queue. Returns the next deadline among those
+    /// that are left.
     fn sweep_urgent(&self) -> Option<Instant> {
         let pool = &self.pool;
         let mut next = None;
@@ -169,7 +169,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             is_dead
         });
         for task in dead {
-            // First, so that who hears of its end finds its place free.
+            // First, so that a caller that has the answer finds the place free.
             pool.admission.release(1);
             match task.status() {
                 Status::Expired(reason) => {
@@ -181,9 +181,9 @@ impl<P, O, E> Dispatcher<P, O, E> {
         next
     }
 
-    /// If the last worker is gone, and the pool shall not keep what nobody runs: answers what waits,
-    /// also what comes late from submitters that found the queue open. Was there anything?
-    fn turn_away_abandoned(&self, state: &mut DispatchState<P, O, E>) -> bool {
+    /// If the last worker is gone, and the pool is to reject what nobody runs: rejects the jobs that
+    /// wait, also those that come late from submitters that found the queue open. Were there any?
+    fn reject_abandoned(&self, state: &mut DispatchState<P, O, E>) -> bool {
         let pool = &self.pool;
         let waits = || pool.admission.count() > 0 || pool.run_queue.len() > 0;
         if !(pool.admission.has_no_workers() && waits()) {
@@ -200,19 +200,20 @@ impl<P, O, E> Dispatcher<P, O, E> {
         }
         state.step(Event::NoWorkers, now);
         state.act_at_once(&self.pool);
-        for taken in abandoned.released {
-            taken.job.reject(RejectReason::NoWorkers, &pool.counters);
-            if taken.waited {
+        for popped in abandoned.released {
+            popped.job.reject(RejectReason::NoWorkers, &pool.counters);
+            if popped.waited {
                 pool.admission.release(1);
             }
         }
         any
     }
 
-    /// While draining: is everything at rest, so that the workers can be sent home?
-    fn settle(&self, state: &mut DispatchState<P, O, E>) -> bool {
+    /// If the pool drains, no job is left, and every worker sleeps: has the workers leave, and the pool
+    /// close. Did it?
+    fn close_if_drained(&self, state: &mut DispatchState<P, O, E>) -> bool {
         let pool = &self.pool;
-        let settled = state.dispatch.is_draining()
+        let drained = state.dispatch.is_draining()
             && pool.admission.count() == 0
             && pool.run_queue.len() == 0
             && pool
@@ -220,27 +221,27 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 .all_serving()
                 .is_some_and(|all| pool.sleep.sleeping_quietly() == Some(all))
             && pool.run_queue.len() == 0
-            // A worker whose job is to be tried again says so before it lies down.
+            // A worker whose job gets another attempt sends it here before it sleeps.
             && pool.retries.1.is_empty()
             && state.dispatch.next_attempt().is_none();
-        if settled {
-            // Workers take nothing any more, so what slips in late is turned away, not lost.
+        if drained {
+            // Workers take nothing from now on, so a job that was admitted late is rejected, not lost.
             state.step(Event::Settled, Instant::now());
             state.act_at_once(&self.pool);
         }
-        settled
+        drained
     }
 
-    /// Leaves the dispatch state, and sleeps if there is nothing to do.
+    /// Releases the dispatch state, and sleeps if there is nothing to do.
     fn sleep(&self, state: MutexGuard<'_, DispatchState<P, O, E>>) {
         let pool = &self.pool;
         if !self.autoscaler.can_grow() {
-            pool.roster.find_deadlock(); // else another worker may come
+            pool.roster.find_deadlock(); // otherwise another worker may be added
         }
         let at = earliest(state.dispatch.next_attempt(), self.autoscaler.next_look());
-        let nothing = state.leave(pool);
+        let idle = state.leave(pool);
         drop(state);
-        if nothing {
+        if idle {
             pool.signal.sleep(at);
         }
     }
