@@ -2,14 +2,15 @@
 //!
 //! # Why no job is missed
 //!
-//! A baseline counts the accepted jobs; see [`elastic`](crate::policy::elastic). While the dispatcher
-//! has no baseline, and a job would make it set one, it is to be notified of the next job. It clears the
-//! signal's `watching`, and *then* looks once more whether a job was accepted. A submitter puts its job
-//! in, and *then* reads `watching`. Both are sequentially consistent, with fences. So either the
-//! dispatcher sees the job, or the submitter sees that it has to notify the dispatcher.
+//! A baseline counts the accepted jobs; see [`elastic`](crate::policy::elastic). While the
+//! dispatcher has no baseline, and a job would make it set one, it is to be notified of the next
+//! job. It clears the signal's `watching`, and *then* looks once more whether a job was accepted. A
+//! submitter puts its job in, and *then* reads `watching`. Both are sequentially consistent, with
+//! fences. So either the dispatcher sees the job, or the submitter sees that it has to notify the
+//! dispatcher.
 //!
-//! While `watching` is set, a submitter pays one load. Then the dispatcher has a timer, or no worker may
-//! be added, and the dispatcher looks again when that changes.
+//! While `watching` is set, a submitter pays one load. Then the dispatcher has a timer, or no
+//! worker may be added, and the dispatcher looks again when that changes.
 
 use std::time::Instant;
 
@@ -42,8 +43,8 @@ impl Autoscaler {
         self.scaler.as_ref().is_some_and(Scaler::can_grow)
     }
 
-    /// Takes a sample if it is time, if a submitter has notified the dispatcher, or if there is `news` of
-    /// the workers.
+    /// Takes a sample if it is time, if a submitter has notified the dispatcher, or if there is
+    /// `news` of the workers.
     pub(crate) fn turn<P, O, E>(&mut self, pool: &Arc<Pool<P, O, E>>, news: bool) {
         let Some(scaler) = &mut self.scaler else {
             return;

@@ -1,8 +1,9 @@
-//! Feeding the workers: jobs move from the job channels to the run queue, as the [`Dispatch`] decides.
+//! Feeding the workers: jobs move from the job channels to the run queue, as the [`Dispatch`]
+//! decides.
 //!
-//! The dispatcher's thread does this, and sleeps when there is nothing to do. To wake it for every few
-//! jobs would take cores away from the workers: some 10 µs each time. So a worker *helps*: if it takes
-//! a job and finds few left while others wait, it moves the next ones itself.
+//! The dispatcher's thread does this, and sleeps when there is nothing to do. To wake it for every
+//! few jobs would take cores away from the workers: some 10 µs each time. So a worker *helps*: if
+//! it takes a job and finds few left while others wait, it moves the next ones itself.
 //!
 //! | | the dispatcher | a worker that helps |
 //! |---|---|---|
@@ -12,11 +13,12 @@
 //!
 //! # Why no job is left lying
 //!
-//! A thread that changed the [signal](crate::pool::signal)'s mode from `AWAITING_LOW_WATER` to `RUNNING`
-//! has to see to it that the waiting jobs are handled. A worker that helps takes the dispatch state if it
-//! is free, and leaves it as the dispatcher does: it sets the mode anew, and *then* looks once more. In
-//! all other cases (the state is taken, the pool closes, or that last look found something) it notifies
-//! the dispatcher, which takes the state in its turn and looks at everything.
+//! A thread that changed the [signal](crate::pool::signal)'s mode from `AWAITING_LOW_WATER` to
+//! `RUNNING` has to see to it that the waiting jobs are handled. A worker that helps takes the
+//! dispatch state if it is free, and leaves it as the dispatcher does: it sets the mode again, and
+//! *then* looks once more. In all other cases (the state is taken, the pool closes, or that last
+//! look found something) it notifies the dispatcher, which takes the state in its turn and looks at
+//! everything.
 //!
 //! [`Dispatch`]: crate::policy::dispatch::Dispatch
 
@@ -89,8 +91,9 @@ impl<P, O, E> DispatchState<P, O, E> {
         self.dispatch.is_over() && pool.admission.count() == 0
     }
 
-    /// The caller is about to release the dispatch state. From now on, the dispatcher is to be notified
-    /// when a job comes or when few are left. Returns `false` if there is something to do after all.
+    /// The caller is about to release the dispatch state. From now on, the dispatcher is to be
+    /// notified when a job comes or when few are left. Returns `false` if there is something to do
+    /// after all.
     pub(crate) fn leave(&self, pool: &Pool<P, O, E>) -> bool {
         let empty = || pool.jobs.1.is_empty() && pool.low_jobs.1.is_empty();
         if self.dispatch.held() > 0 || !empty() {
@@ -101,8 +104,8 @@ impl<P, O, E> DispatchState<P, O, E> {
         }
     }
 
-    /// Moves jobs to the workers if few are left there, or if there is room for all that wait: then jobs
-    /// can be handed off again. Did any move?
+    /// Moves jobs to the workers if few are left there, or if there is room for all that wait: then
+    /// jobs can be handed off again. Did any move?
     pub(crate) fn feed(&mut self, pool: &Pool<P, O, E>) -> bool {
         let waiting = pool.admission.count();
         let ready = pool.run_queue.released();
@@ -139,8 +142,8 @@ impl<P, O, E> DispatchState<P, O, E> {
         any
     }
 
-    /// Takes as many jobs out of the job channels as the policy wants, at most `most` of each. Were there
-    /// any?
+    /// Takes as many jobs out of the job channels as the policy wants, at most `most` of each. Were
+    /// there any?
     fn take(&mut self, pool: &Pool<P, O, E>, most: usize) -> bool {
         let normal = self.dispatch.wants(Priority::Normal).min(most);
         let low = self.dispatch.wants(Priority::Low).min(most);
@@ -186,8 +189,8 @@ impl<P, O, E> DispatchState<P, O, E> {
         pool.admission.stop_moving(moved);
     }
 
-    /// Does what the policy decided. Returns how many jobs do not wait any more. When the caller has
-    /// moved the last one, it tells the admission so.
+    /// Does what the policy decided. Returns how many jobs do not wait any more. When the caller
+    /// has moved the last one, it tells the admission so.
     fn act(&mut self, pool: &Pool<P, O, E>) -> usize {
         let mut actions = std::mem::take(&mut self.actions);
         let moved = actions.iter().filter(|action| action.moves_a_job()).count();
@@ -245,8 +248,8 @@ impl<P, O, E> DispatchState<P, O, E> {
         moved
     }
 
-    /// A job waits for its next attempt's worker. It was accepted before, so the queue's capacity does
-    /// not matter.
+    /// A job waits for its next attempt's worker. It was accepted before, so the queue's capacity
+    /// does not matter.
     fn wait_again(&mut self, pool: &Pool<P, O, E>, mut task: Task<P, O, E>) {
         pool.admission.requeue(1);
         pool.counters.backing_off.fetch_sub(1, SeqCst);

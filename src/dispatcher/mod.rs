@@ -27,8 +27,8 @@ pub(crate) struct Dispatcher<P, O, E> {
     autoscaler: Autoscaler,
 }
 
-/// The dispatcher's thread drops this as its very last act. Callers that wait for the pool's end see
-/// their channel disconnected.
+/// The dispatcher's thread drops this as its very last act. Callers that wait for the pool's end
+/// see their channel disconnected.
 pub(crate) type End = Sender<std::convert::Infallible>;
 
 /// The dispatcher's thread.
@@ -126,8 +126,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
         any
     }
 
-    /// Takes the jobs that failed and get another attempt, and lets those wait again whose attempt is
-    /// due. Were there any?
+    /// Takes the jobs that failed and get another attempt, and lets those wait again whose attempt
+    /// is due. Were there any?
     fn take_retries(&self, state: &mut DispatchState<P, O, E>) -> bool {
         if self.pool.retries.1.is_empty() && state.dispatch.next_attempt().is_none() {
             return false;
@@ -156,8 +156,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
         }
     }
 
-    /// The same for the urgent jobs, which wait in the run queue. Returns the next deadline among those
-    /// that are left.
+    /// The same for the urgent jobs, which wait in the run queue. Returns the next deadline among
+    /// those that are left.
     fn sweep_urgent(&self) -> Option<Instant> {
         let pool = &self.pool;
         let mut next = None;
@@ -181,8 +181,9 @@ impl<P, O, E> Dispatcher<P, O, E> {
         next
     }
 
-    /// If the last worker is gone, and the pool is to reject what nobody runs: rejects the jobs that
-    /// wait, also those that come late from submitters that found the queue open. Were there any?
+    /// If the last worker is gone, and the pool is to reject what nobody runs: rejects the jobs
+    /// that wait, also those that come late from submitters that found the queue open. Were there
+    /// any?
     fn reject_abandoned(&self, state: &mut DispatchState<P, O, E>) -> bool {
         let pool = &self.pool;
         let waits = || pool.admission.count() > 0 || pool.run_queue.len() > 0;
@@ -209,8 +210,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
         any
     }
 
-    /// If the pool drains, no job is left, and every worker sleeps: has the workers leave, and the pool
-    /// close. Did it?
+    /// If the pool drains, no job is left, and every worker sleeps: has the workers leave, and the
+    /// pool close. Did it?
     fn close_if_drained(&self, state: &mut DispatchState<P, O, E>) -> bool {
         let pool = &self.pool;
         let drained = state.dispatch.is_draining()
@@ -225,7 +226,8 @@ impl<P, O, E> Dispatcher<P, O, E> {
             && pool.retries.1.is_empty()
             && state.dispatch.next_attempt().is_none();
         if drained {
-            // Workers take nothing from now on, so a job that was admitted late is rejected, not lost.
+            // Workers take nothing from now on, so a job that was admitted late is rejected, not
+            // lost.
             state.step(Event::Settled, Instant::now());
             state.act_at_once(&self.pool);
         }

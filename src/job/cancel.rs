@@ -1,4 +1,4 @@
-//! Cancel tokens: a tree of flags with deadlines, that threads can ask and wait on.
+//! Cancel tokens: a tree of flags with deadlines, which threads can check and wait on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::sync::park::{Parker, Wake};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, Weak, fence};
 
-/// Tells work that nobody wants it any more. Cheap to clone; all clones are the same token.
+/// Tells work that it is no longer wanted. Cheap to clone; all clones are the same token.
 ///
-/// Once fired it stays fired. A [`child`](Self::child) fires with its parent, never the other way
-/// round. A token with a deadline counts as fired from then on, without a thread that watches the
-/// clock: those who wait on it wait until the deadline at most.
+/// Once a token has fired, it stays fired. A [`child`](Self::child) fires with its parent, never the
+/// other way round. A token with a deadline counts as fired from the deadline on. No thread watches
+/// the clock for that: threads that wait on the token wait until the deadline at most.
 ///
 /// ```
 /// use worker_pool::CancelToken;
@@ -29,17 +29,17 @@ pub struct CancelToken {
     node: Arc<Node>,
 }
 
-/// Small, as there is one for each handle: what few tokens have is elsewhere.
+/// Kept small, since there is one for each handle: what only few tokens have is boxed.
 struct Node {
     fired: AtomicBool,
-    /// Those who are told. `None`: there were none so far.
+    /// Whom to tell when the token fires. `None` if there was no watcher so far.
     watchers: Mutex<Option<Box<Watchers>>>,
-    /// The earliest of its own and its parents'.
+    /// The earliest of its own deadline and its parents'.
     deadline: Option<Instant>,
     parents: Option<Box<Parents>>,
 }
 
-/// Registrations with the parents; they end with their node.
+/// A node's registrations with its parents. They end with the node.
 struct Parents(Vec<Watch>);
 
 #[derive(Default)]
@@ -92,23 +92,23 @@ enum Watcher {
     Waiter(Arc<dyn Wake>),
 }
 
-/// A watcher's registration with a token; ends when dropped.
+/// A watcher's registration with a token. It ends when dropped.
 pub(crate) struct Watch {
     /// `None` once it has ended.
     node: Option<Arc<Node>>,
-    /// `None` if the token had fired before.
+    /// `None` if the token had fired before the registration.
     key: Option<u64>,
 }
 
 impl Watch {
-    /// Ends the registration: the token's node, if this was the last to hold it.
+    /// Ends the registration. Returns the token's node if this was the last reference to it.
     fn end(&mut self) -> Option<Node> {
         let node = self.node.take()?;
         if let Some(key) = self.key {
             let mut watchers = node.watchers.lock();
             let removed = watchers.as_mut().and_then(|all| all.remove(key));
             drop(watchers);
-            drop(removed); // after the lock
+            drop(removed); // without the lock
         }
         Arc::into_inner(node)
     }
@@ -123,10 +123,10 @@ impl Drop for Watch {
 impl Drop for Node {
     fn drop(&mut self) {
         // A loop, not a recursion: chains of children may be long.
-        let mut ending = self.take_parents();
-        while let Some(mut watch) = ending.pop() {
+        let mut ended = self.take_parents();
+        while let Some(mut watch) = ended.pop() {
             if let Some(mut parent) = watch.end() {
-                ending.extend(parent.take_parents());
+                ended.extend(parent.take_parents());
             }
         }
     }
@@ -144,22 +144,22 @@ impl CancelToken {
         CancelToken::build(None, &[])
     }
 
-    /// A token that fires at `deadline`, or when it is cancelled before.
+    /// A token that fires at `deadline`, or earlier if it is cancelled.
     pub fn with_deadline(deadline: Instant) -> Self {
         CancelToken::build(Some(deadline), &[])
     }
 
-    /// A token that fires with this one, and can be cancelled by itself.
+    /// A token that fires when this one does, and can also be cancelled by itself.
     pub fn child(&self) -> Self {
         CancelToken::build(None, &[self])
     }
 
-    /// A child that also fires at `deadline`. The parent's deadline holds for it as well.
+    /// A child that also fires at `deadline`. The parent's deadline applies to it as well.
     pub fn child_with_deadline(&self, deadline: Instant) -> Self {
         CancelToken::build(Some(deadline), &[self])
     }
 
-    /// Tells this token and its clones from others, while one of them lives.
+    /// Identifies this token and its clones, while one of them lives.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.node).addr()
     }
@@ -181,8 +181,8 @@ impl CancelToken {
             let parents = Parents(parents.iter().map(register).collect());
             Node::new(deadline, Some(Box::new(parents)))
         });
-        // A parent that fired before the registration told nobody; one that fires now finds this
-        // node complete, or is seen to have fired.
+        // A parent that fired before the registration did not tell this node. One that fires now
+        // either finds this node complete, or the load below sees that it has fired.
         fence(SeqCst);
         let parents = node.parents.iter().flat_map(|parents| &parents.0);
         let mut parents = parents.filter_map(|watch| watch.node.as_ref());
@@ -192,12 +192,13 @@ impl CancelToken {
         CancelToken { node }
     }
 
-    /// Does nobody else hold it, and has it never fired?
+    /// Is this the only reference to it, and has it never been cancelled?
     pub(crate) fn is_unused(&mut self) -> bool {
         Arc::get_mut(&mut self.node).is_some_and(|node| !*node.fired.get_mut())
     }
 
-    /// Fires the token and its children, and wakes those who wait. RetryState: harmless.
+    /// Fires the token and its children, and wakes the threads that wait on them. To call it again has
+    /// no effect.
     pub fn cancel(&self) {
         // A loop, not a recursion: chains of children may be long.
         let mut firing = vec![Arc::clone(&self.node)];
@@ -225,7 +226,7 @@ impl CancelToken {
         self.fired_by().is_some()
     }
 
-    /// When it fires by itself, at the latest.
+    /// When it fires by itself, if it has a deadline. A parent's deadline counts.
     pub fn deadline(&self) -> Option<Instant> {
         self.node.deadline
     }
@@ -235,7 +236,7 @@ impl CancelToken {
         self.wait_until(None);
     }
 
-    /// Blocks until the token fires, for at most `timeout`. Did it fire?
+    /// Blocks until the token fires, for at most `timeout`. Returns whether it fired.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(Instant::now().checked_add(timeout))
     }
@@ -266,15 +267,15 @@ impl CancelToken {
         }
     }
 
-    /// Has `waiter` woken when the token is cancelled, until the watch is dropped. The caller looks
-    /// at the token after this call: one that was cancelled before wakes nobody.
+    /// Wakes `waiter` when the token is cancelled, until the watch is dropped. The caller checks the
+    /// token after this call: one that was cancelled before does not wake it.
     pub(crate) fn watch(&self, waiter: Arc<dyn Wake>) -> Watch {
         self.register(Watcher::Waiter(waiter))
     }
 
     fn register(&self, watcher: Watcher) -> Watch {
         let mut watchers = self.node.watchers.lock();
-        // `fired` is set under this lock: a watcher is either told or sees it.
+        // `cancel` sets `fired` under this lock: a watcher is either told, or sees the flag.
         let fired = self.node.fired.load(SeqCst);
         let key = (!fired).then(|| watchers.get_or_insert_default().insert(watcher));
         Watch {
@@ -291,11 +292,11 @@ pub(crate) enum Fired {
     Deadline,
 }
 
-/// The earlier of two moments, where `None` is never.
+/// The earlier of two moments. `None` stands for never.
 pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
-        (one, other) => one.or(other),
+        (a, b) => a.or(b),
     }
 }
 

@@ -1,10 +1,11 @@
-//! Names: of a job, of a worker, and of one attempt of a job by a worker.
+//! Identifies a job, a worker, and one attempt of a job by a worker.
 
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// Names a job. [`submit`](crate::Manager::submit) and its relatives number jobs from 1 on, each
-/// once in the pool's life; [`detach_submit`](crate::Manager::detach_submit) uses the caller's own.
+/// Identifies a job. [`submit`](crate::Manager::submit) and its relatives number jobs from 1 on, and
+/// use each number once in the pool's life. [`detach_submit`](crate::Manager::detach_submit) uses the
+/// caller's own number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(u64);
 
@@ -25,7 +26,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Names a worker; unique for the pool's life.
+/// Identifies a worker. Unique for the pool's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(u64);
 
@@ -46,11 +47,11 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// One run of a job: by whom, and its number, from 1 on.
+/// One run of a job: which worker runs it, and the attempt's number, from 1 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attempt {
     pub(crate) worker: WorkerId,
-    /// Never zero, which makes an `Option` of it no wider.
+    /// Never zero, so an `Option` of it is no larger.
     pub(crate) number: NonZeroU32,
 }
 

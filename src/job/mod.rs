@@ -1,4 +1,4 @@
-//! A job as a worker sees it, its id, and how it can end.
+//! A job as a worker sees it, its id, and how its run can end.
 
 pub(crate) mod cancel;
 pub(crate) mod id;
@@ -14,16 +14,16 @@ use crate::job::tokens::{JobTokens, Tokens};
 /// How important a job is, among those that wait; see [`JobBuilder::priority`](crate::JobBuilder::priority).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {
-    /// After the others, but never left out: see [`JobBuilder::priority`](crate::JobBuilder::priority).
+    /// After the others, but never starved: see [`JobBuilder::priority`](crate::JobBuilder::priority).
     Low,
-    /// What a job has unless it says otherwise.
+    /// The priority of a job for which none is set.
     #[default]
     Normal,
-    /// Before all others that wait.
+    /// Before all others that wait; see [`JobBuilder::priority`](crate::JobBuilder::priority).
     High,
 }
 
-/// How a worker's run of a job ended, as [`Hook::job_finish`](crate::Hook::job_finish) is told.
+/// How a worker's run of a job ended, as reported to [`Hook::job_finish`](crate::Hook::job_finish).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -62,27 +62,27 @@ impl<P> Job<P> {
         self.id
     }
 
-    /// Which try this is, from 1 on; more than 1 only with [`Retry`](crate::Retry).
+    /// Which attempt this is, from 1 on. It is more than 1 only with [`Retry`](crate::Retry).
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// What the submitter handed in.
+    /// The payload that the submitter passed in.
     pub fn payload(&self) -> &P {
         &self.payload
     }
 
-    /// What the submitter handed in, to be changed in place.
+    /// The payload, to be changed in place.
     pub fn payload_mut(&mut self) -> &mut P {
         &mut self.payload
     }
 
-    /// Takes the payload out and forgets the rest.
+    /// Takes the payload out and drops the rest.
     pub fn into_payload(self) -> P {
         self.payload
     }
 
-    /// The payload, and the token to look at while working on it.
+    /// The payload, and the token to check while working on it.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -93,7 +93,7 @@ impl<P> Job<P> {
     ///     let mut sum = 0;
     ///     for number in numbers {
     ///         if cancel.is_cancelled() {
-    ///             return Err("nobody waits any more".to_owned());
+    ///             return Err("the job was cancelled".to_owned());
     ///         }
     ///         sum += number;
     ///     }
@@ -110,27 +110,27 @@ impl<P> Job<P> {
     /// Should the worker stop? True once the submitter cancelled the job or gave up on it, its
     /// deadline passed, or the pool is closing.
     pub fn is_cancelled(&self) -> bool {
-        let Tokens { own, pool } = self.tokens();
-        own.as_ref().is_some_and(CancelToken::is_cancelled) || pool.is_cancelled()
+        let Tokens { job, closing } = self.tokens();
+        job.as_ref().is_some_and(CancelToken::is_cancelled) || closing.is_cancelled()
     }
 
-    /// A token that fires when [`is_cancelled`](Self::is_cancelled) becomes true; it may outlive the
+    /// A token that fires when [`is_cancelled`](Self::is_cancelled) becomes true. It may outlive the
     /// job, and other threads may wait on it.
     pub fn cancel_token(&self) -> CancelToken {
-        let Tokens { own, pool } = self.tokens();
-        match own {
-            None => pool.clone(),
-            Some(own) => own.child_of_both(pool),
+        let Tokens { job, closing } = self.tokens();
+        match job {
+            None => closing.clone(),
+            Some(job) => job.child_of_both(closing),
         }
     }
 
-    /// When the submitter stops waiting, if it said so.
+    /// The job's deadline, if it has one.
     pub fn deadline(&self) -> Option<Instant> {
-        let own = self.tokens().own.as_ref();
-        own.and_then(CancelToken::deadline)
+        let token = self.tokens().job.as_ref();
+        token.and_then(CancelToken::deadline)
     }
 
-    /// The time left until the deadline; zero when it has passed, `None` without one.
+    /// The time left until the deadline: zero once it has passed, `None` without one.
     pub fn time_left(&self) -> Option<Duration> {
         let deadline = self.deadline()?;
         Some(deadline.saturating_duration_since(Instant::now()))

@@ -1,7 +1,9 @@
-//! The tokens that a job sees: lent by its worker's thread, and back there when the job is dropped.
+//! The tokens that a job sees. The one of its worker comes from a cache of the worker's thread, and
+//! returns there when the job is dropped.
 //!
-//! A job may be sent anywhere, so it owns its tokens. But nearly every job is dropped where it ran,
-//! and to count the tokens' owners up and down for each took longer than a short job itself.
+//! A job may be sent anywhere, so it owns its tokens. But nearly every job is dropped on the thread
+//! that ran it, and counting the tokens' owners up and down for each job took longer than a short job
+//! itself.
 
 use std::cell::Cell;
 
@@ -9,38 +11,41 @@ use crate::job::cancel::CancelToken;
 
 /// What a job's [`is_cancelled`](crate::Job::is_cancelled) looks at.
 pub(crate) struct Tokens {
-    /// The submitter's token (with the job's deadline), if it gave one.
-    pub(crate) own: Option<CancelToken>,
-    /// Fires when the pool closes. A worker's own, so that it tells whose tokens these are.
-    pub(crate) pool: CancelToken,
+    /// The job's own token, if it has one. It includes the job's deadline.
+    pub(super) job: Option<CancelToken>,
+    /// Fires when the pool closes. Each worker has a token of its own for this, so the token also
+    /// identifies the worker.
+    pub(super) closing: CancelToken,
 }
 
 thread_local! {
-    /// The worker's token for the pool's end, if this is a worker's thread: for comparison only.
-    static HOME: Cell<usize> = const { Cell::new(0) };
-    /// A clone of it that came back.
-    static BACK: Cell<Option<CancelToken>> = const { Cell::new(None) };
+    /// The address of the worker's `closing` token if this is a worker's thread, or else zero. For
+    /// comparison only.
+    static OWN_TOKEN: Cell<usize> = const { Cell::new(0) };
+    /// A clone of that token for the next job, returned by a job that was dropped.
+    static CACHED: Cell<Option<CancelToken>> = const { Cell::new(None) };
 }
 
-/// Tokens that go back to the thread that lent them.
+/// A job's tokens. If they are dropped on the worker's thread, `closing` returns to its cache.
 pub(crate) struct JobTokens(Option<Tokens>);
 
 impl JobTokens {
-    /// From now on the calling thread lends tokens with this one in them.
-    pub(crate) fn serve(pool: &CancelToken) {
-        HOME.set(pool.address());
-        BACK.set(None);
+    /// The calling thread is a worker's, and caches clones of this token from now on.
+    pub(crate) fn serve(closing: &CancelToken) {
+        OWN_TOKEN.set(closing.address());
+        CACHED.set(None);
     }
 
-    /// Tokens for a job on this worker. `pool` is what it [serves](Self::serve) with.
+    /// Tokens for a job on the calling worker. `closing` is the token that its thread
+    /// [caches](Self::serve).
     #[inline]
-    pub(crate) fn new(own: Option<CancelToken>, pool: &CancelToken) -> Self {
-        let pool = BACK.take().unwrap_or_else(|| pool.clone());
-        JobTokens(Some(Tokens { own, pool }))
+    pub(crate) fn new(job: Option<CancelToken>, closing: &CancelToken) -> Self {
+        let closing = CACHED.take().unwrap_or_else(|| closing.clone());
+        JobTokens(Some(Tokens { job, closing }))
     }
 
     pub(crate) fn get(&self) -> &Tokens {
-        self.0.as_ref().expect("only a drop takes them")
+        self.0.as_ref().expect("only `drop` takes them")
     }
 }
 
@@ -48,9 +53,9 @@ impl Drop for JobTokens {
     #[inline]
     fn drop(&mut self) {
         let Some(tokens) = self.0.take() else { return };
-        let at_home = HOME.try_with(|home| home.get() == tokens.pool.address());
-        if at_home == Ok(true) {
-            let _ = BACK.try_with(|back| back.set(Some(tokens.pool)));
+        let is_own = OWN_TOKEN.try_with(|own| own.get() == tokens.closing.address());
+        if is_own == Ok(true) {
+            let _ = CACHED.try_with(|cached| cached.set(Some(tokens.closing)));
         }
     }
 }

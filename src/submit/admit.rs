@@ -1,7 +1,6 @@
-//! How a job gets in: past the queue, or into it.
+//! How a job gets in: handed off to the workers, or into the queue.
 
-use crate::RejectedError;
-use crate::error::RejectReason;
+use crate::error::{RejectReason, RejectedError};
 use crate::job::Priority;
 use crate::job::cancel::CancelToken;
 use crate::policy::dispatch::Schedulable;
@@ -20,37 +19,37 @@ pub(crate) enum WaitForRoom<'a> {
 }
 
 impl<P, O, E> Pool<P, O, E> {
-    /// Accepts a job, as [`admit`](Self::admit) does.
+    /// As [`admit`](Self::admit), for a job that is no chunk.
     ///
     /// # Errors
-    /// The payload and why it was not accepted.
+    /// The payload, and why the job was not accepted.
     pub(crate) fn accept(
         &self,
         task: Task<P, O, E>,
-        patience: WaitForRoom<'_>,
+        wait_for_room: WaitForRoom<'_>,
     ) -> Result<(), RejectedError<P>> {
-        self.admit(task, patience).map_err(|(task, reason)| {
+        self.admit(task, wait_for_room).map_err(|(task, reason)| {
             let payload = task.into_payload(&self.counters);
-            let payload = payload.expect("nobody else has seen the job");
+            let payload = payload.expect("no other thread has seen the job");
             RejectedError { payload, reason }
         })
     }
 
-    /// Lets a job in: straight to the workers if nothing waits and there is room there, else into
-    /// the job channel.
+    /// Accepts a job. If nothing waits and there is room, hands it off to the workers. Otherwise
+    /// puts it into its job channel.
     ///
     /// # Errors
-    /// The job and why it was not accepted.
+    /// The job, and why it was not accepted.
     pub(crate) fn admit(
         &self,
         task: Task<P, O, E>,
-        patience: WaitForRoom<'_>,
+        wait_for_room: WaitForRoom<'_>,
     ) -> Result<(), (Task<P, O, E>, RejectReason)> {
         let task = match self.try_handoff(task) {
             Ok(()) => return Ok(()),
             Err(task) => task,
         };
-        match (self.admission.try_acquire(), patience) {
+        match (self.admission.try_acquire(), wait_for_room) {
             (Ok(_), _) => {
                 self.enqueue(task);
                 Ok(())
@@ -58,26 +57,26 @@ impl<P, O, E> Pool<P, O, E> {
             (Err(TryAcquireError::Full), WaitForRoom::Until(token)) => {
                 self.admit_later(task, token)
             }
-            (Err(refusal), _) => Err((task, refusal.into())),
+            (Err(error), _) => Err((task, error.into())),
         }
     }
 
-    /// The queue is full: as [`admit`](Self::admit), as soon as there is room.
+    /// The queue is full: waits until there is room, and admits the job then.
     fn admit_later(
         &self,
         task: Task<P, O, E>,
         token: Option<&CancelToken>,
     ) -> Result<(), (Task<P, O, E>, RejectReason)> {
         let mut waiting = Some(task);
-        // A submitter that was woken finds the handoff mostly open again.
-        let enter = || match waiting.take().map(|task| self.try_handoff(task)) {
+        // When a submitter is woken, jobs can mostly be handed off again.
+        let try_enter = || match waiting.take().map(|task| self.try_handoff(task)) {
             Some(Err(task)) => {
                 waiting = Some(task);
                 self.admission.try_acquire()
             }
             _ => Ok(Admitted::HandedOff),
         };
-        let rejected = self.wait_for_room(enter, token).err();
+        let rejected = self.wait_for_room(try_enter, token).err();
         match (waiting, rejected) {
             (None, _) => Ok(()),
             (Some(task), None) => {
@@ -88,8 +87,8 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// The queue has let the job in: it waits in the channel of its priority. No send blocks, since
-    /// the queue lets no more in than there is room for.
+    /// The job was admitted, and waits in the channel of its priority. No send blocks, since no
+    /// more jobs are admitted than there is room for.
     fn enqueue(&self, mut task: Task<P, O, E>) {
         task.begin_wait(&self.counters);
         let token = task.watch_token(&self.signal);
@@ -99,7 +98,7 @@ impl<P, O, E> Pool<P, O, E> {
                 fence(SeqCst);
                 self.sleep.wake_one();
                 if self.admission.rejects_released() {
-                    self.came_too_late();
+                    self.admitted_too_late();
                 }
             }
             priority => {
@@ -119,11 +118,11 @@ impl<P, O, E> Pool<P, O, E> {
         self.watch_expiry(token);
     }
 
-    /// Nothing waits, and the released jobs are few: a normal job goes straight to
-    /// the workers. Since it goes only when nothing waits, a submitter's jobs keep their order.
+    /// If nothing waits and few jobs are released, a normal job goes straight to the workers. Since
+    /// it does so only if nothing waits, a submitter's jobs keep their order.
     #[inline]
     fn try_handoff(&self, mut task: Task<P, O, E>) -> Result<(), Task<P, O, E>> {
-        // A low job has no need to hurry, an urgent one has a lane of its own.
+        // A low job has no need to hurry, and an urgent one has a channel of its own.
         let normal = task.priority() == Priority::Normal;
         let counted = self.counters.in_flight.counted();
         if !(normal && self.admission.can_handoff() && self.run_queue.has_room(counted)) {
@@ -135,16 +134,17 @@ impl<P, O, E> Pool<P, O, E> {
         })?;
         fence(SeqCst);
         self.sleep
-            .wake_for(|| self.run_queue.after_last(counted) / self.one_workers());
+            .wake_for(|| self.run_queue.after_last(counted) / self.jobs_per_worker());
         if self.admission.rejects_released() {
-            self.came_too_late();
+            self.admitted_too_late();
         }
         self.notify_autoscaler();
         Ok(())
     }
 
-    /// So many ready jobs are worth a worker's while: of short ones, those who are awake soon have some.
-    fn one_workers(&self) -> usize {
+    /// For this many ready jobs it is worth waking one worker. If jobs are short, the workers that
+    /// are awake soon take some of them.
+    fn jobs_per_worker(&self) -> usize {
         if self.run_queue.limit() < MANY {
             1
         } else {
@@ -152,11 +152,11 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// The pool closed, or lost its last worker, after a submitter's look at the queue. Either the
-    /// dispatcher clears away the released jobs after this one came, or the submitter sees the flag
+    /// The pool closed, or lost its last worker, after a submitter had found the queue open. Either
+    /// the dispatcher rejects the released jobs after this one came, or the submitter sees the flag
     /// and comes here.
     #[cold]
-    fn came_too_late(&self) {
+    fn admitted_too_late(&self) {
         if self.admission.is_closing() {
             self.reject_released();
         }

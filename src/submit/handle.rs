@@ -11,9 +11,9 @@ use crate::sync::Arc;
 use crate::sync::unwind as panics;
 use crate::task::oneshot::{Oneshot, RejectOutcome};
 
-/// The result of a job, to be waited for, polled or cancelled, from any thread.
+/// A handle to a job, to wait for its result, to ask for it, or to cancel the job, from any thread.
 ///
-/// Dropping the handle does not stop the job: it runs, and its result is dropped.
+/// Dropping the handle does not stop the job. The job runs, and its result is dropped.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,8 +40,8 @@ impl<P, O, E> JobHandle<P, O, E> {
         self.oneshot.id()
     }
 
-    /// Has the job ended, one way or the other, or is it cancelled or late? Then
-    /// [`wait`](Self::wait) does not block.
+    /// Has the job ended in any way, or is it cancelled or late? Then [`wait`](Self::wait) does not
+    /// block.
     pub fn is_done(&self) -> bool {
         self.oneshot.is_settled() || self.fired_by().is_some()
     }
@@ -52,20 +52,21 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// As [`Manager::submit`](crate::Manager::submit).
     ///
     /// # Panics
-    /// If [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait) gave out the result before.
+    /// If [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait) returned the result
+    /// before.
     pub fn wait(mut self) -> Result<O, SubmitError<P, E>> {
         self.wait_until(None)
             .expect("the result of this job was taken before")
     }
 
-    /// As [`wait`](Self::wait), for at most `timeout`: `None` if the job had not ended by then, or
-    /// if its result was taken before. The job is not cancelled by that.
+    /// As [`wait`](Self::wait), but blocks for at most `timeout`. Returns `None` if the job has not
+    /// ended by then, or if its result was taken before. The job is not cancelled.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<O, SubmitError<P, E>>> {
-        // A time too far to be told is no limit at all.
+        // A timeout that overflows is no limit.
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// The result if it is there, once. Never blocks.
+    /// Returns the result if it is there. Returns it only once. Never blocks.
     pub fn try_wait(&mut self) -> Option<Result<O, SubmitError<P, E>>> {
         if self.taken {
             return None;
@@ -73,17 +74,20 @@ impl<P, O, E> JobHandle<P, O, E> {
         let reply = match (self.oneshot.take(), self.fired_by()) {
             (Some(reply), _) => reply,
             (None, None) => return None,
-            (None, Some(fired)) => self.pool.give_up(self.id(), &self.oneshot, fired.into()),
+            (None, Some(fired)) => self.pool.cancel_job(self.id(), &self.oneshot, fired.into()),
         };
         self.taken = true;
         Some(reply)
     }
 
-    /// Cancels the job, unless it has ended. One that has not begun never will, and waiting gives
-    /// its payload back; one that waits for another [try](crate::Retry) gets none; for one that runs, [`Job::is_cancelled`](crate::Job::is_cancelled) becomes
-    /// true and waiting ends at once. `false` if it was too late.
+    /// Cancels the job, unless it has ended. Returns `false` if it was too late.
+    ///
+    /// - A job that has not begun never will, and waiting returns its payload.
+    /// - A job that waits for another [attempt](crate::Retry) gets none.
+    /// - If the job runs, [`Job::is_cancelled`](crate::Job::is_cancelled) becomes true, and waiting
+    ///   ends at once.
     pub fn cancel(&self) -> bool {
-        // First the job, then the token: else a worker that sees the token could be faster.
+        // First the job, then the token: otherwise a worker that sees the token could be faster.
         let count = || self.pool.counters.rejected(RejectReason::Cancelled);
         let withdrawn = match self
             .oneshot
@@ -94,7 +98,7 @@ impl<P, O, E> JobHandle<P, O, E> {
                 self.pool.release_withdrawn();
                 true
             }
-            // What is left of it is swept away when its token fires.
+            // A sweep removes what is left of it, once its token fires.
             RejectOutcome::AfterAttempts(payload) => {
                 panics::discard("payload", payload);
                 true
@@ -105,7 +109,8 @@ impl<P, O, E> JobHandle<P, O, E> {
         withdrawn || running
     }
 
-    /// The job's own token, so that other threads can cancel it: a child of the one it was given.
+    /// The job's own token, so that other threads can cancel the job. If the job was given a token,
+    /// this is a child of it.
     pub fn cancel_token(&self) -> CancelToken {
         self.oneshot.token_or_new()
     }

@@ -1,4 +1,5 @@
-//! The ways in for a job: [`JobBuilder`], which all forms of submit go through.
+//! Submitting jobs: [`JobBuilder`], which all ways to submit a job go through. [`admit`] lets the
+//! job in, and [`wait`] waits for room and for the result.
 
 pub(crate) mod admit;
 pub(crate) mod handle;
@@ -22,11 +23,11 @@ use crate::task::oneshot::{Oneshot, Responder};
 use crate::task::retry::RetryState;
 use crate::task::{Body, Detached, Task, TaskOptions};
 
-/// A job on its way, as its submitter keeps it.
+/// What a submitter keeps of a job that was accepted.
 type Sent<P, O, E> = (JobId, Arc<Oneshot<P, O, E>>);
 
-/// A job about to be submitted, made by [`Manager::job`](crate::Manager::job): first what it shall
-/// keep to, then one of the verbs.
+/// A job that is about to be submitted, made by [`Manager::job`](crate::Manager::job). First set
+/// its options, then call one of the methods that submit it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,7 +44,7 @@ type Sent<P, O, E> = (JobId, Arc<Oneshot<P, O, E>>);
 /// assert_eq!(error.into_payload(), Some(1)); // it never began
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "nothing is submitted until one of the verbs is called"]
+#[must_use = "nothing is submitted until `submit`, `enqueue`, `detach` or one of their `try_` variants is called"]
 pub struct JobBuilder<'a, P, O, E> {
     pool: &'a Arc<Pool<P, O, E>>,
     payload: P,
@@ -65,14 +66,15 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         }
     }
 
-    /// Gives up at this moment: a job that has not begun by then never will; a caller that blocks
-    /// returns then, even if the worker does not.
+    /// Gives up at this moment. A job that has not begun by then never will. A caller that blocks
+    /// returns then, even if the worker still runs the job. Of several deadlines, the earliest
+    /// counts.
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
         self
     }
 
-    /// A deadline so long from now. One too far to be told is none.
+    /// Sets a deadline this long from now. A deadline that overflows is no deadline.
     pub fn timeout(self, timeout: Duration) -> Self {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.deadline(deadline),
@@ -80,20 +82,20 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         }
     }
 
-    /// Gives up when this token fires. The job sees a token that fires with it.
+    /// Gives up when this token fires. The job's own token fires with it.
     pub fn cancel_token(mut self, token: &CancelToken) -> Self {
         self.token = Some(token.clone());
         self
     }
 
-    /// How important the job is among those that wait. Within one priority the first in is the
-    /// first out.
+    /// Sets how important the job is among those that wait. Within one priority, jobs begin in the
+    /// order in which they were accepted.
     ///
-    /// A high job begins before all but at most two per worker of the lower ones accepted earlier:
-    /// the one that the worker runs, and one whose turn it is. For so that nothing starves, one in
-    /// 32 jobs that a worker takes is of the lower ones, and one in 32 that the dispatcher releases
-    /// is a low one, if there are any. A normal job finds at most two low ones per worker before
-    /// it: one that runs, and one that is released.
+    /// At most two lower-priority jobs per worker, of those accepted earlier, can run before a high
+    /// job: the one that the worker runs, and one whose turn it is. To prevent starvation, one in
+    /// 32 jobs that a worker takes is of lower priority, and one in 32 jobs that the dispatcher
+    /// releases is a low one, if there are any. At most two low jobs per worker can run before a
+    /// normal job: one that runs, and one that is released.
     ///
     /// ```
     /// use worker_pool::{Job, Manager, Priority};
@@ -109,19 +111,20 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         self
     }
 
-    /// If the worker returns an error, the job is tried again, by whichever worker comes to it; the
-    /// caller hears of the last try only. The payload is cloned before each try but the last.
+    /// If the worker returns an error, the job is attempted again, by any worker. The caller gets
+    /// the result of the last attempt only. The payload is cloned before each attempt but the last.
     ///
-    /// It waits out its back-off without a place in the queue, and then goes to the end of the queue
-    /// of its priority, also if that is full: it was accepted before. While it waits, the job can
-    /// end as any other that waits. It is cancelled, or late, or the pool closes; then the error
-    /// ([`JobError`](crate::JobError)) says so, and [`attempts`](crate::JobError::attempts) tells how many
-    /// there were. (The last try's own error is dropped, and so is the payload: the job began.) Once
-    /// its token has fired or the pool is closing, a try that fails is the last. Draining and
-    /// [`wait_idle`](crate::Manager::wait_idle) wait for all tries.
+    /// During its back-off, the job has no place in the queue. Then it goes to the end of the queue
+    /// of its priority, even if the queue is full: it was accepted before. While it waits, the job
+    /// can end as any other waiting job does: it is cancelled, or late, or the pool closes. Then
+    /// the error ([`JobError`](crate::JobError)) says so, and
+    /// [`attempts`](crate::JobError::attempts) tells how many attempts there were. (The last
+    /// attempt's own error is dropped, and so is the payload: the job began.) Once the job's token
+    /// has fired or the pool is closing, an attempt that fails is the last. Draining and
+    /// [`wait_idle`](crate::Manager::wait_idle) wait for all attempts.
     ///
-    /// Hooks see each try; [`Stats`](crate::Stats) count the job once, and what was repeated in
-    /// `retried`.
+    /// Hooks see each attempt. [`Stats`](crate::Stats) count the job once, and its further attempts
+    /// in `retried`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -146,8 +149,8 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         self
     }
 
-    /// Blocks until the job has its result, its token fires, its deadline passes, or the pool
-    /// closes before it began.
+    /// Submits the job, and blocks until it has its result, its token fires, its deadline passes,
+    /// or the pool closes before the job began.
     ///
     /// # Errors
     /// See [`Manager::submit`](crate::Manager::submit).
@@ -159,26 +162,26 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         reply.expect("without a time limit there is a reply")
     }
 
-    /// Blocks while the queue is full, and returns a handle to the job.
+    /// Submits the job, and returns a handle to it. Blocks only while the queue is full.
     ///
     /// # Errors
-    /// The payload, and why the job was not accepted: closed, cancelled, deadline passed, or (in a
-    /// worker of this same pool) would deadlock.
+    /// The payload, and why the job was not accepted: closed, no workers, cancelled, deadline
+    /// passed, or (in a worker of this same pool) would deadlock.
     pub fn enqueue(self) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
         self.into_handle(Wait::ForRoom)
     }
 
-    /// Returns a handle to the job. Never blocks.
+    /// Submits the job, and returns a handle to it. Never blocks.
     ///
     /// # Errors
-    /// The payload, and why the job was not accepted: the reasons of [`enqueue`](Self::enqueue), and
-    /// full.
+    /// The payload, and why the job was not accepted: full, or a reason of
+    /// [`enqueue`](Self::enqueue).
     pub fn try_enqueue(self) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
         self.into_handle(Wait::Not)
     }
 
-    /// Blocks while the queue is full; nothing is heard of the job but its failure, on `errors`.
-    /// See [`Manager::detach_submit`](crate::Manager::detach_submit).
+    /// Submits the job. Only a failure is reported, on `errors`. Blocks only while the queue is
+    /// full. See [`Manager::detach_submit`](crate::Manager::detach_submit).
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue). A job that is not accepted sends nothing.
@@ -202,7 +205,7 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         self.send_detached(Some(id), errors, Wait::Not)
     }
 
-    /// As [`detach`](Self::detach), with the number that the pool gives the job for its id.
+    /// As [`detach`](Self::detach). The job's id is the number that the pool gives it.
     pub(crate) fn detach_numbered(
         self,
         errors: &Sender<DetachedError<E>>,
@@ -210,7 +213,7 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         self.send_detached(None, errors, Wait::ForRoom)
     }
 
-    /// The one token that stands for both the caller's and the deadline.
+    /// One token for both the caller's token and the deadline.
     fn token(&self) -> Option<CancelToken> {
         match (&self.token, self.deadline) {
             (None, None) => None,
@@ -221,8 +224,8 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
     }
 
     fn into_handle(self, wait: Wait) -> Result<JobHandle<P, O, E>, RejectedError<P>> {
-        // A token of the job's own, so that the handle can cancel this one job. A job that was given
-        // none, and has one try, gets it when it is asked for.
+        // The job's own token, so that the handle can cancel this one job. A job without the
+        // caller's token, deadline and retries gets one when somebody asks for it.
         let token = match (&self.token, self.deadline) {
             (None, None) => self.retry_state.is_some().then(CancelToken::new),
             (None, Some(at)) => Some(CancelToken::with_deadline(at)),
@@ -267,7 +270,7 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
         } else {
             Task::awaited(Arc::clone(&oneshot))
         };
-        self.pool.accept(task, wait.patience(token.as_ref()))?;
+        self.pool.accept(task, wait.with_token(token.as_ref()))?;
         Ok((id, oneshot))
     }
 
@@ -293,14 +296,14 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
             let errors = errors.clone();
             Task::full(options, Body::Detached(Detached { payload, errors }))
         } else {
-            let form = self.pool.free_list.take();
-            Task::detached(form, id, header, payload, errors.clone())
+            let empty = self.pool.free_list.take();
+            Task::detached(empty, id, header, payload, errors.clone())
         };
-        self.pool.accept(task, wait.patience(token.as_ref()))
+        self.pool.accept(task, wait.with_token(token.as_ref()))
     }
 }
 
-/// What is cancelled or late before it starts is not even queued.
+/// A job that is cancelled or late when it is submitted is not queued.
 fn reject_if_fired<P>(token: Option<&CancelToken>, payload: P) -> Result<P, RejectedError<P>> {
     match token.and_then(CancelToken::fired_by) {
         None => Ok(payload),
@@ -311,6 +314,7 @@ fn reject_if_fired<P>(token: Option<&CancelToken>, payload: P) -> Result<P, Reje
     }
 }
 
+/// Does a submitter wait for room?
 #[derive(Clone, Copy)]
 enum Wait {
     ForRoom,
@@ -318,7 +322,7 @@ enum Wait {
 }
 
 impl Wait {
-    fn patience(self, token: Option<&CancelToken>) -> WaitForRoom<'_> {
+    fn with_token(self, token: Option<&CancelToken>) -> WaitForRoom<'_> {
         match self {
             Wait::ForRoom => WaitForRoom::Until(token),
             Wait::Not => WaitForRoom::None,

@@ -1,7 +1,8 @@
 //! How a submitter waits: for room, and for the result.
 
-use crate::error::RejectReason;
-use crate::error::cause_of;
+use std::time::Instant;
+
+use crate::error::{JobError, RejectReason, RejectedError, SubmitError, cause_of};
 use crate::job::cancel::{CancelToken, earliest};
 use crate::job::id::JobId;
 use crate::pool::Pool;
@@ -13,13 +14,15 @@ use crate::sync::backoff::Backoff;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::unwind as panics;
 use crate::task::oneshot::{CancelOutcome, Oneshot, Reply};
-use crate::{JobError, RejectedError, SubmitError};
-use std::time::Instant;
 
 impl<P, O, E> Pool<P, O, E> {
+    /// Blocks until `try_enter` lets a job in, `token` fires, or the pool closes.
+    ///
+    /// # Errors
+    /// Why the job was not let in.
     pub(crate) fn wait_for_room(
         &self,
-        enter: impl FnMut() -> Result<Admitted, TryAcquireError>,
+        try_enter: impl FnMut() -> Result<Admitted, TryAcquireError>,
         token: Option<&CancelToken>,
     ) -> Result<(), RejectReason> {
         let parker = Parker::current();
@@ -32,13 +35,14 @@ impl<P, O, E> Pool<P, O, E> {
         };
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
         if self.signal.has_given_up() {
-            self.signal.ask_sweep(); // their places are wanted now
+            self.signal.ask_sweep(); // the places of those jobs are wanted now
         }
-        // Whether a worker waits in vain is judged by its being called for the first place.
+        // A worker counts as deadlocked while nothing wakes it. So it is to be woken for the first
+        // place.
         let patient = blocked.is_none();
         let waited = self
             .admission
-            .wait_for_room_with(&parker, patient, enter, |patience| {
+            .wait_for_room_with(&parker, patient, try_enter, |patience| {
                 if let Some(fired) = token.and_then(CancelToken::fired_by) {
                     return Err(fired.into());
                 }
@@ -53,7 +57,8 @@ impl<P, O, E> Pool<P, O, E> {
         waited.map(|_| ())
     }
 
-    /// Blocks for a job's result: until it is there, `token` fires, or `until` passes (then `None`).
+    /// Blocks until a job's result is there, `token` fires, or `until` passes. Returns `None` in
+    /// the last case.
     pub(crate) fn await_reply(
         &self,
         id: JobId,
@@ -82,7 +87,7 @@ impl<P, O, E> Pool<P, O, E> {
         let parker = Parker::current();
         let deadline = earliest(until, token.and_then(CancelToken::deadline));
         let blocked = match self.thread_role() {
-            // Who only looks for a while does not wait in vain.
+            // A worker that waits for a limited time goes on by itself, so it cannot be deadlocked.
             Some(ThreadRole::Worker(me)) if until.is_none() => {
                 Some(self.roster.block(me, &parker, deadline))
             }
@@ -95,7 +100,7 @@ impl<P, O, E> Pool<P, O, E> {
                 return Some(reply);
             }
             if let Some(fired) = token.and_then(CancelToken::fired_by) {
-                return Some(self.give_up(id, oneshot, fired.into()));
+                return Some(self.cancel_job(id, oneshot, fired.into()));
             }
             if until.is_some_and(|at| Instant::now() >= at) {
                 return None;
@@ -105,16 +110,16 @@ impl<P, O, E> Pool<P, O, E> {
                     CancelOutcome::Running(_) => {
                         blocked.iter().for_each(BlockedGuard::cannot_withdraw)
                     }
-                    given_up => {
-                        return Some(self.given_up(id, given_up, RejectReason::WouldDeadlock));
+                    outcome => {
+                        return Some(self.cancelled(id, outcome, RejectReason::WouldDeadlock));
                     }
                 }
             }
         }
     }
 
-    /// The dispatcher itself asks, in a hook or a destructor: it takes what is there, and never
-    /// waits, since without it the pool stands still.
+    /// The dispatcher itself asks, in a hook or a destructor. It takes what is there, and never
+    /// waits: without it, the pool stands still.
     fn await_on_dispatcher(
         &self,
         id: JobId,
@@ -123,13 +128,13 @@ impl<P, O, E> Pool<P, O, E> {
     ) -> Option<Reply<P, O, E>> {
         match oneshot.take() {
             None if until.is_some() => None,
-            None => Some(self.give_up(id, oneshot, RejectReason::WouldDeadlock)),
+            None => Some(self.cancel_job(id, oneshot, RejectReason::WouldDeadlock)),
             reply => reply,
         }
     }
 
-    /// Parks the calling thread. If it is a worker of this pool, and all wait in vain, it is told to
-    /// withdraw.
+    /// Parks the calling thread, which is `blocked` if it is a worker of this pool. Returns whether
+    /// it is to withdraw, because all workers are deadlocked.
     pub(crate) fn park(
         &self,
         parker: &Parker,
@@ -137,7 +142,7 @@ impl<P, O, E> Pool<P, O, E> {
         until: Option<Instant>,
     ) -> bool {
         match blocked {
-            Some(me) => me.park(until, || self.signal.notify()),
+            Some(blocked) => blocked.park(until, || self.signal.notify()),
             None => {
                 parker.park(until);
                 false
@@ -145,23 +150,23 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// The caller gives up on a job, begun or not.
-    pub(crate) fn give_up(
+    /// The caller gives up on a job, whether it has begun or not. Returns what the caller gets.
+    pub(crate) fn cancel_job(
         &self,
         id: JobId,
         oneshot: &Oneshot<P, O, E>,
         reason: RejectReason,
     ) -> Reply<P, O, E> {
-        self.given_up(id, oneshot.cancel(false), reason)
+        self.cancelled(id, oneshot.cancel(false), reason)
     }
 
-    fn given_up(
+    fn cancelled(
         &self,
         id: JobId,
-        given_up: CancelOutcome<P, O, E>,
+        outcome: CancelOutcome<P, O, E>,
         reason: RejectReason,
     ) -> Reply<P, O, E> {
-        match given_up {
+        match outcome {
             CancelOutcome::Unstarted(payload) => {
                 self.counters.rejected(reason);
                 self.release_withdrawn();
@@ -177,8 +182,8 @@ impl<P, O, E> Pool<P, O, E> {
                 let error = JobError::new(id, Some(last), cause_of(reason));
                 Err(SubmitError::Failed(error))
             }
-            CancelOutcome::Running(this) => {
-                let error = JobError::new(id, Some(this), cause_of(reason));
+            CancelOutcome::Running(attempt) => {
+                let error = JobError::new(id, Some(attempt), cause_of(reason));
                 Err(SubmitError::Failed(error))
             }
             CancelOutcome::Settled(reply) => reply,
@@ -186,10 +191,10 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// A caller took back a job that may still wait: its place is to be freed.
+    /// A caller took back a job that may still wait: sees to it that its place is freed.
     pub(crate) fn release_withdrawn(&self) {
         let waiting = self.admission.count();
-        let wanted = waiting >= self.admission.capacity() || self.admission.blocked() > 0;
-        self.signal.job_given_up(waiting, wanted);
+        let urgent = waiting >= self.admission.capacity() || self.admission.blocked() > 0;
+        self.signal.job_given_up(waiting, urgent);
     }
 }

@@ -1,23 +1,24 @@
-//! Whether it is worth a worker's while to search for long before it lies down.
+//! Whether a long search is worthwhile before a worker parks.
 //!
-//! A long search spares a caller the waking of a worker, but takes a core from those who want it.
-//! So the gaps between jobs are watched: how long a search had to be until there was a job. While
-//! they are mostly shorter than the longest search, workers search for so long; else they have a
-//! short look and lie down. A blocking caller and a worker that wake each other in turn leave gaps of
-//! that kind, and so come back to searching.
+//! A long search spares a caller the cost of waking a worker, but takes a core from other threads
+//! that could use it. So the pool measures the gaps between jobs: how long a search had to be until
+//! there was a job. While most gaps are shorter than the longest search, a worker searches for up to
+//! that long. Otherwise it spins only briefly and parks. A blocking caller and a worker that wake
+//! each other in turn leave such short gaps, so their pool returns to long searches.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU8, Ordering::Relaxed};
 
-/// The longest search. To sleep and be woken takes some 40 µs on a virtual machine: a worker that
-/// looked for less would sleep again before the caller that it woke can submit its next job.
+/// The longest search. To sleep and be woken takes some 40 µs on a virtual machine. A worker that
+/// searched for less would sleep again before the caller that it woke can submit its next job.
 pub(crate) const SEARCH: Duration = Duration::from_micros(100);
 
-/// With this score a long search is worth it.
+/// At this score, the highest, a long search is worthwhile.
 const WORTHWHILE: u8 = 8;
 
-/// Short gaps add one, long ones halve it. Only a guess depends on it: updates may get lost.
+/// A score. A short gap adds one to it, a long one halves it. Only a guess depends on it, so
+/// concurrent updates may get lost.
 pub(crate) struct AdaptiveSpin(AtomicU8);
 
 impl Default for AdaptiveSpin {
@@ -31,7 +32,8 @@ impl AdaptiveSpin {
         self.0.load(Relaxed) >= WORTHWHILE
     }
 
-    /// A worker searched in vain, and so long after it had begun there was a job.
+    /// A worker searched in vain. `gap` is the time from the start of that search until there was a
+    /// job.
     pub(crate) fn learn(&self, gap: Duration) {
         let score = self.0.load(Relaxed);
         let score = if gap < SEARCH {
@@ -49,47 +51,47 @@ mod tests {
 
     const SHORT: Duration = Duration::from_micros(50);
 
-    fn dark() -> AdaptiveSpin {
-        let spin_score = AdaptiveSpin::default();
+    fn not_worthwhile() -> AdaptiveSpin {
+        let adaptive_spin = AdaptiveSpin::default();
         for _ in 0..WORTHWHILE {
-            spin_score.learn(SEARCH);
+            adaptive_spin.learn(SEARCH);
         }
-        spin_score
+        adaptive_spin
     }
 
     #[test]
     fn one_gap_too_long_ends_long_searches_and_some_short_ones_bring_them_back() {
-        let spin_score = AdaptiveSpin::default();
-        assert!(spin_score.is_worthwhile(), "nothing is known yet");
+        let adaptive_spin = AdaptiveSpin::default();
+        assert!(adaptive_spin.is_worthwhile(), "no gap is known yet");
         for _ in 0..100 {
-            spin_score.learn(SHORT);
+            adaptive_spin.learn(SHORT);
         }
-        spin_score.learn(SEARCH);
-        assert!(!spin_score.is_worthwhile());
+        adaptive_spin.learn(SEARCH);
+        assert!(!adaptive_spin.is_worthwhile());
         for _ in 0..WORTHWHILE / 2 {
-            assert!(!spin_score.is_worthwhile());
-            spin_score.learn(SHORT);
+            assert!(!adaptive_spin.is_worthwhile());
+            adaptive_spin.learn(SHORT);
         }
-        assert!(spin_score.is_worthwhile());
+        assert!(adaptive_spin.is_worthwhile());
     }
 
     #[test]
-    fn a_caller_and_a_worker_that_wake_each_other_come_back_to_searching() {
-        let spin_score = dark();
+    fn a_caller_and_a_worker_that_wake_each_other_return_to_long_searches() {
+        let adaptive_spin = not_worthwhile();
         for _ in 0..WORTHWHILE {
-            assert!(!spin_score.is_worthwhile());
-            spin_score.learn(SHORT);
+            assert!(!adaptive_spin.is_worthwhile());
+            adaptive_spin.learn(SHORT);
         }
-        assert!(spin_score.is_worthwhile());
+        assert!(adaptive_spin.is_worthwhile());
     }
 
     #[test]
     fn as_many_long_gaps_as_short_ones_are_no_reason_to_search() {
-        let spin_score = dark();
+        let adaptive_spin = not_worthwhile();
         for _ in 0..100 {
-            spin_score.learn(SHORT);
-            assert!(!spin_score.is_worthwhile());
-            spin_score.learn(SEARCH);
+            adaptive_spin.learn(SHORT);
+            assert!(!adaptive_spin.is_worthwhile());
+            adaptive_spin.learn(SEARCH);
         }
     }
 }

@@ -6,38 +6,40 @@ use std::time::Instant;
 use crate::sync::adaptive_spin::{AdaptiveSpin, SEARCH};
 use crate::sync::thread;
 
-/// Looks at the start of a spin, with one hint to the processor between two: 20 to 50 ns each, so that
-/// what comes is seen at once. Longer pauses cost a third of the time of a short job's round trip.
+/// The first turns of a spin, each a single spin-loop hint to the processor. One takes 20 to 50 ns, so
+/// the spinning thread notices an event at once. Longer pauses cost a third of the time of a short
+/// job's round trip.
 const RELAX_TURNS: u32 = 62;
-/// After them a caller gives its core to other threads so many times.
+/// The turns after those, in which a caller yields its core to other threads.
 const YIELD_TURNS: u32 = 4;
-/// So many waits in a row may end while the core is given away; see [`Backoff::turn`].
-const TOGETHER: u32 = 16;
+/// After this many waits in a row that ended while the core was yielded, the thread sleeps once; see
+/// [`Backoff::turn`].
+const MAX_YIELDED_WAITS: u32 = 16;
 
 thread_local! {
-    /// Waits in a row of this thread that ended while its core was given away.
-    static ENDED_AWAY: Cell<u32> = const { Cell::new(0) };
-    /// After so many turns its last waits ended.
-    static USUAL: Cell<u32> = const { Cell::new(0) };
+    /// How many of this thread's waits in a row ended while its core was yielded.
+    static YIELDED_WAITS: Cell<u32> = const { Cell::new(0) };
+    /// How many turns this thread's last wait took, without those in which it yielded.
+    static LAST_TURNS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts the turns of one spin.
+/// Counts the turns of one spin. The caller looks for what it waits for between two turns.
 #[derive(Default)]
 pub(crate) struct Backoff {
     turns: u32,
-    /// When a long search began.
+    /// When the long search began, if this is one.
     began: Option<Instant>,
-    /// For so many turns it is too early to look.
-    early: u32,
+    /// For this many turns it is too early to look.
+    early_turns: u32,
 }
 
 impl Backoff {
-    /// For a caller that waits for an answer, and had others before. It does not look for most of the time
-    /// that those took: each look takes the answer's cache line from the worker that writes there.
+    /// For a caller that waits for an answer. For three quarters of the turns that its last wait took,
+    /// it does not look: each look takes the answer's cache line from the worker that writes there.
     pub(crate) fn of_caller() -> Self {
-        let usual = USUAL.try_with(Cell::get).unwrap_or(0);
+        let last_turns = LAST_TURNS.try_with(Cell::get).unwrap_or(0);
         Backoff {
-            early: usual * 3 / 4,
+            early_turns: last_turns * 3 / 4,
             ..Backoff::default()
         }
     }
@@ -45,53 +47,50 @@ impl Backoff {
     /// Is it too early to look?
     #[inline]
     pub(crate) fn is_early(&self) -> bool {
-        self.turns < self.early
+        self.turns < self.early_turns
     }
 
-    /// Waits a moment, a few microseconds in all. `false` when it is time to sleep.
+    /// Waits for a moment; all turns together take a few microseconds. Returns `false` when it is
+    /// time to sleep.
     ///
-    /// Two threads that give one core to each other stay there, even if another core is idle: the
-    /// kernel looks for a better one only when it wakes a thread. So a thread whose waits ended like
-    /// that time and again sleeps once. (Without it a round trip took three times as long in every
-    /// other run.)
+    /// Two threads that yield one core to each other stay on it, even if another core is idle: the
+    /// kernel looks for a better core only when it wakes a thread. So a thread whose waits ended in
+    /// this way many times in a row sleeps once. (Without that, a round trip took three times as long
+    /// in every other run.)
     pub(crate) fn turn(&mut self) -> bool {
         self.turns += 1;
         if self.relax() {
             return true;
         }
-        if self.turns == RELAX_TURNS + 1 && ended_away() >= TOGETHER {
-            self.found_at_once();
+        if self.turns == RELAX_TURNS + 1 && yielded_waits() >= MAX_YIELDED_WAITS {
+            reset_yielded_waits();
             return false;
         }
         thread::yield_now();
         self.turns <= RELAX_TURNS + YIELD_TURNS
     }
 
-    /// What the caller waited for is there.
+    /// The caller found what it waited for.
     pub(crate) fn found(&self) {
-        let usual = self.turns.min(RELAX_TURNS);
-        let _ = USUAL.try_with(|turns| turns.set(usual));
+        let turns = self.turns.min(RELAX_TURNS);
+        let _ = LAST_TURNS.try_with(|last_turns| last_turns.set(turns));
         if self.turns <= RELAX_TURNS {
-            self.found_at_once();
+            reset_yielded_waits();
         } else {
-            let _ = ENDED_AWAY.try_with(|ended| ended.set(ended.get() + 1));
+            let _ = YIELDED_WAITS.try_with(|waits| waits.set(waits.get() + 1));
         }
     }
 
-    fn found_at_once(&self) {
-        let _ = ENDED_AWAY.try_with(|ended| ended.set(0));
-    }
-
-    /// The same for the one worker that searches, which goes on for longer if the outlook is bright.
-    /// Cores that others want are theirs.
-    pub(crate) fn turn_of_searcher(&mut self, spin_score: &AdaptiveSpin) -> bool {
+    /// As [`turn`](Self::turn), for a worker that searches. It continues for longer if a long search
+    /// is worthwhile. Meanwhile it yields its core to any thread that wants it.
+    pub(crate) fn turn_of_searcher(&mut self, adaptive_spin: &AdaptiveSpin) -> bool {
         self.turns += 1;
-        self.relax() || self.go_on(spin_score)
+        self.relax() || self.search_on(adaptive_spin)
     }
 
     #[cold]
-    fn go_on(&mut self, spin_score: &AdaptiveSpin) -> bool {
-        if self.began.is_none() && !spin_score.is_worthwhile() {
+    fn search_on(&mut self, adaptive_spin: &AdaptiveSpin) -> bool {
+        if self.began.is_none() && !adaptive_spin.is_worthwhile() {
             return false;
         }
         thread::yield_now();
@@ -99,12 +98,12 @@ impl Backoff {
         now < *self.began.get_or_insert(now) + SEARCH
     }
 
-    /// When a search began that was long.
+    /// When the long search began, if this was one.
     pub(crate) fn began(&self) -> Option<Instant> {
         self.began
     }
 
-    /// Is it too early to give the core away?
+    /// Gives the processor a spin-loop hint. Returns `false` once it is time to yield the core.
     #[inline]
     fn relax(&self) -> bool {
         std::hint::spin_loop();
@@ -112,15 +111,19 @@ impl Backoff {
     }
 }
 
-fn ended_away() -> u32 {
-    ENDED_AWAY.try_with(Cell::get).unwrap_or(0)
+fn yielded_waits() -> u32 {
+    YIELDED_WAITS.try_with(Cell::get).unwrap_or(0)
+}
+
+fn reset_yielded_waits() {
+    let _ = YIELDED_WAITS.try_with(|waits| waits.set(0));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// So many turns until it is time to sleep.
+    /// How many turns it takes until it is time to sleep.
     fn turns() -> u32 {
         let mut backoff = Backoff::default();
         while backoff.turn() {}
@@ -136,49 +139,49 @@ mod tests {
     }
 
     #[test]
-    fn who_searches_goes_on_for_longer_if_the_outlook_is_bright() {
-        let spin_score = AdaptiveSpin::default();
-        assert!(spin_score.is_worthwhile());
-        let search = |spin_score: &AdaptiveSpin| {
+    fn a_search_takes_longer_if_that_is_worthwhile() {
+        let adaptive_spin = AdaptiveSpin::default();
+        assert!(adaptive_spin.is_worthwhile());
+        let search = |adaptive_spin: &AdaptiveSpin| {
             let mut backoff = Backoff::default();
             for _ in 0..RELAX_TURNS {
-                assert!(backoff.turn_of_searcher(spin_score));
+                assert!(backoff.turn_of_searcher(adaptive_spin));
             }
-            let goes_on = backoff.turn_of_searcher(spin_score);
+            let goes_on = backoff.turn_of_searcher(adaptive_spin);
             (goes_on, backoff.began().is_some())
         };
-        assert_eq!(search(&spin_score), (true, true));
-        spin_score.learn(SEARCH);
-        assert_eq!(search(&spin_score), (false, false));
+        assert_eq!(search(&adaptive_spin), (true, true));
+        adaptive_spin.learn(SEARCH);
+        assert_eq!(search(&adaptive_spin), (false, false));
     }
 
     #[test]
-    fn who_shares_a_core_time_and_again_sleeps_once() {
+    fn a_thread_that_shares_a_core_time_and_again_sleeps_once() {
         let long = RELAX_TURNS + YIELD_TURNS + 1;
         assert_eq!(turns(), long);
-        for _ in 0..TOGETHER {
+        for _ in 0..MAX_YIELDED_WAITS {
             find_after(RELAX_TURNS + 1);
         }
-        assert_eq!(turns(), RELAX_TURNS + 1, "no core is given away");
+        assert_eq!(turns(), RELAX_TURNS + 1, "it does not yield");
         assert_eq!(turns(), long, "once is enough");
-        for _ in 1..TOGETHER {
+        for _ in 1..MAX_YIELDED_WAITS {
             find_after(RELAX_TURNS + 1);
         }
-        find_after(RELAX_TURNS); // in time
+        find_after(RELAX_TURNS); // before it yields
         find_after(RELAX_TURNS + 1);
         assert_eq!(turns(), long);
     }
 
     #[test]
     fn a_caller_looks_when_its_answer_may_be_there() {
-        assert!(!Backoff::of_caller().is_early(), "nothing is known");
+        assert!(!Backoff::of_caller().is_early(), "no wait is known yet");
         find_after(20);
         let mut backoff = Backoff::of_caller();
         let early = (0..20)
             .take_while(|_| backoff.is_early() && backoff.turn())
             .count();
         assert_eq!(early, 15);
-        // Answers that come ever sooner are found ever sooner.
+        // If answers come sooner and sooner, they are found sooner and sooner.
         for _ in 0..20 {
             let mut backoff = Backoff::of_caller();
             while backoff.is_early() {

@@ -1,5 +1,8 @@
 //! The one place from which the pool takes locks, atomics, threads and channels, so that a model
-//! checker's types can stand in for them at compile time.
+//! checker's types can replace them at compile time.
+//!
+//! Three things do not come from here: cells that are set once (`std::sync::OnceLock`), thread-locals,
+//! and what only tests or the gRPC half use.
 
 pub(crate) mod adaptive_spin;
 pub(crate) mod backoff;

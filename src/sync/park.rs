@@ -1,27 +1,35 @@
-//! How a thread waits for one event: a [`Parker`] of its own, so that `std::thread::park`'s token
-//! stays the user's.
+//! How a thread waits for an event: with a [`Parker`] of its own, so that `std::thread::park`'s token
+//! is left to the user's code.
 
 use std::time::Instant;
 
 use crate::sync::{Arc, AtomicU8, Condvar, Mutex, Ordering::SeqCst};
 
-/// Nobody waits and nobody has called.
+/// The owner does not wait, and no wake-up is pending.
 const EMPTY: u8 = 0;
 /// The owner sleeps, or is about to.
 const PARKED: u8 = 1;
-/// A call came; the next `park` returns at once.
+/// A wake-up is pending; the next `park` returns at once.
 const NOTIFIED: u8 = 2;
 
-/// Something that can be told to look again.
+/// Something that can be woken, to look again at what it waits for.
 pub(crate) trait Wake: Send + Sync {
     fn wake(&self);
 }
 
-/// One thread waits, any thread wakes. A wake before the wait is kept, several count as one.
+/// One thread, the owner, waits. Any thread wakes it. A wake-up before the wait is kept, and several
+/// count as one.
 ///
-/// `EMPTY → PARKED` only by the owner under the lock, `→ NOTIFIED` by any waker, `NOTIFIED → EMPTY`
-/// by the owner. A waker that replaced `PARKED` takes the lock before it rings, so the owner is
-/// either not yet past its compare-exchange (and sees `NOTIFIED`) or already waiting.
+/// | change | who |
+/// |---|---|
+/// | `EMPTY → PARKED` | the owner, under the lock |
+/// | any state → `NOTIFIED` | any thread that wakes it |
+/// | `PARKED → EMPTY` | the owner, at its deadline |
+/// | `NOTIFIED → EMPTY` | the owner |
+///
+/// No wake-up is lost. If a waker replaces `EMPTY`, the owner's compare-exchange fails, and the owner
+/// does not wait. If it replaces `PARKED`, it takes the lock before it signals. The owner holds the
+/// lock from its compare-exchange until it waits, so by then it does wait.
 pub(crate) struct Parker {
     state: AtomicU8,
     lock: Mutex<()>,
@@ -41,33 +49,34 @@ impl Parker {
         }
     }
 
-    /// The calling thread's own. Waits are never nested, so one is enough.
+    /// The calling thread's own parker. Waits are never nested, so one is enough.
     pub(crate) fn current() -> Arc<Parker> {
         CURRENT
             .try_with(Arc::clone)
-            // A submit from a destructor of a thread-local still works.
+            // So that a submit from a thread-local's destructor still works.
             .unwrap_or_else(|_| Arc::new(Parker::new()))
     }
 
-    /// Blocks until a wake or the deadline, and forgets the wake. May return for an old one: callers
-    /// check and repeat.
+    /// Blocks until a wake-up or the deadline, and forgets the wake-up. It may return because of an
+    /// old one, so callers check and repeat.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
         self.park_and_keep(deadline);
         self.forget_wake();
     }
 
-    /// The owner takes note of the wakes so far.
+    /// The owner forgets all wake-ups so far.
     pub(crate) fn forget_wake(&self) {
-        // A swap, to see all that the waker did before.
+        // A swap, so that the owner sees all that the waker did before.
         self.state.swap(EMPTY, SeqCst);
     }
 
-    /// Has it been woken, and not yet taken note of it?
+    /// Is a wake-up pending?
     pub(crate) fn is_woken(&self) -> bool {
         self.state.load(SeqCst) == NOTIFIED
     }
 
-    /// As [`park`](Self::park), but the wake stays to be seen until it is forgotten.
+    /// As [`park`](Self::park), but the wake-up stays pending until
+    /// [`forget_wake`](Self::forget_wake).
     pub(crate) fn park_and_keep(&self, deadline: Option<Instant>) {
         let mut guard = self.lock.lock();
         if self
@@ -75,10 +84,10 @@ impl Parker {
             .compare_exchange(EMPTY, PARKED, SeqCst, SeqCst)
             .is_err()
         {
-            return; // woken before
+            return; // a wake-up was pending
         }
         loop {
-            let late = match deadline {
+            let timed_out = match deadline {
                 None => {
                     self.signal.wait(&mut guard);
                     false
@@ -88,8 +97,8 @@ impl Parker {
             if self.is_woken() {
                 return;
             }
-            if late {
-                // Unless it is woken at this very moment.
+            if timed_out {
+                // Fails if it is woken at this very moment.
                 let _ = self.state.compare_exchange(PARKED, EMPTY, SeqCst, SeqCst);
                 return;
             }
@@ -100,7 +109,7 @@ impl Parker {
 impl Wake for Parker {
     fn wake(&self) {
         if self.state.swap(NOTIFIED, SeqCst) == PARKED {
-            drop(self.lock.lock());
+            drop(self.lock.lock()); // until the owner waits
             self.signal.notify_one();
         }
     }

@@ -1,15 +1,15 @@
-//! Pins workers to cores.
+//! Pins workers' threads to cores.
 
 use core_affinity::CoreId;
 
-/// The cores that this process may use, if workers are to be pinned to them.
+/// The cores that this process may use. Empty if workers are not pinned.
 #[derive(Default)]
 pub(crate) struct Pins {
     cores: Vec<CoreId>,
 }
 
 impl Pins {
-    /// Responder where nothing is pinned yet: a pinned thread sees its own core only.
+    /// To be called on a thread that is not pinned: a pinned one sees only its own core.
     pub(crate) fn new(wanted: bool) -> Self {
         if !wanted {
             return Pins::default();
@@ -21,7 +21,8 @@ impl Pins {
         Pins { cores }
     }
 
-    /// The calling thread is this worker's: it shall run on the core that is its turn.
+    /// Pins the calling thread, which is this worker's, to the core whose turn it is. Workers are
+    /// numbered from 1 on.
     pub(crate) fn pin(&self, worker: u64) {
         if self.cores.is_empty() {
             return;

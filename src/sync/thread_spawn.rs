@@ -1,4 +1,4 @@
-//! The two ways to start a thread: free, or within a scope, where it may borrow.
+//! The two ways to start a thread: on its own, or within a scope, where it may borrow.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,7 +9,7 @@ use crate::sync::thread::{self, JoinHandle};
 /// A way to start a thread that lives no longer than `'a`.
 pub(crate) trait Spawn<'a> {
     /// # Errors
-    /// What the system said.
+    /// The system could not start the thread.
     fn spawn(
         &self,
         settings: thread::Builder,
@@ -17,7 +17,7 @@ pub(crate) trait Spawn<'a> {
     ) -> io::Result<Joinable>;
 }
 
-/// A thread that borrows nothing.
+/// Starts threads that borrow nothing.
 pub(crate) struct Free;
 
 impl Spawn<'static> for Free {
@@ -36,27 +36,27 @@ impl<'scope> Spawn<'scope> for &'scope thread::Scope<'scope, '_> {
         settings: thread::Builder,
         body: impl FnOnce() + Send + 'scope,
     ) -> io::Result<Joinable> {
-        let (end, ended) = bounded(0);
+        let (end_guard, ended) = bounded(0);
         settings.spawn_scoped(self, move || {
             body();
-            drop(end);
+            drop(end_guard);
         })?;
         Ok(Joinable::Scoped(ended))
     }
 }
 
-/// A thread whose end can be waited for.
+/// A thread that can be joined.
 pub(crate) enum Joinable {
     Free(JoinHandle<()>),
-    /// Disconnected by the thread's last act; its scope joins the rest of it.
+    /// Disconnects when the thread's body has ended. The scope joins the thread itself.
     Scoped(Receiver<Infallible>),
 }
 
 impl Joinable {
-    /// Blocks until the thread has ended.
+    /// Blocks until the thread has ended; for a scoped one, until its body has.
     ///
     /// # Errors
-    /// Its panic.
+    /// The thread's panic. A scoped thread's panic goes to its scope instead.
     pub(crate) fn join(self) -> thread::Result<()> {
         match self {
             Joinable::Free(thread) => thread.join(),

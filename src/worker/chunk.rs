@@ -1,5 +1,5 @@
-//! How a worker runs a chunk. The code is compiled for the worker's own type: a chunk costs one look
-//! at its task, and each input no more than the loops below.
+//! How a worker runs a chunk. The code is compiled for the worker's own type: a chunk costs one
+//! look at its task, and each input no more than the loops below.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -140,8 +140,8 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         true
     }
 
-    /// The same for a pool without hooks and timings: one frame catches the panics of all inputs, and
-    /// the worker's own code is compiled into the loop.
+    /// The same for a pool without hooks and timings: one frame catches the panics of all inputs,
+    /// and the worker's own code is compiled into the loop.
     fn run_bare<W>(&mut self, worker: &mut W, mut claim: Claim<'_, P, O, E>) -> bool
     where
         W: Worker<P, O, E>,
@@ -215,8 +215,8 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         if run_queue.is_shut() {
             return Some(Stop::Reject(RejectReason::Closed));
         }
-        // A worker that comes back to a chunk runs at least one input. Otherwise urgent jobs would starve
-        // the chunk. An urgent chunk came before the urgent jobs that wait.
+        // A worker that comes back to a chunk runs at least one input. Otherwise urgent jobs would
+        // starve the chunk. An urgent chunk came before the urgent jobs that wait.
         let high = self.chunk.header().header.priority() == Priority::High;
         let urgent = self.ended > 0 && !high && run_queue.is_urgent();
         (self.record.is_leaving() || run_queue.is_held() || urgent).then_some(Stop::Leave)
@@ -231,8 +231,8 @@ fn invite_helpers<P, O, E>(pool: &Pool<P, O, E>, chunk: &Arc<Chunk<P, O, E>>) {
         .header()
         .pace
         .is_none_or(|nanos| nanos.saturating_mul(chunk.left() as u64) >= WORTH_A_WAKE_NANOS);
-    // Jobs may be slower than they were, so even a small rest may take long. The iterator sees to that,
-    // unless it sleeps.
+    // Jobs may be slower than they were, so even a small rest may take long. The iterator sees to
+    // that, unless it sleeps.
     if worth || chunk.progress().is_asleep() {
         fence(SeqCst);
         pool.sleep.wake_one();

@@ -38,8 +38,8 @@ pub(crate) struct CurrentJob<P, O, E> {
     retry_state: Option<Box<RetryState<P>>>,
     /// The job's token, until [`take_token`](Self::take_token).
     token: Option<CancelToken>,
-    /// Lent to jobs that have no token and may get one while they run. Most jobs leave it unused, and
-    /// then the next one gets it.
+    /// Lent to jobs that have no token and may get one while they run. Most jobs leave it unused,
+    /// and then the next one gets it.
     worker_token: CancelToken,
     is_lent: bool,
 }
@@ -97,8 +97,8 @@ impl<P, O, E> CurrentJob<P, O, E> {
         }
     }
 
-    /// Makes this job the current one, and returns its payload. Returns `None` if the job is cancelled,
-    /// late, or taken back; then it has its answer.
+    /// Makes this job the current one, and returns its payload. Returns `None` if the job is
+    /// cancelled, late, or taken back; then it has its answer.
     #[inline]
     pub(crate) fn begin(
         &mut self,
@@ -215,9 +215,9 @@ impl<P, O, E> CurrentJob<P, O, E> {
         next_attempt(self.id, retry_state, &mut self.reply, outcome, closing())
     }
 
-    /// Answers the current job. Never blocks, and contains the panics of what it drops. Before it drops
-    /// what nobody wants, which may take long, it calls `before_drop`. If a detached job succeeded, it
-    /// returns the job's error sender, for the caller to drop.
+    /// Answers the current job. Never blocks, and contains the panics of what it drops. Before it
+    /// drops what nobody wants, which may take long, it calls `before_drop`. If a detached job
+    /// succeeded, it returns the job's error sender, for the caller to drop.
     #[inline]
     pub(crate) fn answer(
         &mut self,
@@ -261,9 +261,9 @@ impl<P, O, E> CurrentJob<P, O, E> {
     }
 }
 
-/// What follows this run of a job with retries: another attempt, unless this was the last; then `reply`
-/// is left to be answered. If another follows, a caller that gives up on the job from here on finds it
-/// between two attempts.
+/// What follows this run of a job with retries: another attempt, unless this was the last; then
+/// `reply` is left to be answered. If another follows, a caller that gives up on the job from here
+/// on finds it between two attempts.
 #[cold]
 fn next_attempt<P, O, E>(
     id: JobId,
@@ -289,7 +289,8 @@ fn next_attempt<P, O, E>(
     };
     let now = Instant::now();
     let delay = retry_state.retry.delay(retry_state.attempts());
-    // A delay that overflows lasts a year: the job ends by its token, its deadline, or the pool's end.
+    // A delay that overflows lasts a year: the job ends by its token, its deadline, or the pool's
+    // end.
     let at = now.checked_add(delay).unwrap_or(now + YEAR);
     let options = TaskOptions {
         id,

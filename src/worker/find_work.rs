@@ -1,6 +1,7 @@
 //! How a worker finds its next job: take one, spin, sleep, or help with another worker's chunk.
 //!
-//! See [`Sleep`](crate::pool::roster::sleep::Sleep) for why no job is left lying while a worker sleeps.
+//! See [`Sleep`](crate::pool::roster::sleep::Sleep) for why no job is left lying while a worker
+//! sleeps.
 
 use std::time::Instant;
 
@@ -25,7 +26,8 @@ pub(crate) struct WorkFinder<'a, P, O, E> {
     pub(crate) record: &'a Arc<WorkerRecord>,
     /// The worker is counted as searching.
     searching: bool,
-    /// The number of the worker's next job. Every [`AGE`]th job is the turn of those that are not urgent.
+    /// The number of the worker's next job. Every [`AGE`]th job is the turn of those that are not
+    /// urgent.
     turn: u32,
     /// The epoch of the job that the worker ended last, until that is reported.
     pub(super) ended: Option<Epoch>,
@@ -103,8 +105,8 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
         Some(Popped { job, waited: false })
     }
 
-    /// Sleeps. `began` is when the search before it began, if it was a long one. Afterwards the worker
-    /// searches.
+    /// Sleeps. `began` is when the search before it began, if it was a long one. Afterwards the
+    /// worker searches.
     #[cold]
     fn sleep(&mut self, began: Option<Instant>) {
         let pool = self.pool;
@@ -151,9 +153,9 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
         self.pool.sleep.wake_one();
     }
 
-    /// Begins to search before the current job is answered, if no other job is ready. The caller may
-    /// submit its next job as soon as it has the answer. Then it finds this worker searching, and
-    /// wakes no other.
+    /// Begins to search before the current job is answered, if no other job is ready. The caller
+    /// may submit its next job as soon as it has the answer. Then it finds this worker searching,
+    /// and wakes no other.
     pub(super) fn search_early(&mut self) {
         if !self.searching && !self.pool.has_work() {
             self.searching = self.pool.sleep.try_search();
@@ -170,8 +172,8 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
         }
     }
 
-    /// Reports that a run of jobs of one epoch has ended, unless the `next` job is of the same epoch.
-    /// A sequentially consistent step lies between the end of the last one and this call.
+    /// Reports that a run of jobs of one epoch has ended, unless the `next` job is of the same
+    /// epoch. A sequentially consistent step lies between the end of the last one and this call.
     pub(super) fn report_ended(&mut self, next: Option<Epoch>) {
         if let Some(ended) = self.ended.take()
             && next != Some(ended)

@@ -10,8 +10,8 @@ use crate::stats::clock::{Stamp, WaitClock};
 use crate::worker::Worker;
 use crate::worker::current_job::RunResult;
 
-/// A job, or an input of a batch, is about to run. `accepted` is when it was accepted, in pools with
-/// timings.
+/// A job, or an input of a batch, is about to run. `accepted` is when it was accepted, in pools
+/// with timings.
 #[inline]
 pub(super) fn before_run<P, O, E>(
     pool: &Pool<P, O, E>,
@@ -29,8 +29,8 @@ pub(super) fn before_run<P, O, E>(
         .each("job_start", |hook| hook.job_start(id, worker));
 }
 
-/// The job, or the input, was run. `last` is its outcome, unless another attempt follows. A worker that
-/// panicked takes no further job from then on.
+/// The job, or the input, was run. `last` is its outcome, unless another attempt follows. A worker
+/// that panicked takes no further job from then on.
 #[inline]
 pub(super) fn after_run<P, O, E>(
     pool: &Pool<P, O, E>,

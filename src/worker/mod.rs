@@ -30,14 +30,14 @@ use crate::sync::Arc;
 /// ```
 ///
 /// A worker that was added by [`add_factory`](crate::Manager::add_factory) (or by the pool's own
-/// factory) is restarted after a panic and after [`finish`](WorkerHandle::finish). The old worker is
-/// closed and dropped. After a short back-off the factory makes the next one, on the same thread and
-/// under the same id; see [`Restarts`](crate::Restarts). Removal and the pool's end are final.
+/// factory) is restarted after a panic and after [`finish`](WorkerHandle::finish). The old worker
+/// is closed and dropped. After a short back-off the factory makes the next one, on the same thread
+/// and under the same id; see [`Restarts`](crate::Restarts). Removal and the pool's end are final.
 ///
 /// All three methods are called on the worker's thread, one at a time. Whatever ends the worker,
-/// `close` runs exactly once, even after a panic. Then the worker is dropped on that thread. A panic
-/// in any of the methods is contained. If `run` panics, the job's caller gets the message. A worker
-/// that panicked in `start` or `run` ends, since its state cannot be trusted.
+/// `close` runs exactly once, even after a panic. Then the worker is dropped on that thread. A
+/// panic in any of the methods is contained. If `run` panics, the job's caller gets the message. A
+/// worker that panicked in `start` or `run` ends, since its state cannot be trusted.
 ///
 /// Any `FnMut(Job<P>) -> Result<O, E>` is a worker too.
 ///
@@ -78,8 +78,8 @@ pub trait Worker<P, O, E> {
     ///
     /// # Errors
     /// The worker's own error, which reaches the submitter unchanged. If the job has
-    /// [retries](crate::Retry), the submitter gets the error of the last attempt. The worker goes on
-    /// with the next job.
+    /// [retries](crate::Retry), the submitter gets the error of the last attempt. The worker goes
+    /// on with the next job.
     fn run(&mut self, job: Job<P>) -> Result<O, E>;
 
     /// Called once, after the last job. Release here what dropping the worker does not release.
@@ -96,8 +96,8 @@ where
     }
 }
 
-/// Lets a worker say that it is finished, at any time and from any thread: for instance from a thread
-/// that watches the worker's child process.
+/// Lets a worker say that it is finished, at any time and from any thread: for instance from a
+/// thread that watches the worker's child process.
 #[derive(Clone)]
 pub struct WorkerHandle {
     record: Arc<WorkerRecord>,
@@ -121,11 +121,11 @@ impl WorkerHandle {
     }
 
     /// Says that the worker is finished. It ends its current job and takes no other. Then it leaves
-    /// the pool, or is restarted if it has a factory. A job that it took and did not begin goes back
-    /// to the other workers. The call returns at once. Further calls do nothing.
+    /// the pool, or is restarted if it has a factory. A job that it took and did not begin goes
+    /// back to the other workers. The call returns at once. Further calls do nothing.
     ///
-    /// The handle belongs to one worker object. It does nothing to the worker that the factory makes
-    /// after that one.
+    /// The handle belongs to one worker object. It does nothing to the worker that the factory
+    /// makes after that one.
     pub fn finish(&self) {
         self.record.finish(self.incarnation);
     }

@@ -1,17 +1,18 @@
 //! A worker's loop, to be read from top to bottom: **find work, run it between its hooks, answer,
 //! again**.
 //!
-//! The functions stand in the order in which they are reached, and no other file is needed to follow
-//! the loop:
+//! The functions stand in the order in which they are reached, and no other file is needed to
+//! follow the loop:
 //!
 //! 1. [`run_worker`] starts the worker and, after the loop, closes and drops it.
-//! 2. [`serve`] is the loop: it takes the next job, calls the hooks before the run, and runs the job.
+//! 2. [`serve`] is the loop: it takes the next job, calls the hooks before the run, and runs the
+//! job.
 //! 3. [`end_job`] calls the hooks after the run, and then answers, or has the job attempted again.
 //!
 //! What a step does inside is in the file of its name: [`find_work`](crate::worker::find_work) for
 //! taking, spinning and sleeping, [`invoke`](crate::worker::invoke) for the hooks,
-//! [`current_job`](crate::worker::current_job) for the answer, and [`chunk`](crate::worker::chunk) for
-//! the many jobs of a chunk. What comes before and after, restarts included, is in
+//! [`current_job`](crate::worker::current_job) for the answer, and [`chunk`](crate::worker::chunk)
+//! for the many jobs of a chunk. What comes before and after, restarts included, is in
 //! [`thread`](crate::worker::thread).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -77,8 +78,8 @@ fn contained(id: WorkerId, method: &str, call: impl FnOnce()) -> bool {
         .is_ok()
 }
 
-/// The loop: runs one job after another, until the worker is to leave. If the worker panics, the panic
-/// leaves this function, and the job is still the current one.
+/// The loop: runs one job after another, until the worker is to leave. If the worker panics, the
+/// panic leaves this function, and the job is still the current one.
 fn serve<P, O, E, W>(
     finder: &mut WorkFinder<'_, P, O, E>,
     worker: &mut W,
@@ -116,8 +117,8 @@ fn serve<P, O, E, W>(
     }
 }
 
-/// The current job was run. Calls the hooks after the run, and *then* answers: once a caller has the
-/// result, the counters include it. If another attempt follows, there is no answer yet.
+/// The current job was run. Calls the hooks after the run, and *then* answers: once a caller has
+/// the result, the counters include it. If another attempt follows, there is no answer yet.
 #[inline]
 fn end_job<P, O, E>(
     finder: &mut WorkFinder<'_, P, O, E>,

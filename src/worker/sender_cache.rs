@@ -1,8 +1,8 @@
 //! Error senders of detached jobs that succeeded, dropped many at a time.
 //!
-//! Each detached job holds a clone of its caller's sender. If every clone were dropped with its job,
-//! the channel's count of senders would move from core to core with every job, which took longer than
-//! all the rest of a short one.
+//! Each detached job holds a clone of its caller's sender. If every clone were dropped with its
+//! job, the channel's count of senders would move from core to core with every job, which took
+//! longer than all the rest of a short one.
 //!
 //! Nobody can tell the difference. Senders are kept only while jobs of the same channel follow one
 //! another, and each of those jobs keeps the channel open itself.
@@ -22,7 +22,8 @@ impl<E> SenderCache<E> {
         SenderCache(Vec::with_capacity(MAX_SENDERS))
     }
 
-    /// A job is about to begin, which holds this sender, if any. Drops the senders to another channel.
+    /// A job is about to begin, which holds this sender, if any. Drops the senders to another
+    /// channel.
     #[inline]
     pub(crate) fn drop_others(&mut self, next: Option<&Sender<DetachedError<E>>>) {
         if let Some(kept) = self.0.first()

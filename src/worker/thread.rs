@@ -1,5 +1,5 @@
-//! The thread of a worker, from its start to its exit. A worker that has a factory may be restarted:
-//! then several workers live on the thread, one after the other.
+//! The thread of a worker, from its start to its exit. A worker that has a factory may be
+//! restarted: then several workers live on the thread, one after the other.
 //!
 //! # States
 //!
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Only the worker's thread changes the state. Other threads see it in the record's word:
-//! `RESTARTING` is set in Making and Back-off. The hooks are told of each worker that was made, and of
-//! its end. If another worker is to follow, the thread tells them of the end. If none is, the
+//! `RESTARTING` is set in Making and Back-off. The hooks are told of each worker that was made, and
+//! of its end. If another worker is to follow, the thread tells them of the end. If none is, the
 //! dispatcher does, after it has joined the thread.
 //!
 //! # Why nobody waits for a worker that does not come
@@ -23,8 +23,8 @@
 //!   If there is no next one, the thread ends, and sends the dispatcher `Command::Gone`. The
 //!   dispatcher then decides what becomes of the job.
 //! - A draining pool whose workers all sleep does not wait for one that is restarting: it holds no
-//!   job. The dispatcher looks again when a worker goes to sleep, and is notified from here when one
-//!   begins to restart.
+//!   job. The dispatcher looks again when a worker goes to sleep, and is notified from here when
+//!   one begins to restart.
 
 use std::fmt;
 use std::io;
@@ -92,8 +92,8 @@ where
     })
 }
 
-/// Adds a worker that a factory makes, and blocks until it is made. Returns `None` if there are enough
-/// workers.
+/// Adds a worker that a factory makes, and blocks until it is made. Returns `None` if there are
+/// enough workers.
 pub(crate) fn add<P, O, E, X>(
     pool: &Arc<Pool<P, O, E>>,
     kind: AddKind,
@@ -163,9 +163,9 @@ where
 /// A thread's body: makes a worker by `make`, runs it, and restarts it as often as the pool's rules
 /// allow.
 ///
-/// With a `reply`, a caller waits for the first worker. If that one cannot be made, the error goes to
-/// the caller and the thread ends, without a retry and without an [`ExitGuard`]: the caller takes the
-/// worker off the roster.
+/// With a `reply`, a caller waits for the first worker. If that one cannot be made, the error goes
+/// to the caller and the thread ends, without a retry and without an [`ExitGuard`]: the caller
+/// takes the worker off the roster.
 pub(crate) fn supervise<P, O, E, W, X>(
     pool: &Pool<P, O, E>,
     record: &Arc<WorkerRecord>,
