@@ -15,8 +15,8 @@
 use std::time::Instant;
 
 use crate::policy::elastic::{Decision, Sample, Scaler};
+use crate::pool::Pool;
 use crate::pool::roster::{AddKind, NotAdded};
-use crate::pool::{Command, Pool};
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 
 pub(crate) struct Autoscaler {
@@ -98,7 +98,8 @@ fn take_sample<P, O, E>(pool: &Arc<Pool<P, O, E>>, scaler: &mut Scaler) -> Decis
         Decision::Grow => grow(pool),
         Decision::Shrink => {
             if let Some(id) = pool.sleep.longest_asleep() {
-                log::debug!("pool {:?} shrinks by worker {id}", pool.name());
+                let line = || format!("pool {:?} shrinks by worker {id}", pool.name());
+                pool.log_later(log::Level::Debug, line);
                 pool.roster.stop(id);
             }
         }
@@ -112,10 +113,18 @@ fn grow<P, O, E>(pool: &Arc<Pool<P, O, E>>) {
         return;
     };
     let start = |record: &_| factory(pool, record, None);
-    let added = |id| pool.command(Command::Added(id));
-    match pool.roster.add(AddKind::Below(elastic.most), start, added) {
-        Ok(record) => log::debug!("pool {:?} grows by worker {}", pool.name(), record.id()),
-        Err(NotAdded::Spawn(error)) => log::error!("pool {:?} cannot grow: {error}", pool.name()),
+    match pool.roster.add(AddKind::Below(elastic.most), start, || {}) {
+        Ok(record) => {
+            // The new worker counts at once.
+            pool.signal.notify();
+            let id = record.id();
+            let line = || format!("pool {:?} grows by worker {id}", pool.name());
+            pool.log_later(log::Level::Debug, line);
+        }
+        Err(NotAdded::Spawn(error)) => {
+            let line = || format!("pool {:?} cannot grow: {error}", pool.name());
+            pool.log_later(log::Level::Error, line);
+        }
         Err(NotAdded::Closed | NotAdded::Enough) => {}
     }
 }

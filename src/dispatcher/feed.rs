@@ -8,7 +8,7 @@
 //! | | the dispatcher | a worker that helps |
 //! |---|---|---|
 //! | moves jobs to the workers | yes | yes |
-//! | answers jobs that were given up | while it holds the dispatch state | after it has released the state, since what it drops may call back |
+//! | answers rejected jobs | after it has released the state | the same |
 //! | everything else | yes | no |
 //!
 //! # Why no job is left lying
@@ -27,15 +27,12 @@ use std::time::Instant;
 use crate::error::RejectReason;
 use crate::hook::PoolState;
 use crate::job::Priority;
-use crate::job::id::WorkerId;
 use crate::policy::dispatch::{Action, Event, Schedulable};
 use crate::policy::prefetch::is_low;
-use crate::pool::Pool;
-use crate::pool::dispatch_state::DispatchState;
+use crate::pool::dispatch_state::{DispatchState, RejectedTask};
 use crate::pool::signal::Until;
-use crate::stats::counters::Counters;
+use crate::pool::{Cleanup, Pool};
 use crate::sync::channel::Receiver;
-use crate::sync::unwind as panics;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::task::Task;
 
@@ -53,31 +50,30 @@ impl<P, O, E> Pool<P, O, E> {
         if state.dispatch.is_closing() {
             return self.signal.notify();
         }
-        state.later = Some(Vec::new());
         state.feed(self);
-        let later = state.later.take();
+        let rejected = std::mem::take(&mut state.later);
         if !state.leave(self) {
             self.signal.notify();
         }
         drop(state);
-        for (task, reason) in later.into_iter().flatten() {
-            reject_or_discard(task, reason, &self.counters);
-        }
+        self.answer_rejected(rejected);
     }
-}
 
-/// Rejects the job or, without a reason, discards it. Returns how many jobs these were.
-fn reject_or_discard<P, O, E>(
-    task: Task<P, O, E>,
-    reason: Option<RejectReason>,
-    counters: &Counters,
-) -> usize {
-    match reason {
-        Some(reason) => task.reject(reason, counters),
-        None => {
-            task.discard(counters);
-            1
+    /// Answers jobs that the policy rejected, without the dispatch state's lock. Returns how many
+    /// of them were rejected because the pool closes.
+    pub(crate) fn answer_rejected(&self, rejected: Vec<RejectedTask<P, O, E>>) -> usize {
+        let mut closed = 0;
+        for (mut task, reason) in rejected {
+            let jobs = match reason {
+                Some(reason) => task.answer_rejected(reason, &self.counters),
+                None => task.end_withdrawn(&self.counters),
+            };
+            if reason == Some(RejectReason::Closed) {
+                closed += jobs;
+            }
+            self.clean_up(Cleanup::Drop(task));
         }
+        closed
     }
 }
 
@@ -167,22 +163,6 @@ impl<P, O, E> DispatchState<P, O, E> {
         self.dispatch.held() > before
     }
 
-    /// Rejects or discards the job, or leaves that to the worker that helps.
-    fn reject_or_defer(
-        &mut self,
-        pool: &Pool<P, O, E>,
-        task: Task<P, O, E>,
-        reason: Option<RejectReason>,
-    ) {
-        if let Some(later) = &mut self.later {
-            return later.push((task, reason));
-        }
-        let rejected = reject_or_discard(task, reason, &pool.counters);
-        if reason == Some(RejectReason::Closed) {
-            self.rejected += rejected;
-        }
-    }
-
     /// Does what the policy decided, outside of [`feed`](Self::feed).
     pub(crate) fn act_at_once(&mut self, pool: &Pool<P, O, E>) {
         let moved = self.act(pool);
@@ -211,22 +191,25 @@ impl<P, O, E> DispatchState<P, O, E> {
                     Ok(()) => released += 1,
                     Err(task) => without_place.push(task),
                 },
-                Action::Reject(task, reason) => self.reject_or_defer(pool, task, Some(reason)),
-                Action::Discard(task) => self.reject_or_defer(pool, task, None),
+                Action::Reject(task, reason) => self.later.push((task, Some(reason))),
+                Action::Discard(task) => self.later.push((task, None)),
                 Action::WaitAgain(task) => due.push(task),
-                Action::GiveUp(task, reason) => self.end_backoff(pool, task, reason),
+                Action::GiveUp(mut task, reason) => {
+                    // It has no place in the queue. What follows ends the wait.
+                    pool.counters.backing_off.fetch_sub(1, SeqCst);
+                    task.begin_wait(&pool.counters);
+                    self.later.push((task, reason));
+                }
                 Action::RejectReleased => {
                     // First, so that a submitter that hands off a job after this rejects it itself.
                     pool.run_queue.shut();
                     pool.admission.close();
                     fence(SeqCst);
-                    self.rejected += pool.reject_released();
+                    self.later.extend(pool.take_released(RejectReason::Closed));
                 }
                 Action::StopAll => pool.roster.stop_all(),
-                Action::Reap(id) => reap(pool, id),
                 Action::AnnounceDraining => {
-                    let hooks = &pool.hooks;
-                    hooks.each("pool_state", |hook| hook.pool_state(PoolState::Draining));
+                    pool.clean_up(Cleanup::Announce(PoolState::Draining));
                 }
             }
         }
@@ -262,34 +245,6 @@ impl<P, O, E> DispatchState<P, O, E> {
             self.step(Event::Arrived(task), Instant::now());
         }
     }
-
-    /// A job that waited for its next attempt gets none. It has no place in the queue.
-    fn end_backoff(
-        &mut self,
-        pool: &Pool<P, O, E>,
-        task: Task<P, O, E>,
-        reason: Option<RejectReason>,
-    ) {
-        self.rejected += usize::from(reason == Some(RejectReason::Closed));
-        task.end_backoff(reason, &pool.counters);
-    }
-}
-
-/// Joins the thread of a worker that has ended, and tells the hooks.
-fn reap<P, O, E>(pool: &Pool<P, O, E>, id: WorkerId) {
-    let Some(exited) = pool.roster.remove(id) else {
-        return; // it was never made, and the caller that wanted to add it has joined the thread
-    };
-    if let Err(panic) = exited.thread.join() {
-        log::error!("worker {id}: thread panicked: {}", panics::message(panic));
-    }
-    if exited.is_counted {
-        let hooks = &pool.hooks;
-        hooks.each("worker_remove", |hook| hook.worker_remove(id));
-    }
-    // Not before the hooks: one of them may add a worker in its place.
-    pool.worker_is_gone();
-    log::debug!("worker {id} has left pool {:?}", pool.name());
 }
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 
 pub(crate) mod autoscale;
 pub(crate) mod feed;
+pub(crate) mod reaper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::dispatcher::autoscale::Autoscaler;
 use crate::error::RejectReason;
-use crate::hook::PoolState;
 use crate::job::cancel::earliest;
 use crate::policy::dispatch::{Event, Schedulable, Status};
 use crate::pool::dispatch_state::DispatchState;
 use crate::pool::roster::current::{self, ThreadRole};
-use crate::pool::{Command, Pool};
+use crate::pool::{Cleanup, Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
@@ -24,21 +24,23 @@ pub(crate) struct Dispatcher<P, O, E> {
     commands: Receiver<Command>,
     /// Callers that close the pool, and want to know how many jobs were rejected.
     closers: Vec<Sender<usize>>,
+    /// Jobs rejected since the pool began to close.
+    rejected: usize,
+    /// The roster's changes that the policy knows of.
+    roster_seen: u64,
     autoscaler: Autoscaler,
 }
 
-/// The dispatcher's thread drops this as its very last act. Callers that wait for the pool's end
-/// see their channel disconnected.
-pub(crate) type End = Sender<std::convert::Infallible>;
-
 /// The dispatcher's thread.
-pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>, end: End) {
+pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>) {
     current::enter_for_good(pool.key(), ThreadRole::Dispatcher);
     let work = AssertUnwindSafe(|| {
         let dispatcher = Dispatcher {
             pool: Arc::clone(&pool),
             commands,
             closers: Vec::new(),
+            rejected: 0,
+            roster_seen: 0,
             autoscaler: Autoscaler::new(&pool),
         };
         dispatcher.run();
@@ -57,14 +59,14 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
         for (task, _) in pool.retries.1.try_iter() {
             task.end_backoff(Some(RejectReason::Closed), &pool.counters);
         }
-        pool.reject_released();
+        for (task, _) in pool.take_released(RejectReason::Closed) {
+            task.reject(RejectReason::Closed, &pool.counters);
+        }
         *pool.state.lock() = DispatchState::new(); // jobs held there are answered as they are dropped
     }
-    log::debug!("pool {:?} is closed", pool.name());
-    pool.hooks
-        .each("pool_state", |hook| hook.pool_state(PoolState::Closed));
+    let cleanups = pool.cleanups.clone();
     drop(pool);
-    drop(end);
+    let _ = cleanups.send(Cleanup::End);
 }
 
 impl<P, O, E> Dispatcher<P, O, E> {
@@ -74,7 +76,17 @@ impl<P, O, E> Dispatcher<P, O, E> {
             // Workers that help hold the lock only for a short time.
             let mut state = pool.state.lock();
             pool.signal.wake_up();
-            while !state.is_over(&pool) && self.turn(&mut state) {}
+            while state.later.is_empty() && !state.is_over(&pool) && self.turn(&mut state) {}
+            let rejected = std::mem::take(&mut state.later);
+            if !rejected.is_empty() {
+                drop(state);
+                self.rejected += pool.answer_rejected(rejected);
+                continue;
+            }
+            let rejected = self.rejected;
+            for reply in self.closers.drain(..) {
+                let _ = reply.send(rejected);
+            }
             if state.is_over(&pool) {
                 break;
             }
@@ -83,12 +95,13 @@ impl<P, O, E> Dispatcher<P, O, E> {
         // From here on, a submitter that was admitted late rejects its job itself.
         pool.admission.stop();
         fence(SeqCst);
-        pool.reject_released();
+        pool.answer_rejected(pool.take_released(RejectReason::Closed));
     }
 
     /// Does what there is to do now. Was there anything?
     fn turn(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
-        let mut busy = self.take_commands(state);
+        let mut busy = self.count_workers(state);
+        busy |= self.take_commands(state);
         self.autoscaler.turn(&self.pool, busy);
         if self.pool.signal.take_sweep() {
             self.sweep(state);
@@ -100,15 +113,25 @@ impl<P, O, E> Dispatcher<P, O, E> {
         busy || self.close_if_drained(state)
     }
 
+    /// Tells the policy how many workers there are, if that has changed. Has it?
+    fn count_workers(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
+        let Some(workers) = self.pool.roster.count_if_changed(&mut self.roster_seen) else {
+            return false;
+        };
+        state.step(Event::Workers(workers), Instant::now());
+        state.act_at_once(&self.pool);
+        true
+    }
+
     /// Takes the commands that have come. Were there any?
     fn take_commands(&mut self, state: &mut DispatchState<P, O, E>) -> bool {
         let mut any = false;
         while let Ok(command) = self.commands.try_recv() {
             any = true;
+            // A worker that was added before the command is known before it.
+            self.count_workers(state);
             let now = Instant::now();
             match command {
-                Command::Added(id) => state.step(Event::Added(id), now),
-                Command::Gone(id) => state.step(Event::Gone(id), now),
                 Command::CheckSize => {}
                 Command::Drain => state.step(Event::Drain, now),
                 Command::Close(reply) => {
@@ -119,9 +142,6 @@ impl<P, O, E> Dispatcher<P, O, E> {
                 }
             }
             state.act_at_once(&self.pool);
-        }
-        for reply in self.closers.drain(..) {
-            let _ = reply.send(state.rejected);
         }
         any
     }
@@ -150,7 +170,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         state.take_all(&self.pool, now);
         state.step(Event::Sweep, now);
         state.act_at_once(&self.pool);
-        let urgent = self.sweep_urgent();
+        let urgent = self.sweep_urgent(state);
         if let Some(at) = earliest(state.dispatch.earliest_deadline(), urgent) {
             self.pool.signal.set_timer(at);
         }
@@ -158,7 +178,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
 
     /// The same for the urgent jobs, which wait in the run queue. Returns the next deadline among
     /// those that are left.
-    fn sweep_urgent(&self) -> Option<Instant> {
+    fn sweep_urgent(&self, state: &mut DispatchState<P, O, E>) -> Option<Instant> {
         let pool = &self.pool;
         let mut next = None;
         let dead = pool.run_queue.sweep_urgent(|task| {
@@ -171,12 +191,11 @@ impl<P, O, E> Dispatcher<P, O, E> {
         for task in dead {
             // First, so that a caller that has the answer finds the place free.
             pool.admission.release(1);
-            match task.status() {
-                Status::Expired(reason) => {
-                    task.reject(reason, &pool.counters);
-                }
-                Status::Withdrawn | Status::Ready => task.discard(&pool.counters),
-            }
+            let reason = match task.status() {
+                Status::Expired(reason) => Some(reason),
+                Status::Withdrawn | Status::Ready => None,
+            };
+            state.later.push((task, reason));
         }
         next
     }
@@ -202,10 +221,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
         state.step(Event::NoWorkers, now);
         state.act_at_once(&self.pool);
         for popped in abandoned.released {
-            popped.job.reject(RejectReason::NoWorkers, &pool.counters);
             if popped.waited {
                 pool.admission.release(1);
             }
+            state
+                .later
+                .push((popped.job, Some(RejectReason::NoWorkers)));
         }
         any
     }

@@ -1,11 +1,11 @@
-//! What can go wrong as a worker is made by its factory.
+//! The errors of making workers by a factory.
 
 use std::fmt;
 
 use crate::job::id::WorkerId;
 
-/// A factory's worker was not added. No thread is left of it, no hook was told, and the counters are
-/// as before.
+/// A factory's worker was not added. Its thread has ended, no hook was told, and the counters are as
+/// before.
 ///
 /// ```
 /// use worker_pool::{FactoryError, Job, Manager};
@@ -54,7 +54,7 @@ impl<X: fmt::Debug + fmt::Display> std::error::Error for FactoryError<X> {
     }
 }
 
-/// A pool could not be given the size that was asked for.
+/// A pool could not be resized to the requested number of workers.
 ///
 /// ```
 /// use worker_pool::{Manager, ResizeError};
@@ -69,9 +69,9 @@ pub enum ResizeError {
     NoFactory,
     /// A worker could not be made.
     Incomplete {
-        /// The workers that were made before, and stay.
+        /// The workers that were made before that. They stay.
         made: Vec<WorkerId>,
-        /// Why there is not another; the factory's own error as text.
+        /// Why the next one was not made. The factory's own error is given as text.
         error: FactoryError<String>,
     },
 }

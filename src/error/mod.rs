@@ -1,20 +1,18 @@
-//! The errors of the pool: what happened, to which job and worker, and what comes back.
+//! The errors of the pool: what happened, to which job and worker, and what is returned.
 
 use std::fmt;
 
-use crate::job::id::Attempt;
-use crate::job::id::JobId;
-use crate::job::id::WorkerId;
+use crate::job::id::{Attempt, JobId, WorkerId};
 
 mod factory;
 
 pub use factory::{FactoryError, ResizeError};
 
-/// Why a job was turned away before it began.
+/// Why a job was rejected before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectReason {
-    /// The queue is full; only from calls that do not wait for room.
+    /// The queue is full. Only calls that do not wait for room return this.
     Full,
     /// The pool is draining or closed.
     Closed,
@@ -44,12 +42,12 @@ impl fmt::Display for RejectReason {
     }
 }
 
-/// The job did not begin and never will; here is its payload back.
+/// The job did not begin and never will. This returns its payload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RejectedError<P> {
-    /// What was to be submitted.
+    /// The payload that was to be submitted.
     pub payload: P,
-    /// Why it was turned away.
+    /// Why the job was rejected.
     pub reason: RejectReason,
 }
 
@@ -75,21 +73,21 @@ impl<P> std::error::Error for RejectedError<P> {}
 pub enum Failure<E> {
     /// The worker returned this error.
     Worker(E),
-    /// The worker panicked, with this message. It is gone, or made anew by its factory; the pool and
-    /// its other workers serve on.
+    /// The worker panicked, with this message. It is gone, or restarted by its factory. The pool and
+    /// its other workers continue.
     Panicked(String),
     /// Its token was cancelled.
     Cancelled,
     /// Its deadline passed.
     DeadlinePassed,
-    /// The pool closed before the job began, or between two tries.
+    /// The pool closed before the job began, or between two attempts.
     Closed,
     /// The pool's last worker was gone for good before the job began; see
     /// [`NoWorkers`](crate::NoWorkers).
     NoWorkers,
 }
 
-/// The same in the words of a job that was accepted.
+/// The failure of an accepted job that was rejected for this reason.
 pub(crate) fn cause_of<E>(reason: RejectReason) -> Failure<E> {
     match reason {
         RejectReason::Cancelled => Failure::Cancelled,
@@ -105,16 +103,16 @@ pub(crate) fn cause_of<E>(reason: RejectReason) -> Failure<E> {
 pub struct JobError<E> {
     /// The job.
     pub job: JobId,
-    /// The worker that ran it, last; `None` when it never began.
+    /// The worker that ran it last. `None` if it never began.
     pub worker: Option<WorkerId>,
     /// What happened.
     pub cause: Failure<E>,
-    /// How many times a worker began it: more than 1 only with [`Retry`](crate::Retry).
+    /// How many times a worker began it. It is more than 1 only with [`Retry`](crate::Retry).
     pub attempts: u32,
 }
 
 impl<E> JobError<E> {
-    /// `last` is its last try, if any.
+    /// `last` is the job's last attempt, if it had one.
     pub(crate) fn new(job: JobId, last: Option<Attempt>, cause: Failure<E>) -> Self {
         JobError {
             job,
@@ -161,9 +159,9 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for JobError<E> {}
 /// Why a blocking submit, or a [`JobHandle`](crate::JobHandle), has no output.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SubmitError<P, E> {
-    /// The job did not begin and never will; the payload comes back.
+    /// The job did not begin and never will. The payload is returned.
     Rejected(RejectedError<P>),
-    /// The job began, and ended without an output; or it still runs and the caller gave up on it.
+    /// The job began and ended without an output, or it still runs and the caller gave up on it.
     Failed(JobError<E>),
 }
 
@@ -223,7 +221,7 @@ impl<P, E> SubmitError<P, E> {
         })
     }
 
-    /// Would waiting have blocked for ever? See [`RejectReason::WouldDeadlock`].
+    /// Would waiting have blocked forever? See [`RejectReason::WouldDeadlock`].
     pub fn is_would_deadlock(&self) -> bool {
         self.is(RejectReason::WouldDeadlock, |_| false)
     }
@@ -242,7 +240,7 @@ impl<P, E> From<RejectedError<P>> for SubmitError<P, E> {
     }
 }
 
-// By hand: a payload need not be `Debug`.
+// Not derived: a payload need not be `Debug`.
 impl<P, E: fmt::Debug> fmt::Debug for SubmitError<P, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -288,27 +286,27 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for DetachedError<E> {}
 pub enum BuildError {
     /// The queue capacity must be at least 1.
     ZeroCapacity,
-    /// More jobs were to wait than the queue can count.
+    /// The queue cannot count this many waiting jobs.
     CapacityTooLarge(usize),
     /// A pool for closures needs at least one thread.
     ZeroThreads,
-    /// A thread's name cannot hold a NUL byte.
+    /// A thread's name cannot contain a NUL byte.
     NulInName(String),
     /// The dispatcher's thread could not be started.
     Spawn(std::io::Error),
-    /// Workers were to be started, and there is no factory to make them.
+    /// Workers were to be started, but there is no factory to make them.
     NoFactory,
-    /// The size of an elastic pool: the most is zero, or below the least or the number to begin with;
-    /// or the least is zero, and a pool without workers turns its jobs away
-    /// ([`NoWorkers::Reject`](crate::NoWorkers::Reject)), so that it would never grow again.
+    /// An elastic pool cannot have these bounds. Either the most is zero, or less than the least or
+    /// than the initial number. Or the least is zero, and a pool without workers rejects its jobs
+    /// ([`NoWorkers::Reject`](crate::NoWorkers::Reject)), so it would never grow again.
     Elastic {
         /// The least number of workers.
         least: usize,
-        /// The most.
+        /// The most workers.
         most: usize,
     },
-    /// One of the first workers could not be made; the factory's own error as text. Those before it
-    /// were closed.
+    /// One of the initial workers could not be made. The factory's own error is given as text. The
+    /// workers made before it were closed.
     Worker(FactoryError<String>),
 }
 
@@ -343,11 +341,11 @@ impl std::error::Error for BuildError {
     }
 }
 
-/// A worker was not added; here it is back. The pool and its counters are as before.
+/// A worker was not added. This returns it. The pool and its counters are as before.
 pub struct AddError<W> {
     /// The worker.
     pub worker: W,
-    /// Why its thread was not started; `None` when the pool is draining or closed.
+    /// Why its thread was not started. `None` if the pool is draining or closed.
     pub spawn: Option<std::io::Error>,
 }
 
@@ -370,7 +368,7 @@ impl<W> fmt::Display for AddError<W> {
 
 impl<W> std::error::Error for AddError<W> {}
 
-/// No worker of the pool has this id (any more).
+/// No worker of the pool has this id, at least not any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownWorkerError(pub WorkerId);
 
@@ -382,8 +380,8 @@ impl fmt::Display for UnknownWorkerError {
 
 impl std::error::Error for UnknownWorkerError {}
 
-/// The pool is closing, but was not closed in the given time. It goes on closing by itself as its
-/// workers return; a thread cannot be killed.
+/// The pool is closing, but was not closed in the given time. It closes by itself once its workers
+/// return; a thread cannot be killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseTimeoutError {
@@ -409,9 +407,10 @@ impl std::error::Error for CloseTimeoutError {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainTimeoutError {
-    /// How many accepted jobs never began, or waited for another try, and were answered "closed".
+    /// How many accepted jobs had not begun, or waited for another attempt, and were answered
+    /// "closed".
     pub abandoned: usize,
-    /// The workers that still run a job; its token has fired.
+    /// The workers that still run a job. The job's token has fired.
     pub running: Vec<WorkerId>,
 }
 

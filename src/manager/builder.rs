@@ -108,7 +108,8 @@ impl<P, O, E> Builder<P, O, E> {
     }
 
     /// The prefix of thread names; the pool's name by default. Workers' threads are named `prefix-1`,
-    /// `prefix-2`, …, and the dispatcher's thread `prefix-0`. (Linux shows the first 15 bytes.)
+    /// `prefix-2`, …, the dispatcher's thread `prefix-0`, and the thread that joins workers and calls
+    /// their last hooks `prefix-r`. (Linux shows the first 15 bytes.)
     pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.thread_prefix = Some(prefix.into());
         self
@@ -281,6 +282,7 @@ impl<P, O, E> Builder<P, O, E> {
             }
         }
         let (control, commands) = unbounded();
+        let (cleanups, to_clean_up) = unbounded();
         let (end, ended) = bounded(0);
         let gauge = Arc::new(PoolGauge {
             name: self.name,
@@ -302,6 +304,7 @@ impl<P, O, E> Builder<P, O, E> {
             low_jobs: unbounded(),
             retries: unbounded(),
             control,
+            cleanups,
             admission: Arc::clone(&gauge.admission),
             run_queue: RunQueue::new(),
             free_list: FreeList::new(),
@@ -314,16 +317,30 @@ impl<P, O, E> Builder<P, O, E> {
             counters: Counters::new(self.timings),
             closing: CancelToken::new(),
         });
-        let settings = thread::Builder::new().name(format!("{}-0", pool.thread_prefix));
-        let dispatcher = spawn.spawn(settings, {
+        let settings =
+            |thread| thread::Builder::new().name(format!("{}-{thread}", pool.thread_prefix));
+        let dispatcher = spawn.spawn(settings("0"), {
             let pool = Arc::clone(&pool);
-            move || dispatcher::run(pool, commands, end)
+            move || dispatcher::run(pool, commands)
         });
         let dispatcher = dispatcher.map_err(BuildError::Spawn)?;
+        let reaper = spawn.spawn(settings("r"), {
+            let pool = Arc::clone(&pool);
+            move || dispatcher::reaper::run(pool, to_clean_up, end)
+        });
+        let reaper = match reaper {
+            Ok(reaper) => reaper,
+            Err(error) => {
+                pool.close(None);
+                let _ = dispatcher.join();
+                return Err(BuildError::Spawn(error));
+            }
+        };
         pool.hooks
             .each("pool_start", |hook| hook.pool_start(Weak::clone(&status)));
         // From here on an error drops the manager, which ends the pool.
-        let manager = Manager::new_with(Arc::clone(&pool), dispatcher, ended, self.on_drop);
+        let manager =
+            Manager::new_with(Arc::clone(&pool), [dispatcher, reaper], ended, self.on_drop);
         if let Some(factory) = &pool.factory {
             let (_, filled) = worker_thread::fill_up(&pool, factory, workers);
             filled.map_err(BuildError::Worker)?;

@@ -59,16 +59,16 @@ impl fmt::Debug for CloseSignal {
 /// What a pool's handles need to wait for its end.
 pub(crate) struct Termination {
     signal: CloseSignal,
-    dispatcher: Mutex<Option<Joinable>>,
+    threads: Mutex<Vec<Joinable>>,
     /// A wait has timed out, so dropping the pool does not wait again.
     timed_out: AtomicBool,
 }
 
 impl Termination {
-    pub(crate) fn new(dispatcher: Joinable, ended: Receiver<Infallible>) -> Self {
+    pub(crate) fn new(threads: [Joinable; 2], ended: Receiver<Infallible>) -> Self {
         Termination {
             signal: CloseSignal { ended },
-            dispatcher: Mutex::new(Some(dispatcher)),
+            threads: Mutex::new(threads.into()),
             timed_out: AtomicBool::new(false),
         }
     }
@@ -93,9 +93,8 @@ impl Termination {
                 }
             }
         }
-        // The lock is held until the thread is joined, so every caller returns after that.
-        let mut dispatcher = self.dispatcher.lock();
-        if let Some(thread) = dispatcher.take() {
+        // The lock is held until the threads are joined, so every caller returns after that.
+        for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
         true

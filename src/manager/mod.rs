@@ -129,14 +129,14 @@ where
 impl<P, O, E> Manager<P, O, E> {
     pub(crate) fn new_with(
         pool: Arc<Pool<P, O, E>>,
-        dispatcher: Joinable,
+        threads: [Joinable; 2],
         ended: Receiver<Infallible>,
         on_drop: OnDrop,
     ) -> Self {
         Manager {
             owner: Arc::new(Owner {
                 pool,
-                termination: Termination::new(dispatcher, ended),
+                termination: Termination::new(threads, ended),
                 on_drop,
             }),
         }

@@ -5,7 +5,6 @@ use std::fmt;
 use crate::error::{AddError, FactoryError, ResizeError, UnknownWorkerError};
 use crate::job::id::WorkerId;
 use crate::manager::Manager;
-use crate::pool::Command;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::roster::record::WorkerInfo;
 use crate::pool::roster::{AddKind, NotAdded};
@@ -56,10 +55,7 @@ where
                 }
             })
         };
-        let added = |id| {
-            pool.admission.clear_no_workers();
-            pool.command(Command::Added(id));
-        };
+        let added = || pool.admission.clear_no_workers();
         let record = match pool.roster.add(AddKind::Made, start, added) {
             Ok(record) => record,
             Err(NotAdded::Spawn(error)) => {
@@ -71,6 +67,7 @@ where
                 return Err(AddError { worker, spawn });
             }
         };
+        pool.signal.notify();
         let id = record.id();
         {
             // A hook that closes the pool must not wait for this worker, which waits for the hook.

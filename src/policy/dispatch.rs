@@ -13,12 +13,11 @@
 //! one goes. Failed jobs wait here until it is time for their next attempt. (Jobs of high priority
 //! go straight to the workers, which follow the same rule.)
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use crate::error::RejectReason;
 use crate::job::Priority;
-use crate::job::id::WorkerId;
 use crate::policy::prefetch::{MAX_LIMIT, Prefetch};
 
 /// How many jobs go ahead of one of lower priority before it goes.
@@ -60,10 +59,8 @@ pub(crate) enum Event<J> {
     Tick,
     /// Some of the waiting jobs may be dead: callers gave up on them, or they are late.
     Sweep,
-    /// A worker's thread was started.
-    Added(WorkerId),
-    /// A worker's thread is at its end.
-    Gone(WorkerId),
+    /// Workers came or went: this many are there now.
+    Workers(usize),
     /// The last worker is gone for good: the jobs held here are to be rejected.
     NoWorkers,
     /// No new jobs; run those accepted.
@@ -88,8 +85,6 @@ pub(crate) enum Action<J> {
     /// The job waited for its next attempt, and gets none: reject it or, without a reason, discard
     /// it.
     GiveUp(J, Option<RejectReason>),
-    /// Join the worker's thread and tell the hooks.
-    Reap(WorkerId),
     /// Ask all workers to leave.
     StopAll,
     /// Reject the jobs that were released and not taken.
@@ -127,7 +122,7 @@ pub(crate) struct Dispatch<J> {
     failures: u64,
     /// How many normal jobs went ahead of the oldest waiting low one.
     ahead_of_low: u32,
-    workers: BTreeSet<WorkerId>,
+    workers: usize,
     prefetch: Prefetch,
     /// How many jobs are released and not taken, as far as is known.
     ready: usize,
@@ -142,7 +137,7 @@ impl<J: Schedulable> Dispatch<J> {
             backing_off: BTreeMap::new(),
             failures: 0,
             ahead_of_low: 0,
-            workers: BTreeSet::new(),
+            workers: 0,
             prefetch: Prefetch::new(),
             ready: 0,
         }
@@ -173,17 +168,11 @@ impl<J: Schedulable> Dispatch<J> {
             }
             Event::Tick => self.tick(now, actions),
             Event::Sweep => self.sweep(actions),
-            Event::Added(worker) => {
-                self.workers.insert(worker);
-                self.prefetch.set_workers(self.workers.len());
-            }
-            Event::Gone(worker) => {
-                if self.workers.remove(&worker) {
-                    self.prefetch.set_workers(self.workers.len());
-                    actions.push(Action::Reap(worker));
-                }
+            Event::Workers(workers) => {
+                self.workers = workers;
+                self.prefetch.set_workers(workers);
                 if self.phase == Phase::Closing {
-                    // It gave back what it had taken and not begun, and no other worker takes that.
+                    // One that left gave back what was left of its chunk, and no other takes that.
                     actions.push(Action::RejectReleased);
                 }
                 self.close_if_no_worker_is_left(actions);
@@ -230,13 +219,13 @@ impl<J: Schedulable> Dispatch<J> {
 
     /// The same for low jobs: one job per worker.
     fn low_room(&self) -> usize {
-        self.workers.len().min(MAX_LIMIT).saturating_sub(self.ready)
+        self.workers.min(MAX_LIMIT).saturating_sub(self.ready)
     }
 
     /// How many jobs to have released at a time.
     pub(crate) fn limit(&self) -> usize {
         if self.normal.is_empty() && !self.low.is_empty() {
-            self.workers.len().min(MAX_LIMIT)
+            self.workers.min(MAX_LIMIT)
         } else {
             self.prefetch.limit()
         }
@@ -272,7 +261,7 @@ impl<J: Schedulable> Dispatch<J> {
 
     /// Is nothing left to do?
     pub(crate) fn is_over(&self) -> bool {
-        self.phase == Phase::Closing && self.workers.is_empty() && self.held() == 0
+        self.phase == Phase::Closing && self.workers == 0 && self.held() == 0
     }
 
     /// Releases the jobs for which there is room. While closing, rejects all instead.
@@ -380,7 +369,7 @@ impl<J: Schedulable> Dispatch<J> {
 
     /// A draining pool takes no new workers. Without any worker, its jobs would wait for ever.
     fn close_if_no_worker_is_left(&mut self, actions: &mut Vec<Action<J>>) {
-        if self.phase == Phase::Draining && self.workers.is_empty() {
+        if self.phase == Phase::Draining && self.workers == 0 {
             self.close(actions);
         }
     }

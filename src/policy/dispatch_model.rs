@@ -1,7 +1,7 @@
 //! A model of the pool around [`Dispatch`], for its tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(super) struct Model {
     /// How many times each job was settled: must become 1 for all.
     settled: BTreeMap<u64, u32>,
     last_released: [u64; 2],
-    pub(super) workers: BTreeSet<WorkerId>,
+    pub(super) workers: usize,
     pub(super) stopped: bool,
     drained: bool,
     pub(super) closed: bool,
@@ -84,7 +84,7 @@ impl Model {
             backing_off: BTreeMap::new(),
             settled: BTreeMap::new(),
             last_released: [0; 2],
-            workers: BTreeSet::new(),
+            workers: 0,
             stopped: false,
             drained: false,
             closed: false,
@@ -148,7 +148,6 @@ impl Model {
                     assert!(self.backing_off.remove(&job.number).is_some());
                     self.settle(job.number);
                 }
-                Action::Reap(worker) => assert!(self.workers.remove(&worker), "reaped twice"),
                 Action::StopAll => {
                     assert!(self.closed, "stopped while jobs may come");
                     self.stopped = true;
@@ -207,11 +206,11 @@ impl Model {
         let waiting = self.dispatch.held() + self.channels.iter().map(VecDeque::len).sum::<usize>();
         self.step(Event::Released { waiting });
         let waits = self.dispatch.held() > 0 && !self.closed;
-        let room = self.ready.len() < self.workers.len();
+        let room = self.ready.len() < self.workers;
         assert!(!(waits && room), "a job waits though there is room for any");
     }
 
-    pub(super) fn mark_made(&mut self, priority: Priority) {
+    pub(super) fn arrive(&mut self, priority: Priority) {
         self.arrived += 1;
         let status = Rc::new(RefCell::new(Status::Ready));
         self.statuses.push(Rc::clone(&status));
@@ -242,12 +241,12 @@ impl Model {
         match self.random.below(101) {
             0..40 if !self.drained => {
                 let low = self.random.below(3) == 0;
-                self.mark_made(if low { Priority::Low } else { Priority::Normal });
+                self.arrive(if low { Priority::Low } else { Priority::Normal });
             }
             40..60 => self.look(),
             60..80 => {
                 // A worker takes a job and runs it.
-                if !self.workers.is_empty()
+                if self.workers > 0
                     && let Some(job) = self.ready.pop_front()
                 {
                     match self.random.below(4) {
@@ -282,20 +281,17 @@ impl Model {
                 );
             }
             90..94 if !self.drained => {
-                let worker = WorkerId::new(self.arrived * 1000 + self.workers.len() as u64);
-                if self.workers.insert(worker) {
-                    self.step(Event::Added(worker));
-                }
+                self.set_workers(self.workers + 1);
             }
             94..96 => {
-                if let Some(&worker) = self.workers.iter().next() {
-                    self.closed |= self.drained && self.workers.len() == 1;
-                    self.step(Event::Gone(worker));
+                if self.workers > 0 {
+                    self.closed |= self.drained && self.workers == 1;
+                    self.set_workers(self.workers - 1);
                 }
             }
             96 if self.random.below(20) == 0 => {
                 self.drained = true;
-                self.closed |= self.workers.is_empty();
+                self.closed |= self.workers == 0;
                 self.step(Event::Drain);
             }
             97 if self.random.below(20) == 0 => {
@@ -310,7 +306,7 @@ impl Model {
                     self.step(Event::Settled);
                 }
             }
-            100 if self.workers.is_empty() && !self.drained => {
+            100 if self.workers == 0 && !self.drained => {
                 self.no_workers = true;
                 self.step(Event::NoWorkers);
                 assert_eq!(self.dispatch.held(), 0, "no worker is there to run it");
@@ -321,6 +317,11 @@ impl Model {
         }
     }
 
+    pub(super) fn set_workers(&mut self, workers: usize) {
+        self.workers = workers;
+        self.step(Event::Workers(workers));
+    }
+
     /// Lets everything come to its end, as the dispatcher's thread would.
     pub(super) fn finish(mut self) {
         self.drained = true;
@@ -328,8 +329,8 @@ impl Model {
         self.step(Event::Close);
         self.look();
         assert!(self.stopped, "no worker was stopped");
-        for worker in self.workers.clone() {
-            self.step(Event::Gone(worker));
+        while self.workers > 0 {
+            self.set_workers(self.workers - 1);
         }
         assert!(self.dispatch.is_over());
         assert!(self.channels_are_empty() && self.ready.is_empty());

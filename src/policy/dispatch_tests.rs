@@ -17,11 +17,10 @@ fn a_million_random_events_lose_no_job_and_keep_the_order() {
 #[test]
 fn a_pool_without_workers_keeps_its_jobs_until_one_comes() {
     let mut model = Model::new(1);
-    model.mark_made(Priority::Normal);
+    model.arrive(Priority::Normal);
     model.look();
     assert_eq!(model.ready.len(), 0);
-    model.workers.insert(WorkerId::new(1));
-    model.step(Event::Added(WorkerId::new(1)));
+    model.set_workers(1);
     model.look();
     assert_eq!(model.numbers_ready(), [1]);
     model.finish();
@@ -30,9 +29,8 @@ fn a_pool_without_workers_keeps_its_jobs_until_one_comes() {
 #[test]
 fn draining_ends_when_all_is_at_rest_and_not_before() {
     let mut model = Model::new(1);
-    model.workers.insert(WorkerId::new(1));
-    model.step(Event::Added(WorkerId::new(1)));
-    model.mark_made(Priority::Normal);
+    model.set_workers(1);
+    model.arrive(Priority::Normal);
     let job = model.channels[1].pop_front().expect("it arrived");
     model.step(Event::Arrived(job));
     model.step(Event::Drain);
@@ -50,13 +48,12 @@ fn draining_ends_when_all_is_at_rest_and_not_before() {
 #[test]
 fn a_flood_of_normal_jobs_lets_a_low_one_through_in_its_turn() {
     let mut model = Model::new(1);
-    model.workers.insert(WorkerId::new(1));
-    model.step(Event::Added(WorkerId::new(1)));
-    model.mark_made(Priority::Low);
+    model.set_workers(1);
+    model.arrive(Priority::Low);
     let mut ahead = 0;
     loop {
         while model.channels[Priority::Normal as usize].len() < 4 {
-            model.mark_made(Priority::Normal);
+            model.arrive(Priority::Normal);
         }
         model.look();
         match model.take_ready().expect("there is room") {
@@ -74,15 +71,12 @@ fn a_flood_of_normal_jobs_lets_a_low_one_through_in_its_turn() {
 #[test]
 fn a_normal_job_finds_one_low_job_per_worker_before_it() {
     let mut model = Model::new(1);
-    for id in 1..=3 {
-        model.workers.insert(WorkerId::new(id));
-        model.step(Event::Added(WorkerId::new(id)));
-    }
+    model.set_workers(3);
     for _ in 0..50 {
-        model.mark_made(Priority::Low);
+        model.arrive(Priority::Low);
     }
     model.look();
-    model.mark_made(Priority::Normal);
+    model.arrive(Priority::Normal);
     assert_eq!(model.ready.len(), 3);
     model.take_ready();
     model.settle(1);
@@ -95,23 +89,22 @@ fn a_normal_job_finds_one_low_job_per_worker_before_it() {
 fn attempts_come_in_the_order_of_their_times_and_go_to_the_end() {
     let ms = Duration::from_millis;
     let mut model = Model::new(1);
-    model.workers.insert(WorkerId::new(1));
-    model.step(Event::Added(WorkerId::new(1)));
+    model.set_workers(1);
     for backoff in [30, 10, 20] {
-        model.mark_made(Priority::Normal);
+        model.arrive(Priority::Normal);
         model.look();
         let job = model.ready.pop_front().expect("there is room");
         model.fail(job, ms(backoff));
     }
-    model.mark_made(Priority::Normal);
+    model.arrive(Priority::Normal);
     model.now += ms(9);
     model.tick();
     model.look();
     assert_eq!(model.numbers_ready(), [4], "none before its time");
-    model.mark_made(Priority::Normal);
+    model.arrive(Priority::Normal);
     model.now += ms(11);
     model.tick(); // 2 and 3 are due
-    model.mark_made(Priority::Normal);
+    model.arrive(Priority::Normal);
     model.now += ms(100);
     model.tick();
     let mut order = Vec::new();
@@ -127,9 +120,8 @@ fn attempts_come_in_the_order_of_their_times_and_go_to_the_end() {
 #[test]
 fn draining_waits_for_the_last_attempt() {
     let mut model = Model::new(1);
-    model.workers.insert(WorkerId::new(1));
-    model.step(Event::Added(WorkerId::new(1)));
-    model.mark_made(Priority::Low);
+    model.set_workers(1);
+    model.arrive(Priority::Low);
     model.look();
     let job = model.ready.pop_front().expect("there is room");
     model.fail(job, Duration::from_secs(1));
@@ -150,12 +142,11 @@ fn draining_waits_for_the_last_attempt() {
 #[test]
 fn a_dead_job_waits_for_no_attempt() {
     let mut model = Model::new(1);
-    model.workers.insert(WorkerId::new(1));
-    model.step(Event::Added(WorkerId::new(1)));
+    model.set_workers(1);
     let statuses = [Status::Expired(RejectReason::Cancelled), Status::Withdrawn];
     for event in [Event::Sweep, Event::Tick] {
         for status in statuses {
-            model.mark_made(Priority::Normal);
+            model.arrive(Priority::Normal);
             model.look();
             let job = model.ready.pop_front().expect("there is room");
             *job.status.borrow_mut() = status;
@@ -164,7 +155,7 @@ fn a_dead_job_waits_for_no_attempt() {
         model.step(event);
         assert!(model.backing_off.is_empty());
     }
-    model.mark_made(Priority::Normal);
+    model.arrive(Priority::Normal);
     model.look();
     let job = model.ready.pop_front().expect("there is room");
     model.closed = true;

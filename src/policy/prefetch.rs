@@ -96,7 +96,10 @@ impl Prefetch {
     }
 
     fn set(&mut self, limit: usize) {
-        self.limit = limit.max(self.workers).min(MAX_LIMIT);
+        self.limit = match self.workers {
+            0 => 0, // nobody would take a job that is released
+            workers => limit.max(workers).min(MAX_LIMIT),
+        };
     }
 }
 

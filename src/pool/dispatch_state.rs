@@ -8,10 +8,8 @@ pub(crate) struct DispatchState<P, O, E> {
     pub(crate) dispatch: Dispatch<Task<P, O, E>>,
     /// Kept between rounds for its memory.
     pub(crate) actions: Vec<Action<Task<P, O, E>>>,
-    /// `Some` while a worker helps: it answers these jobs after it has released the lock.
-    pub(crate) later: Option<Vec<RejectedTask<P, O, E>>>,
-    /// Jobs rejected because the pool closes.
-    pub(crate) rejected: usize,
+    /// Jobs that the policy rejected. Whoever holds the lock answers them once it has released it.
+    pub(crate) later: Vec<RejectedTask<P, O, E>>,
 }
 
 /// A job to be rejected for this reason or, without a reason, discarded.
@@ -22,8 +20,7 @@ impl<P, O, E> DispatchState<P, O, E> {
         DispatchState {
             dispatch: Dispatch::new(),
             actions: Vec::new(),
-            later: None,
-            rejected: 0,
+            later: Vec::new(),
         }
     }
 }

@@ -12,14 +12,14 @@ use std::io;
 use std::time::Instant;
 
 use crate::error::{FactoryError, RejectReason};
-use crate::hook::Hooks;
+use crate::hook::{Hooks, PoolState};
 use crate::job::cancel::CancelToken;
 use crate::job::id::WorkerId;
 use crate::policy::NoWorkers;
 use crate::policy::dispatch::Schedulable;
 use crate::policy::elastic::Elastic;
 use crate::policy::restart::Restarts;
-use crate::pool::dispatch_state::DispatchState;
+use crate::pool::dispatch_state::{DispatchState, RejectedTask};
 use crate::pool::gauge::PoolGauge;
 use crate::pool::queue::Admission;
 use crate::pool::queue::run_queue::RunQueue;
@@ -31,22 +31,31 @@ use crate::pool::signal::DispatcherSignal;
 use crate::stats::counters::Counters;
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::thread_spawn::Joinable;
-use crate::sync::{Arc, Mutex, Ordering::SeqCst, unwind};
+use crate::sync::{Arc, Mutex, Ordering::SeqCst};
 use crate::task::chunk::shared::SharedChunks;
 use crate::task::free_list::FreeList;
 use crate::task::{DetachedTask, Task};
 
 /// What the dispatcher is asked to do.
 pub(crate) enum Command {
-    /// A worker's thread was started.
-    Added(WorkerId),
-    /// A worker's thread is at its end.
-    Gone(WorkerId),
     /// Check the pool's size.
     CheckSize,
     Drain,
     /// The sender, if any, is told how many jobs were rejected.
     Close(Option<Sender<usize>>),
+}
+
+/// What the reaper is to do: all that may run a user's code.
+pub(crate) enum Cleanup<P, O, E> {
+    /// A worker's thread is at its end.
+    Worker(WorkerId),
+    /// The job is answered; what is left of it is to be dropped.
+    Drop(Task<P, O, E>),
+    /// Tell the hooks that the pool has come to this state.
+    Announce(PoolState),
+    Log(log::Level, String),
+    /// No cleanup follows, and the pool is closed.
+    End,
 }
 
 /// A channel that lives as long as the pool.
@@ -86,6 +95,7 @@ pub(crate) struct Pool<P, O, E> {
     /// Jobs that get another attempt, and when.
     pub(crate) retries: BothEnds<(Task<P, O, E>, Instant)>,
     pub(crate) control: Sender<Command>,
+    pub(crate) cleanups: Sender<Cleanup<P, O, E>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) run_queue: RunQueue<Task<P, O, E>>,
     /// Boxes of detached tasks, for reuse.
@@ -159,22 +169,36 @@ impl<P, O, E> Pool<P, O, E> {
         self.run_queue.has_work() || !(self.shared_chunks.is_empty() || self.run_queue.is_held())
     }
 
-    /// Rejects the jobs that were released and that no worker took, also those of chunks that
-    /// workers have begun. Returns how many. Workers that begin a chunk after this see that the
-    /// pool is shut.
-    pub(crate) fn reject_released(&self) -> usize {
-        let mut rejected = 0;
+    /// Takes the jobs that were released and that no worker took, also those of chunks that workers
+    /// have begun: all are to be rejected. Workers that begin a chunk after this see that the pool is
+    /// shut.
+    pub(crate) fn take_released(&self, reason: RejectReason) -> Vec<RejectedTask<P, O, E>> {
+        let mut released = Vec::new();
         while let Some(popped) = self.run_queue.drain_one() {
-            rejected += popped.job.reject(RejectReason::Closed, &self.counters);
             if popped.waited {
                 self.admission.release(1);
             }
+            released.push((popped.job, Some(reason)));
         }
         for chunk in self.shared_chunks.take_all() {
-            rejected += chunk.reject(RejectReason::Closed, Some(&self.counters));
-            unwind::discard("chunk", chunk);
+            let mut task = Task::chunk(chunk);
+            task.begin_wait(&self.counters); // the rejection ends it
+            released.push((task, Some(reason)));
         }
-        rejected
+        released
+    }
+
+    /// Leaves something to the reaper.
+    pub(crate) fn clean_up(&self, cleanup: Cleanup<P, O, E>) {
+        // The reaper is gone only when nothing is left to do.
+        let _ = self.cleanups.send(cleanup);
+    }
+
+    /// Has the reaper write a log line: a logger may be slow, or call back.
+    pub(crate) fn log_later(&self, level: log::Level, line: impl FnOnce() -> String) {
+        if level <= log::max_level() {
+            self.clean_up(Cleanup::Log(level, line()));
+        }
     }
 
     /// Sends the dispatcher a command.

@@ -158,7 +158,9 @@ impl<P, O, E> Pool<P, O, E> {
     #[cold]
     fn admitted_too_late(&self) {
         if self.admission.is_closing() {
-            self.reject_released();
+            for (task, reason) in self.take_released(RejectReason::Closed) {
+                task.reject(reason.unwrap_or(RejectReason::Closed), &self.counters);
+            }
         }
         self.signal.notify();
     }

@@ -8,7 +8,6 @@ use crate::job::cancel::{CancelToken, Fired};
 use crate::job::id::JobId;
 use crate::pool::Pool;
 use crate::sync::Arc;
-use crate::sync::unwind as panics;
 use crate::task::oneshot::{Oneshot, RejectOutcome};
 
 /// A handle to a job, to wait for its result, to ask for it, or to cancel the job, from any thread.
@@ -89,20 +88,14 @@ impl<P, O, E> JobHandle<P, O, E> {
     pub fn cancel(&self) -> bool {
         // First the job, then the token: otherwise a worker that sees the token could be faster.
         let count = || self.pool.counters.rejected(RejectReason::Cancelled);
-        let withdrawn = match self
-            .oneshot
-            .reject(self.id(), RejectReason::Cancelled, count)
-        {
+        let withdrawn = match self.oneshot.reject(RejectReason::Cancelled, count) {
             RejectOutcome::TooLate => false,
             RejectOutcome::Rejected => {
                 self.pool.release_withdrawn();
                 true
             }
             // A sweep removes what is left of it, once its token fires.
-            RejectOutcome::AfterAttempts(payload) => {
-                panics::discard("payload", payload);
-                true
-            }
+            RejectOutcome::AfterAttempts => true,
         };
         let running = !self.oneshot.is_settled();
         self.oneshot.token_or_new().cancel();

@@ -2,7 +2,7 @@
 //! checker's types can replace them at compile time.
 //!
 //! Three things do not come from here: cells that are set once (`std::sync::OnceLock`), thread-locals,
-//! and what only tests or the gRPC half use.
+//! and what only tests use.
 
 pub(crate) mod adaptive_spin;
 pub(crate) mod backoff;

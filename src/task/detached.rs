@@ -50,10 +50,17 @@ impl<P, E> DetachedTask<P, E> {
         self.detached.take()
     }
 
+    /// Leaves what is to be dropped in its place.
     pub(super) fn reject(&mut self, reason: RejectReason, counters: Option<&Counters>) {
-        if let Some(detached) = self.detached.take() {
+        if let Some(detached) = &self.detached {
             detached.reject(self.id, None, reason, counters);
         }
+        self.header = Header::ANSWERED;
+    }
+
+    /// The job needs no answer.
+    pub(super) fn withdraw(&mut self) {
+        self.header = Header::ANSWERED;
     }
 }
 
@@ -61,15 +68,18 @@ impl<P, E> Drop for DetachedTask<P, E> {
     #[inline]
     fn drop(&mut self) {
         if self.detached.is_some() {
-            self.reject(RejectReason::Closed, None);
+            if self.header != Header::ANSWERED {
+                self.reject(RejectReason::Closed, None);
+            }
+            panics::discard("job", self.detached.take());
         }
     }
 }
 
 impl<P, E> Detached<P, E> {
-    /// Rejects the job. `last` is the attempt that ended last, if there was one.
+    /// Rejects the job, once. `last` is the attempt that ended last, if there was one.
     pub(super) fn reject(
-        self,
+        &self,
         id: JobId,
         last: Option<Attempt>,
         reason: RejectReason,
@@ -80,8 +90,7 @@ impl<P, E> Detached<P, E> {
             .iter()
             .for_each(|counters| counters.rejected(reason));
         let error = JobError::new(id, last, cause_of(reason));
-        report(id, error, self.errors, counters);
-        panics::discard("payload", self.payload);
+        report(id, error, &self.errors, counters);
     }
 }
 
@@ -89,7 +98,7 @@ impl<P, E> Detached<P, E> {
 pub(crate) fn report<E>(
     id: JobId,
     error: JobError<E>,
-    errors: Sender<DetachedError<E>>,
+    errors: &Sender<DetachedError<E>>,
     counters: Option<&Counters>,
 ) {
     let lost = errors.try_send(DetachedError {
@@ -102,6 +111,4 @@ pub(crate) fn report<E>(
             counters.lost_error(id);
         }
     }
-    // The last sender drops what is left in the channel.
-    panics::discard("sender", errors);
 }

@@ -26,6 +26,9 @@ impl Header {
         Header(order << ORDER_SHIFT | cancellable | epoch | priority as u64)
     }
 
+    /// In place of the header of a job that is answered, while its task waits to be dropped.
+    pub(crate) const ANSWERED: Header = Header(u64::MAX);
+
     pub(crate) fn to_bits(self) -> u64 {
         self.0
     }

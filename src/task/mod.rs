@@ -280,25 +280,26 @@ impl<P, O, E> Task<P, O, E> {
         }
     }
 
-    /// Rejects the job, and tells its caller. Returns how many jobs these were.
+    /// Rejects the job, and drops what is left of it. Returns how many jobs these were.
     pub(crate) fn reject(mut self, reason: RejectReason, counters: &Counters) -> usize {
-        let (jobs, epoch) = (self.own_jobs(), self.epoch());
-        let chunk = self.take_chunk().map(|chunk| {
-            let rejected = chunk.reject(reason, Some(counters));
-            panics::discard("chunk", chunk);
-            rejected
-        });
+        let jobs = self.answer_rejected(reason, counters);
+        panics::discard("job", self);
+        jobs
+    }
+
+    /// Rejects the job, and tells its caller. Never blocks and runs no user code: what is left in the
+    /// task is for the caller to drop. Returns how many jobs these were.
+    pub(crate) fn answer_rejected(&mut self, reason: RejectReason, counters: &Counters) -> usize {
+        let (own, epoch) = (self.own_jobs(), self.epoch());
         self.end_wait(counters);
+        let mut jobs = 1;
         match self {
-            Task::Awaited(responder) => {
-                responder.reject(responder.id(), reason, Some(counters));
-                panics::discard("job", responder);
-            }
-            Task::Detached(mut task) => task.reject(reason, Some(counters)),
-            Task::Full(mut full) => full.reject(reason, Some(counters)),
+            Task::Awaited(responder) => responder.reject(reason, Some(counters)),
+            Task::Detached(task) => task.reject(reason, Some(counters)),
+            Task::Full(full) => jobs = full.reject(reason, Some(counters)),
         }
-        counters.in_flight.ended_unworked(epoch, jobs);
-        chunk.unwrap_or(1)
+        counters.in_flight.ended_unworked(epoch, own);
+        jobs
     }
 
     /// How many jobs to count as ended with this task. A chunk counts its jobs itself.
@@ -307,15 +308,23 @@ impl<P, O, E> Task<P, O, E> {
     }
 
     /// The job's caller has taken it back. Drops what is left.
-    pub(crate) fn discard(self, counters: &Counters) {
-        let (jobs, epoch) = (self.own_jobs(), self.epoch());
+    pub(crate) fn discard(mut self, counters: &Counters) {
+        self.end_withdrawn(counters);
+        panics::discard("job", self);
+    }
+
+    /// The job's caller has taken it back. What is left in the task is for the caller to drop. Returns
+    /// how many jobs these were.
+    pub(crate) fn end_withdrawn(&mut self, counters: &Counters) -> usize {
+        let (own, epoch) = (self.own_jobs(), self.epoch());
         self.end_wait(counters);
         match self {
-            Task::Awaited(responder) => panics::discard("job", responder),
-            Task::Detached(mut task) => panics::discard("job", task.take()),
-            Task::Full(mut full) => panics::discard("job", full.body.take()),
+            Task::Awaited(_) => {}
+            Task::Detached(task) => task.withdraw(),
+            Task::Full(full) => full.options.header = Header::ANSWERED,
         }
-        counters.in_flight.ended_unworked(epoch, jobs);
+        counters.in_flight.ended_unworked(epoch, own);
+        1
     }
 
     /// The job waited for its next attempt, and gets none. It is rejected, or discarded if there is no
@@ -358,21 +367,17 @@ impl<P, O, E> FullTask<P, O, E> {
         }
     }
 
-    fn reject(&mut self, reason: RejectReason, counters: Option<&Counters>) {
-        let id = self.options.id;
-        match self.body.take() {
+    /// Leaves what is to be dropped in its place. Returns how many jobs these were.
+    fn reject(&mut self, reason: RejectReason, counters: Option<&Counters>) -> usize {
+        let (id, last) = (self.options.id, self.options.last_attempt());
+        self.options.header = Header::ANSWERED;
+        match &self.body {
             None => {}
-            Some(Body::Awaited(responder)) => {
-                responder.reject(id, reason, counters);
-                panics::discard("job", responder);
-            }
-            Some(Body::Detached(detached)) => {
-                detached.reject(id, self.options.last_attempt(), reason, counters)
-            }
-            Some(Body::Chunk(chunk)) => {
-                chunk.reject(reason, counters);
-            }
+            Some(Body::Awaited(responder)) => responder.reject(reason, counters),
+            Some(Body::Detached(detached)) => detached.reject(id, last, reason, counters),
+            Some(Body::Chunk(chunk)) => return chunk.reject(reason, counters),
         }
+        1
     }
 }
 
@@ -386,7 +391,10 @@ impl<P> TaskOptions<P> {
 impl<P, O, E> Drop for FullTask<P, O, E> {
     fn drop(&mut self) {
         if self.body.is_some() {
-            self.reject(RejectReason::Closed, None);
+            if self.options.header != Header::ANSWERED {
+                self.reject(RejectReason::Closed, None);
+            }
+            panics::discard("job", self.body.take());
         }
     }
 }

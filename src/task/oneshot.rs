@@ -60,13 +60,12 @@ struct Inner<P, O, E> {
 }
 
 enum State<P, O, E> {
-    /// With the attempt that ended last, if any.
-    Queued(P, Option<Attempt>),
+    /// With the attempt that ended last, if any. With a reason, the job was rejected: the payload stays
+    /// where it is until the caller takes it.
+    Queued(P, Option<Attempt>, Option<RejectReason>),
     /// With the token that the worker lent the job, if it did.
     Running(Attempt, Option<CancelToken>),
     Done(Ended<O, E>),
-    /// Never begun: the caller gets the payload back.
-    Rejected(RejectedError<P>),
     /// Given up, or taken.
     Gone,
 }
@@ -77,15 +76,14 @@ pub(crate) struct Responder<P, O, E>(pub(crate) Arc<Oneshot<P, O, E>>);
 
 impl<P, O, E> Responder<P, O, E> {
     /// Rejects the job, if no worker began it and its caller has not taken it back.
-    pub(crate) fn reject(&self, job: JobId, reason: RejectReason, counters: Option<&Counters>) {
+    pub(crate) fn reject(&self, reason: RejectReason, counters: Option<&Counters>) {
         // Counted before the caller can know.
         let count = || {
             counters
                 .iter()
                 .for_each(|counters| counters.rejected(reason))
         };
-        let outcome = self.0.reject(job, reason, count);
-        panics::discard("payload", outcome);
+        self.0.reject(reason, count);
     }
 
     /// Has the caller let go of the oneshot?
@@ -106,7 +104,7 @@ impl<P, O, E> Drop for Responder<P, O, E> {
     #[inline]
     fn drop(&mut self) {
         if !self.is_settled() {
-            self.reject(self.id(), RejectReason::Closed, None);
+            self.reject(RejectReason::Closed, None);
         }
     }
 }
@@ -126,13 +124,14 @@ pub(crate) enum CancelOutcome<P, O, E> {
 }
 
 /// What came of rejecting a job.
-pub(crate) enum RejectOutcome<P> {
+#[derive(Clone, Copy)]
+pub(crate) enum RejectOutcome {
     /// Too late: a worker or the caller was faster.
     TooLate,
     /// The caller gets its payload back.
     Rejected,
     /// The job had been attempted before, so it failed: its payload is not wanted any more.
-    AfterAttempts(P),
+    AfterAttempts,
 }
 
 impl<P, O, E> Oneshot<P, O, E> {
@@ -151,7 +150,7 @@ impl<P, O, E> Oneshot<P, O, E> {
             has_handle,
             token: token.map_or_else(OnceLock::new, OnceLock::from),
             inner: Mutex::new(Inner {
-                state: State::Queued(payload, None),
+                state: State::Queued(payload, None, None),
                 waiter: None,
             }),
         }
@@ -221,7 +220,7 @@ impl<P, O, E> Oneshot<P, O, E> {
         let mut inner = self.inner.lock();
         match inner.state {
             State::Running(last, _) => {
-                inner.state = State::Queued(payload, Some(last));
+                inner.state = State::Queued(payload, Some(last), None);
                 Ok(())
             }
             _ => Err(payload),
@@ -245,28 +244,18 @@ impl<P, O, E> Oneshot<P, O, E> {
     }
 
     /// Rejects the job if it is still queued. Then `count` is called before the caller can know.
-    pub(crate) fn reject(
-        &self,
-        job: JobId,
-        reason: RejectReason,
-        count: impl FnOnce(),
-    ) -> RejectOutcome<P> {
-        self.settle(|state| match std::mem::replace(state, State::Gone) {
-            State::Queued(payload, None) => {
+    /// The payload is not moved: the caller of this may have a small stack, and must not drop it.
+    pub(crate) fn reject(&self, reason: RejectReason, count: impl FnOnce()) -> RejectOutcome {
+        self.settle(|state| match state {
+            State::Queued(_, last, rejected @ None) => {
                 count();
-                *state = State::Rejected(RejectedError { payload, reason });
-                Ok(RejectOutcome::Rejected)
+                *rejected = Some(reason);
+                Ok(match last {
+                    None => RejectOutcome::Rejected,
+                    Some(_) => RejectOutcome::AfterAttempts,
+                })
             }
-            State::Queued(payload, last) => {
-                count();
-                let error = JobError::new(job, last, cause_of(reason));
-                *state = State::Done(Err(Box::new(error)));
-                Ok(RejectOutcome::AfterAttempts(payload))
-            }
-            other => {
-                *state = other;
-                Err(RejectOutcome::TooLate)
-            }
+            _ => Err(RejectOutcome::TooLate),
         })
     }
 
@@ -293,7 +282,24 @@ impl<P, O, E> Oneshot<P, O, E> {
         if !self.is_settled() {
             return None;
         }
-        take_from(&mut self.inner.lock().state)
+        let state = self.inner.lock().state.take_ended()?;
+        self.reply_of(state)
+    }
+
+    /// Without the lock: a payload that nobody wants is dropped.
+    fn reply_of(&self, state: State<P, O, E>) -> Option<Reply<P, O, E>> {
+        match state {
+            State::Done(result) => Some(result.map_err(|error| SubmitError::Failed(*error))),
+            State::Queued(payload, None, Some(reason)) => {
+                Some(Err(RejectedError { payload, reason }.into()))
+            }
+            State::Queued(payload, last, Some(reason)) => {
+                panics::discard("payload", payload);
+                let error = JobError::new(self.id(), last, cause_of(reason));
+                Some(Err(SubmitError::Failed(error)))
+            }
+            _ => None,
+        }
     }
 
     /// From now on, `waiter` is woken when the result is there. The caller has to look once more after
@@ -306,11 +312,11 @@ impl<P, O, E> Oneshot<P, O, E> {
     pub(crate) fn cancel(&self, only_unstarted: bool) -> CancelOutcome<P, O, E> {
         let mut inner = self.inner.lock();
         match &inner.state {
-            State::Queued(..) => {
+            State::Queued(_, _, None) => {
                 self.settled.store(true, Release);
                 match std::mem::replace(&mut inner.state, State::Gone) {
-                    State::Queued(payload, None) => CancelOutcome::Unstarted(payload),
-                    State::Queued(payload, Some(last)) => {
+                    State::Queued(payload, None, _) => CancelOutcome::Unstarted(payload),
+                    State::Queued(payload, Some(last), _) => {
                         CancelOutcome::BetweenAttempts(payload, last)
                     }
                     _ => unreachable!("the state was just looked at"),
@@ -323,7 +329,12 @@ impl<P, O, E> Oneshot<P, O, E> {
                 }
                 CancelOutcome::Running(attempt)
             }
-            _ => take_from(&mut inner.state).map_or(CancelOutcome::Taken, CancelOutcome::Settled),
+            _ => {
+                let ended = inner.state.take_ended();
+                drop(inner);
+                let reply = ended.and_then(|state| self.reply_of(state));
+                reply.map_or(CancelOutcome::Taken, CancelOutcome::Settled)
+            }
         }
     }
 }
@@ -331,24 +342,20 @@ impl<P, O, E> Oneshot<P, O, E> {
 impl<P, O, E> Inner<P, O, E> {
     #[inline]
     fn begin(&mut self, attempt: Attempt, lent_token: Option<CancelToken>) -> Option<P> {
-        if !matches!(self.state, State::Queued(..)) {
+        if !matches!(self.state, State::Queued(_, _, None)) {
             return None; // without moving another state out and in again
         }
         match std::mem::replace(&mut self.state, State::Running(attempt, lent_token)) {
-            State::Queued(payload, _) => Some(payload),
+            State::Queued(payload, ..) => Some(payload),
             _ => None,
         }
     }
 }
 
-/// Takes the result, if it is there.
-fn take_from<P, O, E>(state: &mut State<P, O, E>) -> Option<Reply<P, O, E>> {
-    match std::mem::replace(state, State::Gone) {
-        State::Done(result) => Some(result.map_err(|error| SubmitError::Failed(*error))),
-        State::Rejected(rejected) => Some(Err(rejected.into())),
-        other => {
-            *state = other;
-            None
-        }
+impl<P, O, E> State<P, O, E> {
+    /// Takes what the job came to, if it has ended.
+    fn take_ended(&mut self) -> Option<Self> {
+        let ended = matches!(self, State::Done(_) | State::Queued(_, _, Some(_)));
+        ended.then(|| std::mem::replace(self, State::Gone))
     }
 }

@@ -238,7 +238,9 @@ impl<P, O, E> CurrentJob<P, O, E> {
                 Some(errors)
             }
             (ReplyTo::Errors(errors), Err(error)) => {
-                report(self.id, *error, errors, Some(counters));
+                report(self.id, *error, &errors, Some(counters));
+                // The last sender drops what is left in the channel.
+                panics::discard("sender", errors);
                 None
             }
             (ReplyTo::Oneshot(responder), ended) => {

@@ -13,15 +13,15 @@
 //! Only the worker's thread changes the state. Other threads see it in the record's word:
 //! `RESTARTING` is set in Making and Back-off. The hooks are told of each worker that was made, and
 //! of its end. If another worker is to follow, the thread tells them of the end. If none is, the
-//! dispatcher does, after it has joined the thread.
+//! reaper does, after it has joined the thread.
 //!
 //! # Why nobody waits for a worker that does not come
 //!
 //! - A stop during a back-off ends the back-off; see [`WorkerRecord`]. A stop during Making is seen
 //!   after it: a factory cannot be interrupted, so the pool's end waits for it.
 //! - A job that the last worker left behind is found by the next one, which looks before it sleeps.
-//!   If there is no next one, the thread ends, and sends the dispatcher `Command::Gone`. The
-//!   dispatcher then decides what becomes of the job.
+//!   If there is no next one, the thread ends, and the reaper takes the worker off the roster. The
+//!   dispatcher sees that there, and decides what becomes of the job.
 //! - A draining pool whose workers all sleep does not wait for one that is restarting: it holds no
 //!   job. The dispatcher looks again when a worker goes to sleep, and is notified from here when
 //!   one begins to restart.
@@ -37,7 +37,7 @@ use crate::policy::restart::Restarter;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::roster::{AddKind, NotAdded};
-use crate::pool::{Command, Pool, StartReply, WorkerFactory};
+use crate::pool::{Cleanup, Pool, StartReply, WorkerFactory};
 use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Joinable, Spawn};
 use crate::sync::unwind as panics;
@@ -65,6 +65,7 @@ where
     let (pool, record) = (Arc::clone(pool), Arc::clone(record));
     spawn.spawn(thread, move || {
         current::enter_for_good(pool.key(), ThreadRole::Worker(record.id()));
+        pool.roster.await_entry();
         #[cfg(feature = "affinity")]
         pool.pins.pin(record.id().get());
         body(&pool, &record);
@@ -100,22 +101,23 @@ pub(crate) fn add<P, O, E, X>(
     start: impl FnOnce(&Arc<WorkerRecord>, StartReply<X>) -> io::Result<Joinable>,
 ) -> Result<Option<WorkerId>, FactoryError<X>> {
     let (reply, answer) = bounded(1);
-    let added = |id| pool.command(Command::Added(id));
-    let record = match pool.roster.add(kind, |record| start(record, reply), added) {
+    let record = match pool.roster.add(kind, |record| start(record, reply), || {}) {
         Ok(record) => record,
         Err(NotAdded::Enough) => return Ok(None),
         Err(NotAdded::Closed) => return Err(FactoryError::Closed),
         Err(NotAdded::Spawn(error)) => return Err(FactoryError::Spawn(error)),
     };
+    pool.signal.notify();
     let id = record.id();
     match answer.recv().unwrap_or(Err(FactoryError::Closed)) {
         Ok(()) => Ok(Some(id)),
         Err(error) => {
             // The thread sent this as its last act, so the join does not block for long.
-            if let Some(exited) = pool.roster.remove(id) {
-                let _ = exited.thread.join();
+            if let Some(thread) = pool.roster.take_thread(id) {
+                let _ = thread.join();
             }
-            pool.command(Command::Gone(id));
+            pool.roster.remove(id);
+            pool.signal.notify();
             Err(error)
         }
     }
@@ -141,12 +143,12 @@ pub(crate) fn fill_up<P, O, E>(
     (made, Ok(()))
 }
 
-/// When dropped, tells the dispatcher that the thread is at its end, however it ends.
+/// When dropped, tells the reaper that the thread is at its end, however it ends.
 struct ExitGuard<'a, P, O, E>(&'a Pool<P, O, E>, &'a WorkerRecord);
 
 impl<P, O, E> Drop for ExitGuard<'_, P, O, E> {
     fn drop(&mut self) {
-        self.0.command(Command::Gone(self.1.id()));
+        self.0.clean_up(Cleanup::Worker(self.1.id()));
     }
 }
 

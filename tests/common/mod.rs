@@ -336,10 +336,12 @@ fn entries(directory: &str) -> usize {
         .count()
 }
 
-/// The threads whose name starts so (Linux keeps 15 bytes of a name).
+/// The threads whose name starts so (Linux keeps 15 bytes of a name), without reapers: each pool has
+/// one, which has nothing to do with jobs.
 pub(crate) fn threads_named(prefix: &str) -> usize {
     let names = of_threads("comm");
-    names.filter(|name| name.starts_with(prefix)).count()
+    let ours = names.filter(|name| name.starts_with(prefix) && !is_reaper(name.trim_end()));
+    ours.count()
 }
 
 /// Those among [`threads_named`] that the system has put to sleep: blocked, or waiting for work.
@@ -351,9 +353,17 @@ pub(crate) fn threads_asleep(prefix: &str) -> usize {
             let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
             // The whole name, or the part before a worker's number.
             let rest = name.strip_prefix(prefix);
-            rest.is_some_and(|rest| rest.starts_with(['-', ')'])) && state.starts_with('S')
+            let reaper = name
+                .split_once(')')
+                .is_some_and(|(name, _)| is_reaper(name));
+            let ours = rest.is_some_and(|rest| rest.starts_with(['-', ')']));
+            ours && !reaper && state.starts_with('S')
         })
         .count()
+}
+
+fn is_reaper(name: &str) -> bool {
+    name.ends_with("-r")
 }
 
 /// This file of every thread but the first, which is named after the test binary: that name ends in a

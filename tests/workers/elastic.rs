@@ -235,7 +235,7 @@ fn an_idle_pool_of_the_least_size_sleeps() {
                     lines.map(str::to_owned).collect::<Vec<_>>()
                 })
                 .collect();
-            assert_eq!(lines.len(), 2, "a dispatcher and a worker");
+            assert_eq!(lines.len(), 3, "a dispatcher, a reaper and a worker");
             lines
         };
         // The last timers run out. Then nothing wakes: over many periods no thread runs at all.

@@ -18,12 +18,14 @@ use crate::stats::in_flight::Epoch;
 use crate::stats::run_timer::Times;
 use crate::sync::park::Parker;
 use crate::sync::thread_spawn::Joinable;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
 
 pub(crate) struct Roster {
     /// Do the workers measure times?
     timed: bool,
     list: Mutex<List>,
+    /// How often a worker came or went. Changes under the lock of `list` only.
+    changes: AtomicU64,
 }
 
 struct List {
@@ -47,7 +49,8 @@ struct Retired {
 
 struct Member {
     record: Arc<WorkerRecord>,
-    thread: Joinable,
+    /// `None` once the reaper joins it.
+    thread: Option<Joinable>,
     /// It was made at least once: `false` only while a factory makes it for the first time.
     made: bool,
 }
@@ -74,17 +77,11 @@ pub(crate) enum NotAdded {
     Spawn(io::Error),
 }
 
-/// A worker whose thread is at its end.
-pub(crate) struct Exited {
-    pub(crate) thread: Joinable,
-    /// The hooks were told that it was added, and not yet that it ended.
-    pub(crate) is_counted: bool,
-}
-
 impl Roster {
     pub(crate) fn new(timed: bool) -> Self {
         Roster {
             timed,
+            changes: AtomicU64::new(0),
             list: Mutex::new(List {
                 open: true,
                 next: 1,
@@ -104,7 +101,7 @@ impl Roster {
         &self,
         kind: AddKind,
         start: impl FnOnce(&Arc<WorkerRecord>) -> io::Result<Joinable>,
-        added: impl FnOnce(WorkerId),
+        added: impl FnOnce(),
     ) -> Result<Arc<WorkerRecord>, NotAdded> {
         let mut list = self.list.lock();
         if !list.open {
@@ -125,11 +122,12 @@ impl Roster {
         list.next += 1;
         let member = Member {
             record: Arc::clone(&record),
-            thread,
+            thread: Some(thread),
             made,
         };
         list.members.insert(record.id(), member);
-        added(record.id());
+        self.changes.fetch_add(1, SeqCst);
+        added();
         Ok(record)
     }
 
@@ -159,8 +157,9 @@ impl Roster {
         }
     }
 
-    /// Takes a worker that ran its last job off the roster, and returns its thread, to be joined.
-    pub(crate) fn remove(&self, id: WorkerId) -> Option<Exited> {
+    /// Takes a worker whose thread has ended off the roster. Returns whether the hooks were told that
+    /// it was added, and not yet that it ended; `None` if it was taken off before.
+    pub(crate) fn remove(&self, id: WorkerId) -> Option<bool> {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
         let Retired {
@@ -173,10 +172,28 @@ impl Roster {
         if let (Some(times), Some(timer)) = (times, member.record.run_timer()) {
             timer.add_to(times);
         }
-        Some(Exited {
-            thread: member.thread,
-            is_counted: !member.record.is_restarting(),
-        })
+        self.changes.fetch_add(1, SeqCst);
+        Some(!member.record.is_restarting())
+    }
+
+    /// The thread of a worker that is at its end, to be joined before the worker is
+    /// [removed](Self::remove).
+    pub(crate) fn take_thread(&self, id: WorkerId) -> Option<Joinable> {
+        self.list.lock().members.get_mut(&id)?.thread.take()
+    }
+
+    /// How many workers there are, if that may have changed since `seen`.
+    pub(crate) fn count_if_changed(&self, seen: &mut u64) -> Option<usize> {
+        let changes = self.changes.load(SeqCst);
+        if std::mem::replace(seen, changes) == changes {
+            return None;
+        }
+        Some(self.list.lock().members.len())
+    }
+
+    /// Called first by each worker's thread: it returns once the worker is on the roster.
+    pub(crate) fn await_entry(&self) {
+        drop(self.list.lock()); // held from before the thread is started until the worker is entered
     }
 
     /// Asks one worker to leave. Is there such a worker?
