@@ -187,10 +187,17 @@ impl<P, O, E> DispatchState<P, O, E> {
             match action {
                 // Once a job finds no place, those after it must not overtake it.
                 Action::Release(task) if !without_place.is_empty() => without_place.push(task),
-                Action::Release(task) => match pool.run_queue.push(task) {
-                    Ok(()) => released += 1,
-                    Err(task) => without_place.push(task),
-                },
+                Action::Release(task) => {
+                    if task.is_detached_with_token()
+                        && let Some(at) = task.deadline()
+                    {
+                        pool.signal.set_timer(at);
+                    }
+                    match pool.run_queue.push(task) {
+                        Ok(()) => released += 1,
+                        Err(task) => without_place.push(task),
+                    }
+                }
                 Action::Reject(task, reason) => self.later.push((task, Some(reason))),
                 Action::Discard(task) => self.later.push((task, None)),
                 Action::WaitAgain(task) => due.push(task),

@@ -6,7 +6,7 @@ pub(crate) mod feed;
 pub(crate) mod reaper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::dispatcher::autoscale::Autoscaler;
 use crate::error::RejectReason;
@@ -18,6 +18,7 @@ use crate::pool::{Cleanup, Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
+use crate::task::Task;
 
 pub(crate) struct Dispatcher<P, O, E> {
     pool: Arc<Pool<P, O, E>>,
@@ -28,8 +29,23 @@ pub(crate) struct Dispatcher<P, O, E> {
     rejected: usize,
     /// The roster's changes that the policy knows of.
     roster_seen: u64,
+    /// The run queue is held, to be swept.
+    hold: Option<Hold>,
     autoscaler: Autoscaler,
 }
+
+/// A hold of the [run queue](crate::pool::queue::run_queue).
+struct Hold {
+    next_look: Instant,
+    looks: u32,
+}
+
+/// How long the dispatcher waits before it looks whether the workers are quiet.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+/// After this many looks, workers are seen to take jobs all the time: they find the dead ones.
+const MAX_LOOKS: u32 = 16;
+/// Then the next hold is this much later.
+const HOLD_AGAIN: Duration = Duration::from_millis(10);
 
 /// The dispatcher's thread.
 pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>) {
@@ -41,6 +57,7 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
             closers: Vec::new(),
             rejected: 0,
             roster_seen: 0,
+            hold: None,
             autoscaler: Autoscaler::new(&pool),
         };
         dispatcher.run();
@@ -107,6 +124,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
             self.sweep(state);
             busy = true;
         }
+        if let Some(hold) = &self.hold
+            && hold.next_look <= Instant::now()
+        {
+            self.sweep_released(state);
+            busy = true;
+        }
         busy |= self.reject_abandoned(state);
         busy |= self.take_retries(state);
         busy |= state.feed(&self.pool);
@@ -165,7 +188,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
     }
 
     /// Takes all waiting jobs out of their channels, and drops the dead ones.
-    fn sweep(&self, state: &mut DispatchState<P, O, E>) {
+    fn sweep(&mut self, state: &mut DispatchState<P, O, E>) {
         let now = Instant::now();
         state.take_all(&self.pool, now);
         state.step(Event::Sweep, now);
@@ -174,6 +197,47 @@ impl<P, O, E> Dispatcher<P, O, E> {
         if let Some(at) = earliest(state.dispatch.earliest_deadline(), urgent) {
             self.pool.signal.set_timer(at);
         }
+        if self.hold.is_none() && self.pool.run_queue.has_expiring() {
+            self.pool.run_queue.hold();
+            self.hold = Some(Hold {
+                next_look: Instant::now() + LOOK_AFTER,
+                looks: 0,
+            });
+        }
+    }
+
+    /// The same for the released jobs, once no worker can take one without the run queue's lock.
+    fn sweep_released(&mut self, state: &mut DispatchState<P, O, E>) {
+        let pool = &self.pool;
+        let Some(hold) = &mut self.hold else { return };
+        if !pool.roster.is_quiet() {
+            hold.looks += 1;
+            hold.next_look = Instant::now() + LOOK_AFTER;
+            if hold.looks == MAX_LOOKS {
+                pool.run_queue.release();
+                self.hold = None;
+                pool.signal.set_timer(Instant::now() + HOLD_AGAIN);
+            }
+            return;
+        }
+        let mut next = None;
+        let dead = pool.run_queue.sweep_released(|task| {
+            let is_dead = task.status() != Status::Ready;
+            if !is_dead && task.is_detached_with_token() {
+                next = earliest(next, task.deadline());
+            }
+            is_dead
+        });
+        self.hold = None;
+        for task in dead {
+            let reason = reason_of(&task);
+            state.later.push((task, reason));
+        }
+        if let Some(at) = next {
+            pool.signal.set_timer(at);
+        }
+        fence(SeqCst);
+        pool.sleep.wake_one();
     }
 
     /// The same for the urgent jobs, which wait in the run queue. Returns the next deadline among
@@ -191,10 +255,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         for task in dead {
             // First, so that a caller that has the answer finds the place free.
             pool.admission.release(1);
-            let reason = match task.status() {
-                Status::Expired(reason) => Some(reason),
-                Status::Withdrawn | Status::Ready => None,
-            };
+            let reason = reason_of(&task);
             state.later.push((task, reason));
         }
         next
@@ -262,10 +323,19 @@ impl<P, O, E> Dispatcher<P, O, E> {
             pool.roster.find_deadlock(); // otherwise another worker may be added
         }
         let at = earliest(state.dispatch.next_attempt(), self.autoscaler.next_look());
+        let at = earliest(at, self.hold.as_ref().map(|hold| hold.next_look));
         let idle = state.leave(pool);
         drop(state);
         if idle {
             pool.signal.sleep(at);
         }
+    }
+}
+
+/// Why a dead job is to be rejected; `None` if its caller has taken it back.
+fn reason_of<P, O, E>(task: &Task<P, O, E>) -> Option<RejectReason> {
+    match task.status() {
+        Status::Expired(reason) => Some(reason),
+        Status::Withdrawn | Status::Ready => None,
     }
 }

@@ -273,6 +273,12 @@ impl CancelToken {
         self.register(Watcher::Waiter(waiter))
     }
 
+    /// The same for as long as the token lives.
+    pub(crate) fn watch_for_good(&self, waiter: Arc<dyn Wake>) {
+        let mut watch = self.watch(waiter);
+        watch.node = None; // its end would end the registration
+    }
+
     fn register(&self, watcher: Watcher) -> Watch {
         let mut watchers = self.node.watchers.lock();
         // `cancel` sets `fired` under this lock: a watcher is either told, or sees the flag.

@@ -306,6 +306,7 @@ impl<P, O, E> Builder<P, O, E> {
             control,
             cleanups,
             admission: Arc::clone(&gauge.admission),
+            pausing: Mutex::new(()),
             run_queue: RunQueue::new(),
             free_list: FreeList::new(),
             shared_chunks: SharedChunks::new(),

@@ -18,16 +18,26 @@ impl<P, O, E> Close for Pool<P, O, E> {
 impl<P, O, E> Pool<P, O, E> {
     /// Running jobs go on, and no job begins. A pool that drains or closes is not paused.
     pub(crate) fn pause(&self) {
-        self.admission.pause();
-        self.run_queue.pause();
+        {
+            let _one_step = self.pausing.lock();
+            self.admission.pause();
+            self.run_queue.pause();
+        }
         if self.admission.is_shut() {
             self.resume();
+        }
+        // What was released may have a deadline or a token: it is swept now, and when that fires.
+        if self.run_queue.has_expiring() {
+            self.signal.ask_sweep();
         }
     }
 
     pub(crate) fn resume(&self) {
-        self.run_queue.resume();
-        self.admission.resume();
+        {
+            let _one_step = self.pausing.lock();
+            self.run_queue.resume();
+            self.admission.resume();
+        }
         fence(SeqCst);
         if self.has_work() {
             self.sleep.wake_one();

@@ -22,7 +22,7 @@ use crate::policy::restart::Restarts;
 use crate::pool::dispatch_state::{DispatchState, RejectedTask};
 use crate::pool::gauge::PoolGauge;
 use crate::pool::queue::Admission;
-use crate::pool::queue::run_queue::RunQueue;
+use crate::pool::queue::run_queue::{Queued, RunQueue};
 use crate::pool::roster::Roster;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::roster::record::WorkerRecord;
@@ -97,6 +97,9 @@ pub(crate) struct Pool<P, O, E> {
     pub(crate) control: Sender<Command>,
     pub(crate) cleanups: Sender<Cleanup<P, O, E>>,
     pub(crate) admission: Arc<Admission>,
+    /// Held while the pool is paused or resumed: the flags of the admission and the run queue change
+    /// together, so that no job is handed off into a paused run queue.
+    pub(crate) pausing: Mutex<()>,
     pub(crate) run_queue: RunQueue<Task<P, O, E>>,
     /// Boxes of detached tasks, for reuse.
     pub(crate) free_list: FreeList<DetachedTask<P, E>>,
@@ -109,6 +112,13 @@ pub(crate) struct Pool<P, O, E> {
     pub(crate) counters: Counters,
     /// Cancelled when the pool closes. The running jobs see it.
     pub(crate) closing: CancelToken,
+}
+
+impl<P, O, E> Queued for Task<P, O, E> {
+    #[inline]
+    fn may_expire(&self) -> bool {
+        self.is_detached_with_token()
+    }
 }
 
 impl<P, O, E> Pool<P, O, E> {

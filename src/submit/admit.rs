@@ -129,6 +129,10 @@ impl<P, O, E> Pool<P, O, E> {
             return Err(task);
         }
         task.begin_wait(&self.counters);
+        let token = match task.is_detached_with_token() {
+            true => task.watch_token(&self.signal),
+            false => None,
+        };
         self.run_queue.push(task).inspect_err(|task| {
             task.end_wait(&self.counters);
         })?;
@@ -139,6 +143,7 @@ impl<P, O, E> Pool<P, O, E> {
             self.admitted_too_late();
         }
         self.notify_autoscaler();
+        self.watch_expiry(token);
         Ok(())
     }
 

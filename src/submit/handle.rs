@@ -8,6 +8,7 @@ use crate::job::cancel::{CancelToken, Fired};
 use crate::job::id::JobId;
 use crate::pool::Pool;
 use crate::sync::Arc;
+use crate::sync::park::Wake;
 use crate::task::oneshot::{Oneshot, RejectOutcome};
 
 /// A handle to a job, to wait for its result, to ask for it, or to cancel the job, from any thread.
@@ -105,7 +106,12 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// The job's own token, so that other threads can cancel the job. If the job was given a token,
     /// this is a child of it.
     pub fn cancel_token(&self) -> CancelToken {
-        self.oneshot.token_or_new()
+        let token = self.oneshot.token_or_new();
+        if self.oneshot.watch_once() {
+            // While the job waits, its place is free as soon as the token fires.
+            token.watch_for_good(Arc::clone(&self.pool.signal) as Arc<dyn Wake>);
+        }
+        token
     }
 
     fn fired_by(&self) -> Option<Fired> {

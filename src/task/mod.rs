@@ -226,7 +226,18 @@ impl<P, O, E> Task<P, O, E> {
         }
     }
 
-    /// For the order of jobs that go back to the queue.
+    /// A caller that waits for its job heeds the token itself. Nobody else does it for these.
+    #[inline]
+    pub(crate) fn is_detached_with_token(&self) -> bool {
+        match self {
+            Task::Full(full) => {
+                full.options.token.is_some() && matches!(full.body, Some(Body::Detached(_)))
+            }
+            _ => false,
+        }
+    }
+
+    /// The job's number or, in pools with timings, what the clock noted.
     pub(crate) fn order(&self) -> u64 {
         self.header().order()
     }

@@ -47,6 +47,8 @@ pub(crate) struct Oneshot<P, O, E> {
     settled: AtomicBool,
     /// The job may get a token later.
     has_handle: bool,
+    /// The dispatcher is told when the token fires.
+    watched: AtomicBool,
     /// Tells the job, and the caller that waits for it, to give up. Set once: at the start, or under
     /// the lock of `inner`.
     token: OnceLock<CancelToken>,
@@ -148,6 +150,7 @@ impl<P, O, E> Oneshot<P, O, E> {
             header: AtomicU64::new(header.to_bits()),
             settled: AtomicBool::new(false),
             has_handle,
+            watched: AtomicBool::new(header.is_cancellable()),
             token: token.map_or_else(OnceLock::new, OnceLock::from),
             inner: Mutex::new(Inner {
                 state: State::Queued(payload, None, None),
@@ -183,6 +186,11 @@ impl<P, O, E> Oneshot<P, O, E> {
             _ => CancelToken::new(),
         });
         token.clone()
+    }
+
+    /// Is the dispatcher to be told when the token fires, and was not before? Then the caller does it.
+    pub(crate) fn watch_once(&self) -> bool {
+        !self.watched.swap(true, Relaxed)
     }
 
     pub(crate) fn is_settled(&self) -> bool {

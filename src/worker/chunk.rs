@@ -83,9 +83,8 @@ where
     if chunk.left() > 0 {
         // One task more than needed does no harm: a worker that takes it finds nothing left.
         let mut task = Task::chunk(Arc::clone(chunk));
-        let order = task.order();
         task.begin_wait(&pool.counters);
-        pool.run_queue.push_back_unrun(order, task);
+        pool.run_queue.push_back_unrun(task);
         fence(SeqCst);
         pool.sleep.wake_one();
     }

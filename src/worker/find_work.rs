@@ -11,8 +11,8 @@ use crate::pool::Pool;
 use crate::pool::queue::run_queue::Popped;
 use crate::pool::roster::record::WorkerRecord;
 use crate::stats::in_flight::Epoch;
+use crate::sync::Arc;
 use crate::sync::backoff::Backoff;
-use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::task::free_list::Returns;
 use crate::task::{DetachedTask, Task};
 use crate::worker::sender_cache::SenderCache;
@@ -48,7 +48,9 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
         }
     }
 
-    /// Blocks until there is a job, and takes it. Returns `None` once the worker is to leave.
+    /// Blocks until there is a job, and takes it. Returns `None` once the worker is to leave. A job that
+    /// it takes at the moment in which it is told to leave still runs here: given back, it would begin
+    /// after jobs that came later.
     #[inline]
     pub(super) fn next_task(&mut self) -> Option<Task<P, O, E>> {
         if self.record.is_leaving() {
@@ -58,7 +60,7 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
             return self.find_work();
         };
         self.took(task.epoch(), false);
-        self.keep_or_give_back(task)
+        Some(task)
     }
 
     /// As [`next_task`](Self::next_task), if no job is there at once.
@@ -75,7 +77,7 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
             let popped = run_queue.pop(others_first).or_else(|| self.help_chunk());
             if let Some(Popped { job, waited }) = popped {
                 self.took(job.epoch(), waited);
-                return self.keep_or_give_back(job);
+                return Some(job);
             }
             if !std::mem::replace(&mut idle_reported, true) {
                 self.senders.drop_all();
@@ -133,24 +135,6 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
             self.pool.admission.release(1);
         }
         self.check_on_others();
-    }
-
-    /// Keeps the task, unless the worker is to leave after all.
-    #[inline]
-    fn keep_or_give_back(&self, task: Task<P, O, E>) -> Option<Task<P, O, E>> {
-        if self.record.is_leaving() {
-            self.give_back(task);
-            return None;
-        }
-        Some(task)
-    }
-
-    /// The worker was told to leave just before it took the job, which goes back to the others.
-    #[cold]
-    fn give_back(&self, task: Task<P, O, E>) {
-        self.pool.run_queue.push_back_unrun(task.order(), task);
-        fence(SeqCst);
-        self.pool.sleep.wake_one();
     }
 
     /// Begins to search before the current job is answered, if no other job is ready. The caller

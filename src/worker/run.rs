@@ -50,6 +50,7 @@ pub(crate) fn run_worker<P, O, E, W>(
         JobTokens::serve(&closing);
         // Outside of the frame that catches panics, so that one frame serves for many jobs.
         let mut current = CurrentJob::new(id);
+        record.takes_jobs.store(true, SeqCst); // before the first look at the run queue
         let work = AssertUnwindSafe(|| serve(&mut finder, &mut worker, &closing, &mut current));
         if let Err(panic) = catch_unwind(work) {
             if current.is_empty() {
@@ -59,6 +60,7 @@ pub(crate) fn run_worker<P, O, E, W>(
         }
     }
     record.finish_now();
+    record.takes_jobs.store(false, SeqCst);
     finder.stop_search();
     fence(SeqCst); // between the end of the last job and the report
     finder.report_ended(None);

@@ -8,7 +8,7 @@ use std::thread;
 use crate::common::{Event, LIMIT, Latch, Recorder, eventually, stress, within};
 use crate::more::{add_workers, at_latch, tasks, tell};
 use crossbeam_channel::unbounded;
-use worker_pool::{Job, Manager, RejectReason};
+use worker_pool::{Job, Manager, Priority, RejectReason};
 
 /// One worker starts jobs in the order in which they were submitted, by whichever form of submit,
 /// while they pile up behind a held one.
@@ -204,4 +204,54 @@ fn as_many_jobs_run_at_once_as_there_are_workers() {
         assert_eq!(most.load(SeqCst), WORKERS);
         assert_eq!(latch.arrivals(), 0);
     });
+}
+
+/// One worker stays while others come and go: of what it runs, nothing comes too early or too late, in
+/// any priority.
+#[test]
+fn jobs_begin_in_order_while_workers_leave() {
+    for priority in [Priority::Normal, Priority::High, Priority::Low] {
+        within(LIMIT, move || {
+            let builder = Manager::<u64, (), String>::builder();
+            let pool = builder.queue_capacity(64).build().unwrap();
+            let (begun, begins) = mpsc::channel();
+            let worker = |number: u64| {
+                let begun = begun.clone();
+                move |job: Job<u64>| {
+                    let _ = begun.send((number, job.into_payload()));
+                    Ok(())
+                }
+            };
+            pool.add(worker(0)).unwrap();
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for number in 1.. {
+                        if done.load(SeqCst) {
+                            break;
+                        }
+                        let id = pool.add(worker(number)).unwrap();
+                        thread::yield_now();
+                        pool.remove(id).unwrap();
+                    }
+                });
+                let (errors, _failures) = unbounded();
+                for n in 0..stress(60_000) as u64 {
+                    let job = pool.job(n).priority(priority);
+                    job.detach(0, &errors).unwrap();
+                }
+                done.store(true, SeqCst);
+            });
+            pool.drain();
+            let mut last = std::collections::HashMap::new();
+            for (worker, job) in begins.try_iter() {
+                if let Some(before) = last.insert(worker, job) {
+                    assert!(
+                        before < job,
+                        "{priority:?}: {job} after {before} on {worker}"
+                    );
+                }
+            }
+        });
+    }
 }

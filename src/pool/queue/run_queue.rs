@@ -1,5 +1,18 @@
 //! What the workers take from: a channel of released jobs, a channel of urgent ones, and a side
 //! list of jobs that left a channel and did not begin.
+//!
+//! # How released jobs are swept
+//!
+//! A worker takes from the channel of released jobs without a lock, as long as `special` is zero. Such
+//! a job may have a deadline or a token, and lie there for long: in a pause, behind long jobs, or
+//! without workers. To look at it, a sweep moves all released jobs to the side list, which goes before
+//! the channel and is taken from under its lock only. No job may overtake those that are moved, so:
+//!
+//! 1. [`hold`](RunQueue::hold) makes `special` nonzero. A worker that looks from then on takes under the
+//!    lock.
+//! 2. A millisecond later, or more, the dispatcher sees each worker run a job, sleep, or be away. So
+//!    none is between a look at `special` from before the hold and its take.
+//! 3. [`sweep_released`](RunQueue::sweep_released) moves the jobs under the lock, and the hold ends.
 
 use std::collections::VecDeque;
 
@@ -20,8 +33,12 @@ const SHUT: u64 = 1 << 62;
 const PAUSED: u64 = 1 << 63;
 /// One urgent job. The queue lets fewer than 2^32 in.
 const URGENT: u64 = 1;
-/// One job that a worker gave back. There are fewer of these than workers.
+/// One job on the side list that is not urgent: released, or the rest of a chunk.
 const RETURNED: u64 = 1 << 32;
+/// Workers take under the lock.
+const HELD: u64 = 1 << 61;
+
+const FLAGS: u64 = SHUT | PAUSED | HELD;
 
 /// Every worker takes from here, so no job waits behind a busy worker.
 pub(crate) struct RunQueue<T> {
@@ -34,15 +51,23 @@ pub(crate) struct RunQueue<T> {
     side: Mutex<SideList<T>>,
     special: Special,
     taken: KnownTaken,
+    /// Released jobs of which a sweep may find that they are dead.
+    expiring: AtomicUsize,
+}
+
+/// A job in the run queue.
+pub(crate) trait Queued {
+    /// May it die while it is released, without that anybody waits for it?
+    fn may_expire(&self) -> bool;
 }
 
 /// Jobs that left their channel and did not begin.
 struct SideList<T> {
     /// Urgent ones that a sweep left: they go before those in the channel.
     swept: VecDeque<T>,
-    /// Those that a worker took and gave back, with their numbers: they go after the urgent ones
-    /// and before all others.
-    returned: VecDeque<(u64, T)>,
+    /// Rests of chunks that workers gave back, and released jobs that a sweep left: they go after
+    /// the urgent ones and before all others.
+    returned: VecDeque<T>,
 }
 
 /// Read for each job and hardly ever written, so on a cache line of its own, with the limit.
@@ -67,7 +92,7 @@ pub(crate) struct Popped<T> {
     pub(crate) waited: bool,
 }
 
-impl<T> RunQueue<T> {
+impl<T: Queued> RunQueue<T> {
     pub(crate) fn new() -> Self {
         RunQueue {
             released: bounded(MAX_LIMIT),
@@ -81,6 +106,7 @@ impl<T> RunQueue<T> {
                 limit: AtomicUsize::new(0),
             },
             taken: KnownTaken::default(),
+            expiring: AtomicUsize::new(0),
         }
     }
 
@@ -91,20 +117,26 @@ impl<T> RunQueue<T> {
         if !self.is_usual() {
             return Err(TryRecvError::Empty);
         }
-        self.released.1.try_recv()
+        let job = self.released.1.try_recv()?;
+        self.left(&job);
+        Ok(job)
+    }
+
+    /// The job has left the channel of released jobs for good.
+    #[inline]
+    fn left(&self, job: &T) {
+        if job.may_expire() {
+            self.expiring.fetch_sub(1, SeqCst);
+        }
     }
 
     /// The next job for a worker: an urgent one before the others, unless it is the others' turn.
     pub(crate) fn pop(&self, others_first: bool) -> Option<Popped<T>> {
         if self.is_usual() {
-            return self.pop_released();
+            let job = self.pop_usual().ok()?;
+            return Some(Popped { job, waited: false });
         }
         self.pop_special(others_first)
-    }
-
-    fn pop_released(&self) -> Option<Popped<T>> {
-        let job = self.released.1.try_recv().ok()?;
-        Some(Popped { job, waited: false })
     }
 
     fn pop_special(&self, others_first: bool) -> Option<Popped<T>> {
@@ -131,12 +163,60 @@ impl<T> RunQueue<T> {
     }
 
     fn pop_other(&self) -> Option<Popped<T>> {
-        let returned = self.side.lock().returned.pop_front();
-        let Some((_, job)) = returned else {
-            return self.pop_released();
+        let mut side = self.side.lock();
+        let job = match side.returned.pop_front() {
+            Some(job) => {
+                self.special.word.fetch_sub(RETURNED, SeqCst);
+                job
+            }
+            // Under the lock, so that it does not overtake a job that a sweep moves.
+            None => self.released.1.try_recv().ok()?,
         };
-        self.special.word.fetch_sub(RETURNED, SeqCst);
+        drop(side);
+        self.left(&job);
         Some(Popped { job, waited: false })
+    }
+
+    /// May released jobs die unnoticed?
+    pub(crate) fn has_expiring(&self) -> bool {
+        self.expiring.load(SeqCst) > 0
+    }
+
+    /// From now on workers take under the lock, until the next sweep or [`release`](Self::release).
+    pub(crate) fn hold(&self) {
+        self.special.word.fetch_or(HELD, SeqCst);
+    }
+
+    pub(crate) fn release(&self) {
+        self.special.word.fetch_and(!HELD, SeqCst);
+    }
+
+    /// Moves the released jobs to the side list, and takes the dead ones out. Only when no worker
+    /// takes without the lock; see above. The caller wakes a worker afterwards.
+    pub(crate) fn sweep_released(&self, mut is_dead: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut dead = Vec::new();
+        let mut side = self.side.lock();
+        // Counted first: a worker that goes to sleep meanwhile sees them here or there.
+        let moved = self.released.1.len();
+        self.special.word.fetch_add(moved as u64 * RETURNED, SeqCst);
+        let returned = std::mem::take(&mut side.returned);
+        let counted = (returned.len() + moved) as u64;
+        for job in returned
+            .into_iter()
+            .chain(self.released.1.try_iter().take(moved))
+        {
+            if is_dead(&job) {
+                self.left(&job);
+                dead.push(job);
+            } else {
+                side.returned.push_back(job);
+            }
+        }
+        let gone = counted - side.returned.len() as u64;
+        self.special.word.fetch_sub(gone * RETURNED, SeqCst);
+        drop(side);
+        self.release();
+        dead
     }
 
     /// Takes the dead jobs out of the urgent ones that wait.
@@ -159,10 +239,17 @@ impl<T> RunQueue<T> {
     }
 
     /// Releases a job. Returns it if the channel is full.
+    #[inline]
     pub(crate) fn push(&self, job: T) -> Result<(), T> {
+        if job.may_expire() {
+            self.expiring.fetch_add(1, SeqCst);
+        }
         match self.released.0.try_send(job) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job),
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                self.left(&job);
+                Err(job)
+            }
         }
     }
 
@@ -174,19 +261,16 @@ impl<T> RunQueue<T> {
         debug_assert!(sent.is_ok(), "both ends are here");
     }
 
-    /// Takes back a job that a worker took and may not begin. Such jobs are kept in the order of
-    /// their numbers.
-    pub(crate) fn push_back_unrun(&self, number: u64, job: T) {
+    /// Takes back what is left of a chunk that a worker leaves: it began before all that is here.
+    pub(crate) fn push_back_unrun(&self, job: T) {
         self.special.word.fetch_add(RETURNED, SeqCst);
-        let returned = &mut self.side.lock().returned;
-        let index = returned.partition_point(|other| other.0 <= number);
-        returned.insert(index, (number, job));
+        self.side.lock().returned.push_front(job);
     }
 
     /// Is there a job that a worker may take?
     pub(crate) fn has_work(&self) -> bool {
         let special = self.special.word.load(SeqCst);
-        special & (SHUT | PAUSED) == 0 && (special != 0 || !self.released.1.is_empty())
+        special & (SHUT | PAUSED) == 0 && (special & !HELD != 0 || !self.released.1.is_empty())
     }
 
     /// Do workers take no job, for now or for good?
@@ -213,12 +297,13 @@ impl<T> RunQueue<T> {
 
     /// Jobs that were released or handed off, and that no worker has taken.
     pub(crate) fn released(&self) -> usize {
-        self.released.1.len()
+        let special = self.special.word.load(SeqCst) & !FLAGS;
+        self.released.1.len() + (special / RETURNED) as usize
     }
 
     /// Jobs that workers may take, or could take if the queue were not paused or shut.
     pub(crate) fn len(&self) -> usize {
-        let special = self.special.word.load(SeqCst) & !(SHUT | PAUSED);
+        let special = self.special.word.load(SeqCst) & !FLAGS;
         self.released.1.len() + (special % RETURNED + special / RETURNED) as usize
     }
 
@@ -298,9 +383,15 @@ impl<T> RunQueue<T> {
 mod tests {
     use super::*;
 
+    impl Queued for u64 {
+        fn may_expire(&self) -> bool {
+            *self >= 100
+        }
+    }
+
     #[test]
     fn there_is_room_for_as_many_as_the_limit() {
-        let queue = RunQueue::new();
+        let queue = RunQueue::<u64>::new();
         assert!(!queue.has_room(1), "no limit, no room");
         queue.set_limit(2);
         let mut counted = 0;
@@ -323,7 +414,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_is_not_counted_as_released() {
-        let queue = RunQueue::new();
+        let queue = RunQueue::<u64>::new();
         queue.set_limit(4);
         queue.push(1).expect("a place");
         assert_eq!(queue.after_last(1), 1);
@@ -339,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_submitter_with_a_result_does_not_ask_the_channel() {
-        let queue = RunQueue::new();
+        let queue = RunQueue::<u64>::new();
         queue.set_limit(1);
         assert!(queue.has_room(1));
         queue.push(1).expect("a place"); // and nobody takes it

@@ -254,6 +254,12 @@ impl Roster {
         Some(serving)
     }
 
+    /// Does each worker run a job, sleep, or take none?
+    pub(crate) fn is_quiet(&self) -> bool {
+        let list = self.list.lock();
+        list.members.values().all(|member| member.record.is_quiet())
+    }
+
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         let list = self.list.lock();
         let records = list.members.values().map(|member| &member.record);

@@ -82,6 +82,8 @@ pub(crate) struct WorkerRecord {
     renewable: bool,
     /// On the stack of sleepers. Changes only under its lock.
     pub(crate) asleep: AtomicBool,
+    /// The worker's thread takes jobs: it is between its start and its close.
+    pub(crate) takes_jobs: AtomicBool,
     /// Jobs begun: one more than those ended, while one runs. Only the worker's thread writes this.
     started: AtomicU64,
     /// Jobs run to their end, by outcome. Only the worker's thread writes this.
@@ -103,6 +105,7 @@ impl WorkerRecord {
             word: AtomicU64::new(if renewable { RESTARTING } else { 0 }),
             renewable,
             asleep: AtomicBool::new(false),
+            takes_jobs: AtomicBool::new(false),
             started: AtomicU64::new(0),
             ended: Default::default(),
             retried: AtomicU64::new(0),
@@ -255,6 +258,11 @@ impl WorkerRecord {
 
     pub(crate) fn is_busy(&self) -> bool {
         self.runs().busy()
+    }
+
+    /// Is it certain that the worker is not about to take a job by a look from before this call?
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.takes_jobs.load(SeqCst) || self.asleep.load(SeqCst) || self.is_busy()
     }
 
     pub(crate) fn state(&self) -> WorkerState {
