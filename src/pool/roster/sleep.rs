@@ -170,6 +170,14 @@ impl Sleep {
         }
     }
 
+    /// A sleeper becomes a searcher. Under the lock, and before its record says so: a worker that sees
+    /// that it was taken off the stack stops its search without the lock, and the count must never be
+    /// less than what is taken from it.
+    fn count_awake(&self) {
+        let before = self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
+        debug_assert!(before % SEARCHING >= SLEEPING, "nobody slept");
+    }
+
     /// Wakes a sleeper, unless at least `max` workers search.
     #[cold]
     fn wake_sleeper(&self, max: u64) {
@@ -182,8 +190,8 @@ impl Sleep {
                 return;
             };
             let record = sleepers.take(top, self.adaptive_spin());
+            self.count_awake();
             record.asleep.store(false, SeqCst);
-            self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
             record
         };
         record.parker.wake();
@@ -233,8 +241,8 @@ impl Sleep {
                 index.expect("a sleeper is on the stack"),
                 self.adaptive_spin(),
             );
+            self.count_awake();
             record.asleep.store(false, SeqCst);
-            self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
         }
     }
 }
