@@ -403,14 +403,15 @@ impl fmt::Display for CloseTimeoutError {
 
 impl std::error::Error for CloseTimeoutError {}
 
-/// The pool was not drained in the given time, and was closed instead.
+/// The pool was not drained in the given time, and closes instead. A thread inside the pool cannot
+/// wait for the drain: it gets this at once, and the pool continues to drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainTimeoutError {
     /// How many accepted jobs had not begun, or waited for another attempt, and were answered
     /// "closed".
     pub abandoned: usize,
-    /// The workers that still run a job. The job's token has fired.
+    /// The workers whose threads still run. If the pool closes, the tokens of their jobs have fired.
     pub running: Vec<WorkerId>,
 }
 

@@ -1,31 +1,31 @@
-//! The meter: a [`Hook`] that counts busy and total workers, and tells subscribers the newest value.
+//! The meter: a [`Hook`] that counts busy and total workers, and gives subscribers the newest value.
 //!
 //! # Why no change is missed
 //!
-//! Busy and total of the same workers live in one atomic word, so that no snapshot can show one
-//! without the other. There are several such words, each for some of the workers, on cache lines of
-//! their own: one word for all cost thirty nanoseconds a job, of the two hundred that a detached one
-//! takes. A snapshot adds them up, while no worker comes or goes: so total is exact, and as busy is no
-//! more than total in each word, it is so in the sum. (Jobs begin and end meanwhile: busy is the sum of
-//! what each word said when it was read.)
+//! Busy and total of the same workers are in one atomic word, so no snapshot can show one without the
+//! other. There are several such words, each for some of the workers and on a cache line of its own.
+//! One word for all workers cost thirty nanoseconds a job, of the two hundred that a detached job
+//! takes. A snapshot adds the words up while no worker is added or removed, so total is exact. In each
+//! word busy is at most total, so the same is true of the sums. (Jobs begin and end meanwhile: busy is
+//! the sum of what each word held when it was read.)
 //!
-//! A subscriber that is about to wait takes the lock, sets `armed`, and *then* reads the words;
-//! whoever counts changes a word and *then* reads `armed` (all sequentially consistent). So either the
-//! subscriber sees the change and does not wait, or the counter sees `armed` and wakes it. While
-//! nobody waits, counting is one read-modify-write and one load of a word that rarely changes.
+//! A subscriber that is about to wait takes the lock, sets `armed`, and *then* reads the words. A
+//! thread that counts changes a word and *then* reads `armed`. All of this is sequentially consistent.
+//! So either the subscriber sees the change and does not wait, or the thread that counts sees `armed`
+//! and wakes it. While no subscriber waits, counting takes one read-modify-write, and one load of a
+//! word that rarely changes.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::hook::{Hook, PoolState, PoolStatus};
 use crate::job::Outcome;
-use crate::job::id::JobId;
-use crate::job::id::WorkerId;
+use crate::job::id::{JobId, WorkerId};
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, Weak};
 
-/// One busy worker, in the low half of the packed word.
+/// One busy worker, in the low half of a packed word.
 const BUSY: u64 = 1;
-/// One worker, in the high half of the packed word.
+/// One worker, in the high half of a packed word.
 const TOTAL: u64 = 1 << 32;
 
 /// How busy a pool was at one moment. `busy ≤ total` always holds.
@@ -34,7 +34,7 @@ const TOTAL: u64 = 1 << 32;
 pub struct Snapshot {
     /// Workers that are running a job.
     pub busy: u32,
-    /// Workers that have a thread; without those that are just being made (anew) by their factory.
+    /// Workers that have a thread, without those that their factory is just making or restarting.
     pub total: u32,
     /// Jobs accepted and not yet released to the workers.
     pub waiting: u64,
@@ -42,12 +42,12 @@ pub struct Snapshot {
     pub queue_capacity: u64,
     /// Jobs run to their end so far, whatever their outcome.
     pub finished: u64,
-    /// Where the pool is in its life.
+    /// The state of the pool's life.
     pub state: PoolState,
 }
 
 impl Snapshot {
-    /// `busy / total`, from 0 to 1. Without workers it is 1: nothing can be taken on.
+    /// `busy / total`, from 0 to 1. Without workers it is 1, since no job can run.
     ///
     /// ```
     /// let meter = worker_pool::Meter::new();
@@ -72,11 +72,11 @@ impl fmt::Display for Snapshot {
     }
 }
 
-/// Counts busy and total workers of the pool that it is hooked into. Cheap to clone; all clones are
-/// the same meter.
+/// Counts the busy and total workers of the pool that it is hooked into. Cheap to clone; all clones
+/// are the same meter.
 ///
 /// Counting costs tens of nanoseconds per job and never waits for a subscriber. One meter may be
-/// hooked into several pools: it then shows their sums, and its state is that of the least advanced.
+/// hooked into several pools. It then shows their sums, and the state of the least advanced one.
 ///
 /// ```
 /// use worker_pool::{Job, Manager, Meter};
@@ -86,7 +86,7 @@ impl fmt::Display for Snapshot {
 /// pool.add(|job: Job<u32>| Ok(job.into_payload() + 1))?;
 /// assert_eq!(pool.submit(1)?, 2);
 /// let now = meter.snapshot();
-/// assert_eq!((now.busy, now.total), (0, 1)); // whoever holds its result sees settled counters
+/// assert_eq!((now.busy, now.total), (0, 1)); // once you have the result, the counters include it
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -94,19 +94,20 @@ pub struct Meter {
     owner: Arc<Owner>,
 }
 
-/// Pool by the clones of a meter, not by its subscriptions: the last one to go ends the stream.
+/// Owned by the clones of a meter, but not by its subscriptions: when the last clone is dropped, the
+/// streams end.
 struct Owner {
-    subscribers: Arc<Subscribers>,
+    inner: Arc<Inner>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.subscribers.orphaned.store(true, SeqCst);
-        self.subscribers.tell();
+        self.inner.orphaned.store(true, SeqCst);
+        self.inner.notify();
     }
 }
 
-/// So many words to count in.
+/// How many words there are to count in.
 const WORDS: usize = 16;
 
 /// `total << 32 | busy` of the workers that count here.
@@ -114,20 +115,20 @@ const WORDS: usize = 16;
 #[repr(align(128))]
 struct Word(AtomicU64);
 
-struct Subscribers {
+struct Inner {
     /// Each worker counts in one of them.
     words: [Word; WORDS],
-    /// Held while a worker comes or goes, and while the words are added up; counts nothing.
-    staff: Mutex<()>,
-    /// The state of the least advanced pool, as a `PoolState`.
+    /// Held while a worker is added or removed, and while the words are added up. Protects no data.
+    total_lock: Mutex<()>,
+    /// The [`PoolState`] of the least advanced pool.
     state: AtomicU8,
     /// A subscriber waits, or is about to.
     armed: AtomicBool,
     /// Every `Meter` is gone.
     orphaned: AtomicBool,
     pools: Mutex<Vec<Weak<dyn PoolStatus>>>,
-    /// Guards the way from `armed` to the wait; counts nothing.
-    subscribers: Mutex<()>,
+    /// Held by a subscriber from before it sets `armed` until it waits. Protects no data.
+    wait_lock: Mutex<()>,
     change: Condvar,
 }
 
@@ -146,44 +147,45 @@ impl fmt::Debug for Meter {
 impl Meter {
     /// A meter that is not yet hooked into a pool: no workers, state `Running`.
     pub fn new() -> Self {
-        let subscribers = Arc::new(Subscribers {
+        let inner = Arc::new(Inner {
             words: Default::default(),
-            staff: Mutex::new(()),
+            total_lock: Mutex::new(()),
             state: AtomicU8::new(PoolState::Running as u8),
             armed: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
             pools: Mutex::new(Vec::new()),
-            subscribers: Mutex::new(()),
+            wait_lock: Mutex::new(()),
             change: Condvar::new(),
         });
         Meter {
-            owner: Arc::new(Owner { subscribers }),
+            owner: Arc::new(Owner { inner }),
         }
     }
 
-    /// The counters now.
+    /// The present counters.
     pub fn snapshot(&self) -> Snapshot {
-        self.owner.subscribers.snapshot()
+        self.owner.inner.snapshot()
     }
 
-    /// A stream of snapshots that yields the present one first and then the newest after each
-    /// change of busy, total or state (not of waiting jobs). A subscriber that reads slowly misses intermediate values, never the last one.
+    /// A stream of snapshots. It yields the present one first, and then the newest after each change
+    /// of busy, total or state (not of waiting jobs). A subscriber that reads slowly misses
+    /// intermediate values, never the last one.
     pub fn subscribe(&self) -> Subscription {
         Subscription {
-            subscribers: Arc::clone(&self.owner.subscribers),
+            inner: Arc::clone(&self.owner.inner),
             seen: None,
         }
     }
 }
 
-impl Subscribers {
+impl Inner {
     fn word_of(&self, worker: WorkerId) -> &AtomicU64 {
         &self.words[worker.get() as usize % WORDS].0
     }
 
-    /// `total << 32 | busy` of all.
-    fn word(&self) -> u64 {
-        let _nobody_comes_or_goes = self.staff.lock();
+    /// `total << 32 | busy` of all workers.
+    fn sum(&self) -> u64 {
+        let _total_lock = self.total_lock.lock();
         self.words.iter().map(|word| word.0.load(SeqCst)).sum()
     }
 
@@ -204,21 +206,21 @@ impl Subscribers {
     }
 
     #[inline]
-    fn tell_if_armed(&self) {
+    fn notify_if_armed(&self) {
         if self.armed.load(SeqCst) && self.armed.swap(false, SeqCst) {
-            self.tell();
+            self.notify();
         }
     }
 
     #[cold]
-    fn tell(&self) {
-        // Taken and left at once: a subscriber between its check and its wait holds it.
-        drop(self.subscribers.lock());
+    fn notify(&self) {
+        // A subscriber between its check and its wait holds the lock. Afterwards it waits.
+        drop(self.wait_lock.lock());
         self.change.notify_all();
     }
 
-    /// The pools that live. Not used under the lock: whoever holds the last owner of a pool runs its
-    /// destructors.
+    /// The pools that still exist. The caller does not hold the lock while it uses them: it may drop
+    /// the last reference to a pool, and then runs its destructors.
     fn pools(&self) -> Vec<Arc<dyn PoolStatus>> {
         self.pools.lock().iter().filter_map(Weak::upgrade).collect()
     }
@@ -231,21 +233,22 @@ impl Subscribers {
         }
     }
 
+    /// What subscribers are told about: a snapshot is new if this differs.
     fn key(&self) -> (u64, PoolState) {
-        // The state first: when it says closed, the counters have come to rest.
+        // The state first: once it is `Closed`, the counters no longer change.
         let state = self.state();
-        (self.word(), state)
+        (self.sum(), state)
     }
 
     fn snapshot(&self) -> Snapshot {
-        let (word, state) = self.key();
-        self.fill(word, state)
+        let (sum, state) = self.key();
+        self.snapshot_of(sum, state)
     }
 
-    fn fill(&self, word: u64, state: PoolState) -> Snapshot {
+    fn snapshot_of(&self, sum: u64, state: PoolState) -> Snapshot {
         let mut snapshot = Snapshot {
-            busy: word as u32,
-            total: (word >> 32) as u32,
+            busy: sum as u32,
+            total: (sum >> 32) as u32,
             waiting: 0,
             queue_capacity: 0,
             finished: 0,
@@ -262,53 +265,53 @@ impl Subscribers {
 
 impl Hook for Meter {
     fn pool_start(&self, pool: Weak<dyn PoolStatus>) {
-        let mut pools = self.owner.subscribers.pools.lock();
+        let inner = &self.owner.inner;
+        let mut pools = inner.pools.lock();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(pool);
-        self.owner
-            .subscribers
-            .state
-            .store(PoolState::Running as u8, SeqCst);
+        inner.state.store(PoolState::Running as u8, SeqCst);
     }
     fn pool_state(&self, state: PoolState) {
-        let subscribers = &self.owner.subscribers;
-        let states = subscribers.pools().into_iter().map(|pool| pool.state());
+        let inner = &self.owner.inner;
+        let states = inner.pools().into_iter().map(|pool| pool.state());
         let least = states.min().unwrap_or(state);
-        subscribers.state.store(least as u8, SeqCst);
+        inner.state.store(least as u8, SeqCst);
         log::debug!("meter: a pool is {state}, all are at least {least}");
-        subscribers.tell_if_armed();
+        inner.notify_if_armed();
     }
     fn job_start(&self, _: JobId, worker: WorkerId) {
-        self.owner.subscribers.add(BUSY, worker);
-        self.owner.subscribers.tell_if_armed();
+        self.owner.inner.add(BUSY, worker);
+        self.owner.inner.notify_if_armed();
     }
     fn job_finish(&self, _: JobId, worker: WorkerId, _: Outcome) {
-        self.owner.subscribers.sub(BUSY, worker);
-        self.owner.subscribers.tell_if_armed();
+        self.owner.inner.sub(BUSY, worker);
+        self.owner.inner.notify_if_armed();
     }
     fn worker_add(&self, worker: WorkerId) {
-        let subscribers = &self.owner.subscribers;
+        let inner = &self.owner.inner;
         {
-            let _staff = subscribers.staff.lock();
-            subscribers.add(TOTAL, worker);
+            let _total_lock = inner.total_lock.lock();
+            inner.add(TOTAL, worker);
         }
-        subscribers.tell_if_armed();
+        inner.notify_if_armed();
     }
     fn worker_remove(&self, worker: WorkerId) {
-        let subscribers = &self.owner.subscribers;
+        let inner = &self.owner.inner;
         {
-            let _staff = subscribers.staff.lock();
-            subscribers.sub(TOTAL, worker);
+            let _total_lock = inner.total_lock.lock();
+            inner.sub(TOTAL, worker);
         }
-        subscribers.tell_if_armed();
+        inner.notify_if_armed();
     }
 }
 
 /// A stream of [`Snapshot`]s, made by [`Meter::subscribe`].
 ///
-/// It ends (`None`) after the snapshot that says `Closed`, or when the last [`Meter`] is dropped.
+/// It ends (with `None`) after the snapshot whose state is `Closed`, or when the last [`Meter`] is
+/// dropped.
 pub struct Subscription {
-    subscribers: Arc<Subscribers>,
+    inner: Arc<Inner>,
+    /// What the snapshot returned last was made of.
     seen: Option<(u64, PoolState)>,
 }
 
@@ -323,7 +326,8 @@ impl fmt::Debug for Subscription {
 pub enum SubscriptionError {
     /// Nothing changed in the given time.
     Timeout,
-    /// The pool is closed and its last snapshot was taken; nothing will follow.
+    /// No snapshot will follow: the pool is closed and its last snapshot was taken, or the last
+    /// [`Meter`] was dropped.
     Ended,
 }
 
@@ -339,62 +343,63 @@ impl fmt::Display for SubscriptionError {
 impl std::error::Error for SubscriptionError {}
 
 impl Subscription {
-    /// Blocks until the counters differ from those seen last; the first call returns at once.
-    /// `None` when nothing will follow.
+    /// Blocks until busy, total or state differ from those seen last. The first call returns at once.
+    /// Returns `None` if no snapshot will follow.
     pub fn recv(&mut self) -> Option<Snapshot> {
         self.wait(None).ok()
     }
 
-    /// As [`recv`](Self::recv), for at most `timeout`.
+    /// As [`recv`](Self::recv), but blocks for at most `timeout`.
     ///
     /// # Errors
-    /// [`Timeout`](SubscriptionError::Timeout) when nothing changed, [`Ended`](SubscriptionError::Ended)
-    /// when nothing will follow.
+    /// [`Timeout`](SubscriptionError::Timeout) if nothing changed, [`Ended`](SubscriptionError::Ended)
+    /// if no snapshot will follow.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Snapshot, SubscriptionError> {
         self.wait(Instant::now().checked_add(timeout))
     }
 
-    /// The newest snapshot if it was not seen yet. Never blocks.
+    /// The newest snapshot, if it was not seen yet. Never blocks.
     pub fn try_recv(&mut self) -> Option<Snapshot> {
-        self.news().then(|| self.show())
+        self.note_change().then(|| self.snapshot())
     }
 
-    /// Notes the counters; were they different before?
-    fn news(&mut self) -> bool {
-        let now = Some(self.subscribers.key());
+    /// Notes the present counters. Returns whether they differ from those noted before.
+    fn note_change(&mut self) -> bool {
+        let now = Some(self.inner.key());
         std::mem::replace(&mut self.seen, now) != now
     }
 
-    /// The snapshot noted last. Asks the pools, so it is called without the subscribers' lock.
-    fn show(&self) -> Snapshot {
-        let (word, state) = self.seen.unwrap_or_else(|| self.subscribers.key());
-        self.subscribers.fill(word, state)
+    /// The snapshot with the counters noted last. It asks the pools, so `wait_lock` is not held.
+    fn snapshot(&self) -> Snapshot {
+        let (sum, state) = self.seen.unwrap_or_else(|| self.inner.key());
+        self.inner.snapshot_of(sum, state)
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Snapshot, SubscriptionError> {
-        if !self.news() {
-            self.wait_for_news(deadline)?;
+        if !self.note_change() {
+            self.wait_for_change(deadline)?;
         }
-        Ok(self.show())
+        Ok(self.snapshot())
     }
 
-    fn wait_for_news(&mut self, deadline: Option<Instant>) -> Result<(), SubscriptionError> {
-        let subscribers = Arc::clone(&self.subscribers);
-        let mut guard = subscribers.subscribers.lock();
+    fn wait_for_change(&mut self, deadline: Option<Instant>) -> Result<(), SubscriptionError> {
+        let inner = Arc::clone(&self.inner);
+        let mut guard = inner.wait_lock.lock();
         loop {
-            subscribers.armed.store(true, SeqCst);
-            if self.news() {
+            inner.armed.store(true, SeqCst);
+            if self.note_change() {
                 return Ok(());
             }
-            let over = matches!(self.seen, Some((_, PoolState::Closed)));
-            if over || subscribers.orphaned.load(SeqCst) {
+            let closed = matches!(self.seen, Some((_, PoolState::Closed)));
+            if closed || inner.orphaned.load(SeqCst) {
                 return Err(SubscriptionError::Ended);
             }
             match deadline {
-                None => subscribers.change.wait(&mut guard),
+                None => inner.change.wait(&mut guard),
                 Some(at) => {
-                    if subscribers.change.wait_until(&mut guard, at).timed_out() {
-                        return self.news().then_some(()).ok_or(SubscriptionError::Timeout);
+                    if inner.change.wait_until(&mut guard, at).timed_out() {
+                        let changed = self.note_change();
+                        return changed.then_some(()).ok_or(SubscriptionError::Timeout);
                     }
                 }
             }
@@ -414,7 +419,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_halves_do_not_touch() {
+    fn the_halves_of_a_word_do_not_touch() {
         let meter = Meter::new();
         for id in 1..=3 {
             meter.worker_add(WorkerId::new(id));
@@ -422,6 +427,6 @@ mod tests {
         meter.job_start(JobId::new(1), WorkerId::new(1));
         let seen = meter.snapshot();
         assert_eq!((seen.busy, seen.total), (1, 3));
-        assert_eq!(meter.owner.subscribers.word(), TOTAL * 3 + BUSY);
+        assert_eq!(meter.owner.inner.sum(), TOTAL * 3 + BUSY);
     }
 }

@@ -1,6 +1,7 @@
-//! What the pool tells the outside: the [`Hook`] trait, and the [`PoolStatus`] that a hook may ask.
+//! What the pool reports to the outside: the [`Hook`] trait, and the [`PoolStatus`] that a hook can
+//! read.
 //!
-//! This is all that the pool half and the meter half know of each other.
+//! The pool half and the meter half know nothing else of each other.
 
 pub(crate) mod meter;
 
@@ -8,22 +9,21 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::job::Outcome;
-use crate::job::id::JobId;
-use crate::job::id::WorkerId;
+use crate::job::id::{JobId, WorkerId};
 use crate::sync::Weak;
 use crate::sync::unwind as panics;
 
-/// The three states of a pool's life, in the order in which they come.
+/// The three states of a pool's life, in their order.
 ///
 /// `Running → Draining → Closed`, or `Running → Closed` directly. A pool that is closing (no new
-/// jobs, the running ones are waited for) still counts as [`Draining`](PoolState::Draining).
+/// jobs, but the running ones have not ended) still counts as [`Draining`](PoolState::Draining).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PoolState {
     /// Jobs are accepted and run.
     Running,
-    /// No new jobs; those accepted, or at least those running, are being finished.
+    /// No new jobs are accepted. The accepted ones, or at least the running ones, are being finished.
     Draining,
-    /// Every job has its outcome and every worker's thread is gone.
+    /// Every job has its outcome, and every worker's thread has ended.
     Closed,
 }
 
@@ -37,8 +37,8 @@ impl fmt::Display for PoolState {
     }
 }
 
-/// What a pool answers when it is asked about itself. Handed to each hook by
-/// [`Hook::pool_start`]; every method is cheap and never blocks for a job.
+/// What a pool tells about itself. Each hook gets it in [`Hook::pool_start`]. Every method is cheap and
+/// never blocks for a job.
 pub trait PoolStatus: Send + Sync {
     /// The pool's name, as given to its builder.
     fn name(&self) -> &str;
@@ -48,23 +48,24 @@ pub trait PoolStatus: Send + Sync {
     fn queue_capacity(&self) -> usize;
     /// Jobs that a worker has run to their end, whatever their outcome.
     fn finished(&self) -> u64;
-    /// Where the pool is in its life.
+    /// The state of the pool's life.
     fn state(&self) -> PoolState;
 }
 
-/// StartReply of what happens in a pool. All methods do nothing unless you write them.
+/// Observes what happens in a pool. A method that you do not implement does nothing.
 ///
 /// Per job, [`job_start`](Hook::job_start) and [`job_finish`](Hook::job_finish) come in pairs, on
 /// the worker's own thread, around [`Worker::run`](crate::Worker::run); the caller gets its result
-/// only after `job_finish` has returned. A job with [retries](crate::Retry) has a pair for each try.
-/// Per worker, [`worker_add`](Hook::worker_add) and
-/// [`worker_remove`](Hook::worker_remove) come in pairs, around everything else of that worker; a
-/// worker that is made anew has a pair each time.
+/// only after `job_finish` has returned. A job with [retries](crate::Retry) has a pair for each attempt.
 ///
-/// Methods run on several threads **at the same time**, and while they run the worker (or the
-/// dispatcher) waits: be quick. A method that panics is logged and harms nothing; the other hooks
-/// are still called. Adding or removing workers, detached jobs and [`close`](crate::Manager::close)
-/// from inside a hook do not deadlock: `close` then only asks, and does not wait.
+/// Per worker, [`worker_add`](Hook::worker_add) and [`worker_remove`](Hook::worker_remove) come in
+/// pairs, around everything else of that worker. A worker that is restarted has a pair each time.
+///
+/// Methods run on several threads **at the same time**. While they run, the worker (or the dispatcher)
+/// waits, so be quick. If a method panics, the panic is logged and contained, and the other hooks are
+/// still called. From inside a hook you can add or remove workers, submit detached jobs, and call
+/// [`close`](crate::Manager::close) without a deadlock: `close` then only requests it, and does not
+/// wait.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -83,8 +84,8 @@ pub trait Hook: Send + Sync {
     fn pool_start(&self, pool: Weak<dyn PoolStatus>) {
         let _ = pool;
     }
-    /// The pool reached this state: once `Draining`, once `Closed`, in this order. `Closed` is the
-    /// last call of all.
+    /// The pool reached this state: `Draining` once, then `Closed` once. The call with `Closed` is the
+    /// pool's last.
     fn pool_state(&self, state: PoolState) {
         let _ = state;
     }
@@ -96,18 +97,18 @@ pub trait Hook: Send + Sync {
     fn job_finish(&self, job: JobId, worker: WorkerId, outcome: Outcome) {
         let _ = (job, worker, outcome);
     }
-    /// A worker has its thread and is about to take jobs; also one that was made anew.
+    /// A worker has a thread and is about to take jobs. Also called for one that was restarted.
     fn worker_add(&self, worker: WorkerId) {
         let _ = worker;
     }
-    /// A worker's thread is gone; or the worker is, and its factory is to make it anew on that thread.
-    /// It does not take jobs until it is added again.
+    /// A worker's thread has ended, or the worker has and its factory is to restart it on that thread.
+    /// It takes no jobs until it is added again.
     fn worker_remove(&self, worker: WorkerId) {
         let _ = worker;
     }
 }
 
-/// The hooks of one pool; calls each of them and contains their panics.
+/// The hooks of one pool.
 pub(crate) struct Hooks(Vec<Box<dyn Hook>>);
 
 impl Hooks {
@@ -120,14 +121,15 @@ impl Hooks {
         self.0.is_empty()
     }
 
+    /// Calls this method of each hook, and contains its panics. `name` is the method's, for the log.
     #[inline]
     pub(crate) fn each(&self, name: &str, call: impl Fn(&dyn Hook)) {
         if !self.is_empty() {
-            self.call(name, call);
+            self.call_each(name, call);
         }
     }
 
-    fn call(&self, name: &str, call: impl Fn(&dyn Hook)) {
+    fn call_each(&self, name: &str, call: impl Fn(&dyn Hook)) {
         for hook in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(&**hook))) {
                 log::error!("hook {name} panicked: {}", panics::message(panic));

@@ -1,27 +1,25 @@
-//! The books: what became of every job.
+//! The counters: what became of every job.
 
-use crate::job::id::WorkerId;
-use crate::stats::clock::Stamp;
-use crate::stats::run_timer::Times;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::RejectReason;
-use crate::job::id::JobId;
-use crate::stats::clock::WaitClock;
+use crate::job::id::{JobId, WorkerId};
+use crate::stats::clock::{Stamp, WaitClock};
 use crate::stats::in_flight::{Epoch, InFlight};
+use crate::stats::run_timer::Times;
 use crate::stats::{RunningJob, Stats};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
-/// Counters of rare events; plain counters, read at rest.
+/// Counts jobs in, and the rare events. What workers run is counted in their records.
 pub(crate) struct Counters {
     pub(crate) in_flight: InFlight,
     cancelled: AtomicU64,
     expired: AtomicU64,
     closed: AtomicU64,
     lost_errors: AtomicU64,
-    /// Numbered, and then turned away at the queue.
+    /// Jobs that were numbered, and then not accepted.
     not_accepted: AtomicU64,
-    /// Jobs that wait for the time of their next try.
+    /// Jobs that wait until their next attempt is due.
     pub(crate) backing_off: AtomicU64,
     start: Instant,
     /// `None` unless the builder asked for them.
@@ -44,10 +42,10 @@ impl Counters {
         }
     }
 
-    /// An accepted job was turned away before it began, or between two tries.
+    /// An accepted job was rejected before it began, or between two attempts.
     pub(crate) fn rejected(&self, reason: RejectReason) {
         let count = match reason {
-            // A caller that would have waited for ever withdrew its job.
+            // A caller that would have waited forever withdrew its job.
             RejectReason::Cancelled | RejectReason::WouldDeadlock => &self.cancelled,
             RejectReason::DeadlinePassed => &self.expired,
             RejectReason::Full | RejectReason::Closed | RejectReason::NoWorkers => &self.closed,
@@ -55,22 +53,22 @@ impl Counters {
         count.fetch_add(1, Relaxed);
     }
 
-    /// Jobs were not accepted.
+    /// These jobs were numbered, and are not accepted.
     pub(crate) fn not_accepted_now(&self, epoch: Epoch, jobs: u64) {
         self.not_accepted.fetch_add(jobs, Relaxed);
         self.in_flight.ended_unworked(epoch, jobs);
     }
 
-    /// A detached job's failure found no listener.
+    /// A detached job's failure could not be delivered: its channel has no receiver.
     pub(crate) fn lost_error(&self, id: JobId) {
         let lost = self.lost_errors.fetch_add(1, Relaxed) + 1;
-        // A caller that listens to nothing must not fill the log.
+        // A caller that never receives its errors must not fill the log.
         if lost.is_power_of_two() {
             log::warn!("the error of detached job {id} found no listener; {lost} lost so far");
         }
     }
 
-    /// Jobs accepted so far, and those whose submitters wait for room.
+    /// Jobs accepted so far, including those whose submitters wait for room.
     pub(crate) fn accepted(&self) -> u64 {
         let not_accepted = self.not_accepted.load(Relaxed);
         self.in_flight.counted().saturating_sub(not_accepted)
@@ -80,8 +78,8 @@ impl Counters {
         self.lost_errors.load(Relaxed)
     }
 
-    /// The books as they stand; `work` is what the workers did, read before, and `undecided` how
-    /// many submitters wait for room.
+    /// The present numbers. `work` is what the workers did, read before this call, and `undecided` is
+    /// how many jobs are counted in while their submitters wait for room.
     pub(crate) fn read(&self, work: Work, waiting: usize, undecided: usize) -> Stats {
         let [completed, failed, panicked] = work.runs.ended;
         let mut stats = Stats {
@@ -101,7 +99,7 @@ impl Counters {
             total: work.total,
             elapsed: self.start.elapsed(),
             oldest_waiting: self.wait_clock.as_ref().and_then(WaitClock::oldest),
-            longest_running: self.longest(&work),
+            longest_running: self.longest_running(&work),
             #[cfg(feature = "histograms")]
             wait_times: None,
             #[cfg(feature = "histograms")]
@@ -112,41 +110,43 @@ impl Counters {
             stats.wait_times = Some(times.waited);
             stats.run_times = Some(times.ran);
         }
-        // Last: what has ended is never more than what was accepted.
+        // Read last, since jobs that are accepted meanwhile may end meanwhile.
         let not_accepted = self.not_accepted.load(Relaxed) + undecided as u64;
         stats.accepted = self.in_flight.counted().saturating_sub(not_accepted);
         stats
     }
 
-    fn longest(&self, work: &Work) -> Option<RunningJob> {
+    fn longest_running(&self, work: &Work) -> Option<RunningJob> {
         let (job, worker, since) = work.longest?;
         let now = self.wait_clock.as_ref()?.now();
         Some(RunningJob {
             job,
             worker,
-            time: std::time::Duration::from_nanos(now.saturating_sub(since)),
+            time: Duration::from_nanos(now.saturating_sub(since)),
         })
     }
 }
 
-/// What all workers, also those that are gone, have done and do.
+/// What all workers did and are doing, including those that are gone.
 pub(crate) struct Work {
     pub(crate) runs: Runs,
-    /// Workers that run a job, and workers that have a thread.
+    /// Workers that run a job.
     pub(crate) busy: u64,
+    /// Workers that have a thread.
     pub(crate) total: u64,
-    /// The job that runs for longest, and since when.
+    /// The job that has been running for longest, its worker, and since when.
     pub(crate) longest: Option<(JobId, WorkerId, Stamp)>,
+    /// In pools with timings.
     pub(crate) times: Option<Box<Times>>,
 }
 
-/// What workers ran.
+/// How many jobs were run, by one worker or several.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Runs {
     pub(crate) started: u64,
-    /// Jobs run to their end, by outcome.
+    /// Jobs run to their end, by [`Outcome`](crate::Outcome).
     pub(crate) ended: [u64; 3],
-    /// Runs after which the job was to be tried again.
+    /// Runs after which another attempt follows.
     pub(crate) retried: u64,
 }
 
@@ -154,8 +154,8 @@ impl Runs {
     pub(crate) fn add(&mut self, more: Runs) {
         self.started += more.started;
         self.retried += more.retried;
-        for (sum, more) in self.ended.iter_mut().zip(more.ended) {
-            *sum += more;
+        for (sum, ended) in self.ended.iter_mut().zip(more.ended) {
+            *sum += ended;
         }
     }
 
@@ -164,7 +164,7 @@ impl Runs {
         self.ended.iter().sum()
     }
 
-    /// Does one go on?
+    /// Is a run under way?
     pub(crate) fn busy(&self) -> bool {
         self.started > self.finished() + self.retried
     }

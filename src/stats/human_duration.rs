@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Shows a duration with two figures or so: `12 µs`, `1.5 s`, `2 min 5 s`, `3 h 20 min`, `4 d 7 h`.
 pub(crate) struct HumanDuration(pub(crate) Duration);
 
-/// Below a minute: the units, each with the nanoseconds in it.
+/// The units below a minute, each with its length in nanoseconds.
 const SMALL: [(&str, f64); 4] = [("ns", 1e0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
 
 impl fmt::Display for HumanDuration {
@@ -32,7 +32,7 @@ impl HumanDuration {
         let fits = |unit: &&(&str, f64)| nanos >= unit.1;
         let (unit, size) = SMALL.iter().rfind(fits).unwrap_or(&SMALL[0]);
         let value = nanos / size;
-        // Cut, not rounded, so that none becomes 1000 of its unit.
+        // Truncated, not rounded, so that no value becomes 1000 of its unit.
         if value < 10.0 && *size > 1.0 {
             write!(f, "{} {unit}", (value * 10.0).floor() / 10.0)
         } else {

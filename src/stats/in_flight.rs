@@ -1,28 +1,30 @@
-//! Waiting until everything accepted so far has ended, while more keeps coming.
+//! Waits until every job counted in so far has ended, while more keep coming.
 //!
-//! # Generations
+//! # Epochs
 //!
-//! Every job belongs to one of two epochs. One word holds the number of jobs accepted and, in
-//! its top bit, the present epoch, so that a job gets both in one step. Whoever waits turns the
-//! epoch over: from the step that does so, it knows how many jobs the old one has, and new ones
-//! do not join it. It waits until as many of the old one have ended. Waiters take turns, so the
-//! epoch that becomes the present one has no job left.
+//! Every job belongs to one of two epochs. One word holds the number of jobs counted in and, in its
+//! top bit, the present epoch, so a job gets its number and its epoch in one step. A waiter switches
+//! to the other epoch in one step, too. From that step it knows how many jobs the old epoch has, and
+//! new jobs do not join it. Then it waits until that many jobs of the old epoch have ended. Waiters
+//! take turns, and each first waits for the epoch that it is about to make the present one, so that
+//! epoch has no job left.
 //!
-//! # Why no waiter is forgotten
+//! # Why no wake-up is lost
 //!
-//! It sets `wanted` and *then* counts. A worker notes that a job has ended, *then* takes its next one
-//! (or finds none), and *then*, unless that one is of the same epoch, reads `wanted`; between
-//! lies a sequentially consistent step. So either the waiter counts the job, or the worker sees that
-//! it is wanted and calls. Only the last of a run of jobs calls, so waiting costs the workers
-//! nothing to speak of.
+//! A waiter sets `wanted` and *then* counts the ended jobs. A worker notes that a job has ended, *then*
+//! takes its next job (or finds none), and *then* reads `wanted`, unless the next job is of the same
+//! epoch. A sequentially consistent step lies between the first and the last. So either the waiter
+//! counts the job, or the worker sees that its epoch is wanted and notifies the waiter. Only the last
+//! of a run of jobs of one epoch does this, so waiting costs the workers hardly anything.
 
 use std::time::Instant;
 
 use crate::sync::{AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, fence};
 
-const TURN: u64 = 1 << 63;
+/// The bit of the word that holds the present epoch.
+const EPOCH: u64 = 1 << 63;
 
-/// Which of two a job belongs to.
+/// Which of the two epochs a job belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Epoch {
@@ -44,103 +46,100 @@ pub(crate) type PerEpoch = [AtomicU64; 2];
 
 #[derive(Default)]
 #[repr(align(128))]
-struct Line<T>(T);
+struct CachePadded<T>(T);
 
-/// How many jobs were accepted, and who waits for them.
+/// How many jobs were counted in, and which epoch a thread waits for.
 #[derive(Default)]
 pub(crate) struct InFlight {
-    /// Written for each job.
-    accepted: Line<AtomicU64>,
-    /// The epoch that is waited for, plus one; or zero. Read for each job.
-    wanted: Line<AtomicU8>,
-    /// Ended without a worker: turned away, or taken back.
-    unworked: Line<PerEpoch>,
-    /// Guards the way from `wanted` to the wait.
-    signal: Mutex<()>,
+    /// The present epoch in the top bit, and how many jobs were counted in. Written for each job.
+    word: CachePadded<AtomicU64>,
+    /// The epoch that a thread waits for, plus one; or zero. Read for each job.
+    wanted: CachePadded<AtomicU8>,
+    /// Jobs that ended without a run: they were not accepted, rejected, or taken back.
+    unrun: CachePadded<PerEpoch>,
+    /// Held by the waiter from before it sets `wanted` until it waits. Protects no data.
+    wait_lock: Mutex<()>,
     change: Condvar,
-    /// The waiter whose turn it is; what the epochs before this one add up to.
-    turn: Mutex<Turn>,
+    /// Held by the waiter whose turn it is.
+    totals: Mutex<Totals>,
 }
 
 #[derive(Default)]
-struct Turn {
-    /// Jobs that each epoch had when it was last turned over.
-    total: [u64; 2],
-    /// Accepted when the present epoch began.
+struct Totals {
+    /// How many jobs were ever counted into each epoch, when it last ceased to be the present one.
+    jobs: [u64; 2],
+    /// How many jobs were counted in when the present epoch began.
     start: u64,
 }
 
 impl InFlight {
-    /// Counts a job in: its number, from 1 on, and its epoch.
+    /// Counts a job in. Returns its number, from 1 on, and its epoch.
     #[inline]
     pub(crate) fn count_in(&self) -> (u64, Epoch) {
         self.count_in_many(1)
     }
 
-    /// The same for so many with consecutive numbers: the number of the first.
+    /// The same for several jobs, which get consecutive numbers. Returns the number of the first.
     #[inline]
     pub(crate) fn count_in_many(&self, jobs: u64) -> (u64, Epoch) {
-        let before = self.accepted.0.fetch_add(jobs, SeqCst);
-        let epoch = epoch(before);
-        ((before & !TURN) + 1, epoch)
+        let before = self.word.0.fetch_add(jobs, SeqCst);
+        (count_of(before) + 1, epoch_of(before))
     }
 
     /// Jobs counted in so far.
     pub(crate) fn counted(&self) -> u64 {
-        self.accepted.0.load(SeqCst) & !TURN
+        count_of(self.word.0.load(SeqCst))
     }
 
-    /// Jobs ended that no worker ran.
+    /// Jobs of this epoch ended without a run.
     pub(crate) fn ended_unworked(&self, epoch: Epoch, jobs: u64) {
-        self.unworked.0[epoch as usize].fetch_add(jobs, SeqCst);
+        self.unrun.0[epoch as usize].fetch_add(jobs, SeqCst);
         self.call_if_wanted(epoch);
     }
 
-    /// For those who noted that the last job of this epoch that they know of has ended, after
-    /// a sequentially consistent step.
+    /// Wakes the thread that waits for this epoch, if one does. The caller noted before that jobs of the
+    /// epoch have ended, and a sequentially consistent step lies between that and this call.
     #[inline]
     pub(crate) fn call_if_wanted(&self, epoch: Epoch) {
         if self.wanted.0.load(SeqCst) == epoch as u8 + 1 {
-            self.call();
+            self.notify();
         }
     }
 
     #[cold]
-    fn call(&self) {
-        drop(self.signal.lock());
+    fn notify(&self) {
+        drop(self.wait_lock.lock()); // until the waiter waits
         self.change.notify_all();
     }
 
-    /// Blocks until every job counted in before this call has ended, or the deadline passes. Have
-    /// they? `worked` tells how many of a epoch workers have ended.
-    pub(crate) fn wait(&self, deadline: Option<Instant>, worked: impl Fn(Epoch) -> u64) -> bool {
-        let mut turn = match deadline {
-            None => self.turn.lock(),
-            Some(at) => match self.turn.try_lock_until(at) {
-                Some(turn) => turn,
+    /// Blocks until every job counted in before this call has ended, or the deadline passes. Returns
+    /// whether they have ended. `run` tells how many jobs of an epoch were run and answered.
+    pub(crate) fn wait(&self, deadline: Option<Instant>, run: impl Fn(Epoch) -> u64) -> bool {
+        let mut totals = match deadline {
+            None => self.totals.lock(),
+            Some(at) => match self.totals.try_lock_until(at) {
+                Some(totals) => totals,
                 None => return false,
             },
         };
-        let ended = |epoch: Epoch, all: u64| {
-            let unworked = &self.unworked.0[epoch as usize];
-            self.wait_until(deadline, epoch, || {
-                worked(epoch) + unworked.load(SeqCst) >= all
-            })
+        let wait_for = |epoch: Epoch, jobs: u64| {
+            let unrun = &self.unrun.0[epoch as usize];
+            self.wait_until(deadline, epoch, || run(epoch) + unrun.load(SeqCst) >= jobs)
         };
-        // One that a waiter before this one gave up on.
-        let other = epoch(self.accepted.0.load(SeqCst)).other();
-        if !ended(other, turn.total[other as usize]) {
+        // The other epoch still has jobs if an earlier waiter's deadline passed.
+        let other = epoch_of(self.word.0.load(SeqCst)).other();
+        if !wait_for(other, totals.jobs[other as usize]) {
             return false;
         }
-        let before = self.accepted.0.fetch_xor(TURN, SeqCst);
-        let (old, accepted) = (epoch(before), before & !TURN);
-        turn.total[old as usize] += accepted - turn.start;
-        turn.start = accepted;
-        ended(old, turn.total[old as usize])
+        let before = self.word.0.fetch_xor(EPOCH, SeqCst);
+        let (old, counted) = (epoch_of(before), count_of(before));
+        totals.jobs[old as usize] += counted - totals.start;
+        totals.start = counted;
+        wait_for(old, totals.jobs[old as usize])
     }
 
     fn wait_until(&self, deadline: Option<Instant>, epoch: Epoch, done: impl Fn() -> bool) -> bool {
-        let mut signal = self.signal.lock();
+        let mut guard = self.wait_lock.lock();
         self.wanted.0.store(epoch as u8 + 1, SeqCst);
         fence(SeqCst);
         let in_time = loop {
@@ -148,9 +147,9 @@ impl InFlight {
                 break true;
             }
             match deadline {
-                None => self.change.wait(&mut signal),
+                None => self.change.wait(&mut guard),
                 Some(at) => {
-                    if self.change.wait_until(&mut signal, at).timed_out() {
+                    if self.change.wait_until(&mut guard, at).timed_out() {
                         break done();
                     }
                 }
@@ -161,8 +160,12 @@ impl InFlight {
     }
 }
 
-fn epoch(word: u64) -> Epoch {
-    if word & TURN == 0 {
+fn count_of(word: u64) -> u64 {
+    word & !EPOCH
+}
+
+fn epoch_of(word: u64) -> Epoch {
+    if word & EPOCH == 0 {
         Epoch::Even
     } else {
         Epoch::Odd
@@ -175,11 +178,11 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn those_who_come_after_the_call_are_not_waited_for() {
+    fn jobs_counted_in_after_the_call_are_not_waited_for() {
         let in_flight = InFlight::default();
-        let worked: PerEpoch = Default::default();
-        let count = |epoch: Epoch| worked[epoch as usize].load(SeqCst);
-        let end = |epoch: Epoch| worked[epoch as usize].fetch_add(1, SeqCst);
+        let run: PerEpoch = Default::default();
+        let count = |epoch: Epoch| run[epoch as usize].load(SeqCst);
+        let end = |epoch: Epoch| run[epoch as usize].fetch_add(1, SeqCst);
         let soon = || Instant::now().checked_add(Duration::from_millis(1));
         let first = in_flight.count_in();
         assert_eq!(first, (1, Epoch::Even));

@@ -11,8 +11,7 @@ pub(crate) mod run_timer;
 use std::fmt;
 use std::time::Duration;
 
-use crate::job::id::JobId;
-use crate::job::id::WorkerId;
+use crate::job::id::{JobId, WorkerId};
 #[cfg(feature = "histograms")]
 use crate::stats::histogram::Histogram;
 use crate::stats::human_duration::HumanDuration;
@@ -20,11 +19,12 @@ use crate::stats::human_duration::HumanDuration;
 /// What became of a pool's jobs since it was built, and what it is doing; see
 /// [`Manager::stats`](crate::Manager::stats).
 ///
-/// While jobs are under way the numbers are read one after the other. At rest the counters balance:
-/// `accepted` is the sum of the six outcomes `completed`, `failed`, `panicked`, `cancelled`,
-/// `expired` and `closed`, and `started` that of the first three and `retried`.
+/// The numbers are read one after the other, so they may not fit together exactly while jobs are under
+/// way. At rest the counters balance: `accepted` is the sum of the six outcomes `completed`, `failed`,
+/// `panicked`, `cancelled`, `expired` and `closed`, and `started` is the sum of the first three and
+/// `retried`.
 ///
-/// As text it is one line for a log, or two with timings; what is zero and says nothing is left out.
+/// As text it is one line for a log, or two with timings. Zeros that say nothing are left out.
 ///
 /// ```
 /// use worker_pool::{Job, Manager};
@@ -42,9 +42,9 @@ use crate::stats::human_duration::HumanDuration;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Jobs that the pool took on.
+    /// Jobs that the pool accepted.
     pub accepted: u64,
-    /// Runs that a worker began: a job with retries may have several.
+    /// Runs that a worker began. A job with retries may have several.
     pub started: u64,
     /// Jobs that a worker ran to an output.
     pub completed: u64,
@@ -52,47 +52,46 @@ pub struct Stats {
     pub failed: u64,
     /// Jobs in which a worker panicked.
     pub panicked: u64,
-    /// Runs that failed or panicked, and after which the job was to be tried again. The job is
-    /// counted among the others once it has ended.
+    /// Runs that failed or panicked, and after which another attempt was to follow. The job itself is
+    /// counted above or below once it has ended.
     pub retried: u64,
-    /// Jobs taken back before they began, or between two tries, by a cancel token or handle.
+    /// Jobs that a cancel token or handle withdrew before they began, or between two attempts.
     pub cancelled: u64,
-    /// Jobs whose deadline passed before they began, or between two tries.
+    /// Jobs whose deadline passed before they began, or between two attempts.
     pub expired: u64,
-    /// Jobs that the pool's end came before, or between two tries, or the end of its last worker (see
-    /// [`NoWorkers::Reject`](crate::NoWorkers::Reject)).
+    /// Jobs that were rejected before they began, or between two attempts, because the pool closed or
+    /// its last worker was gone (see [`NoWorkers::Reject`](crate::NoWorkers::Reject)).
     pub closed: u64,
-    /// Failures of detached jobs that found no listener (each also counted above).
+    /// Failures of detached jobs whose channel had no receiver. Each is also counted above.
     pub lost_errors: u64,
     /// Jobs that are accepted and not yet released to the workers.
     pub waiting: u64,
-    /// Jobs that wait for the time of their next try; not among `waiting`.
+    /// Jobs that wait until their next attempt is due. They are not among `waiting`.
     pub backing_off: u64,
     /// Workers that run a job.
     pub busy: u64,
     /// Workers that have a thread; never less than `busy`.
     pub total: u64,
-    /// How long the pool has been there; after [`since`](Self::since), the time between.
+    /// The time since the pool was built; after [`since`](Self::since), the time between the two.
     pub elapsed: Duration,
-    /// For how long the oldest job has waited that no worker has begun, released or not. One that
-    /// its caller took back counts until its place is freed. `None` if none waits, or without
+    /// For how long the oldest job has waited that no worker has begun, released or not. A job that its
+    /// caller withdrew counts until its place is freed. `None` if no job waits, or without
     /// [`timings`](crate::Builder::timings).
     pub oldest_waiting: Option<Duration>,
-    /// The job that has been running for longest. `None` if none runs, or without
+    /// The job that has been running for longest. `None` if no job runs, or without
     /// [`timings`](crate::Builder::timings).
     pub longest_running: Option<RunningJob>,
-    /// How long the jobs that began had waited, from when they were accepted, or from when it was
-    /// time for their next try. `None` without
-    /// [`timings`](crate::Builder::timings).
+    /// How long the jobs that began had waited, since they were accepted, or since their next attempt
+    /// was due. `None` without [`timings`](crate::Builder::timings).
     #[cfg(feature = "histograms")]
     pub wait_times: Option<Histogram>,
-    /// How long the runs took that have ended, `job_start` hooks included. `None` without
+    /// How long the ended runs took, `job_start` hooks included. `None` without
     /// [`timings`](crate::Builder::timings).
     #[cfg(feature = "histograms")]
     pub run_times: Option<Histogram>,
 }
 
-/// A job that a worker has in hand.
+/// A job that a worker runs now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunningJob {
@@ -100,19 +99,19 @@ pub struct RunningJob {
     pub job: JobId,
     /// The worker that runs it.
     pub worker: WorkerId,
-    /// For how long by now.
+    /// For how long it has been running.
     pub time: Duration,
 }
 
 impl Stats {
-    /// Jobs that have their outcome.
+    /// Jobs that have ended.
     pub fn ended(&self) -> u64 {
         self.completed + self.failed + self.panicked + self.cancelled + self.expired + self.closed
     }
 
-    /// What was counted after `earlier`, of the same pool: counters, times and `elapsed` are the
-    /// differences; what tells of a moment (`waiting`, `backing_off`, `busy`, `total`, the oldest and the longest
-    /// job) is as in `self`.
+    /// What was counted after `earlier`, which is of the same pool. Counters, times and `elapsed` are
+    /// differences. What describes one moment (`waiting`, `backing_off`, `busy`, `total`, the oldest
+    /// and the longest job) is as in `self`.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -127,7 +126,7 @@ impl Stats {
     /// # assert!(per_second > 0.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use = "this is the difference; the two are as they were"]
+    #[must_use = "this returns the difference, and changes neither of the two"]
     pub fn since(&self, earlier: &Stats) -> Stats {
         let mut lately = self.clone();
         let counters: [fn(&mut Stats) -> &mut u64; 10] = [
@@ -144,9 +143,9 @@ impl Stats {
         ];
         let mut before = earlier.clone();
         for counter in counters {
-            let old = *counter(&mut before);
-            let new = counter(&mut lately);
-            *new = new.saturating_sub(old);
+            let early = *counter(&mut before);
+            let late = counter(&mut lately);
+            *late = late.saturating_sub(early);
         }
         lately.elapsed = lately.elapsed.saturating_sub(earlier.elapsed);
         #[cfg(feature = "histograms")]
@@ -175,10 +174,10 @@ impl fmt::Display for Stats {
             (self.retried, "tries repeated"),
             (self.lost_errors, "errors lost"),
         ];
-        let mut before = ": ";
+        let mut separator = ": ";
         for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
-            write!(f, "{before}{count} {what}")?;
-            before = ", ";
+            write!(f, "{separator}{count} {what}")?;
+            separator = ", ";
         }
         write!(f, "; {} of {} workers busy", self.busy, self.total)?;
         if self.waiting > 0 {

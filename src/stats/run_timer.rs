@@ -2,16 +2,18 @@
 
 use crate::job::id::JobId;
 use crate::stats::clock::Stamp;
+#[cfg(feature = "histograms")]
+use crate::stats::histogram::Histogram;
 use crate::sync::Mutex;
 
-/// Locked by its worker at the start and the end of each job, and by those who ask.
+/// One worker's. The worker locks it at the start and the end of each job, and others lock it to read.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct RunTimer(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// The job in hand, and since when.
+    /// The job that the worker runs now, and since when.
     running: Option<(JobId, Stamp)>,
     times: Times,
 }
@@ -20,19 +22,20 @@ struct Inner {
 #[derive(Default, Clone)]
 pub(crate) struct Times {
     #[cfg(feature = "histograms")]
-    pub(crate) waited: crate::Histogram,
+    pub(crate) waited: Histogram,
     #[cfg(feature = "histograms")]
-    pub(crate) ran: crate::Histogram,
+    pub(crate) ran: Histogram,
 }
 
 impl RunTimer {
-    /// A job that was accepted at the first stamp begins at the second.
+    /// A job begins `now` that has waited since `accepted`.
     pub(crate) fn begin(&self, job: JobId, accepted: Stamp, now: Stamp) {
         let mut inner = self.0.lock();
         inner.running = Some((job, now));
         inner.times.waited(now.saturating_sub(accepted));
     }
 
+    /// The job that began last has ended.
     pub(crate) fn end(&self, now: Stamp) {
         let mut inner = self.0.lock();
         if let Some((_, start)) = inner.running.take() {
@@ -40,10 +43,12 @@ impl RunTimer {
         }
     }
 
+    /// The job that the worker runs now, and since when.
     pub(crate) fn running(&self) -> Option<(JobId, Stamp)> {
         self.0.lock().running
     }
 
+    /// Adds what was measured so far to `sum`.
     pub(crate) fn add_to(&self, sum: &mut Times) {
         sum.add(&self.0.lock().times);
     }
