@@ -283,11 +283,9 @@ impl Model {
             90..94 if !self.drained => {
                 self.set_workers(self.workers + 1);
             }
-            94..96 => {
-                if self.workers > 0 {
-                    self.closed |= self.drained && self.workers == 1;
-                    self.set_workers(self.workers - 1);
-                }
+            94..96 if self.workers > 0 => {
+                self.closed |= self.drained && self.workers == 1;
+                self.set_workers(self.workers - 1);
             }
             96 if self.random.below(20) == 0 => {
                 self.drained = true;

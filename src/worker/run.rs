@@ -6,7 +6,7 @@
 //!
 //! 1. [`run_worker`] starts the worker and, after the loop, closes and drops it.
 //! 2. [`serve`] is the loop: it takes the next job, calls the hooks before the run, and runs the
-//! job.
+//!    job.
 //! 3. [`end_job`] calls the hooks after the run, and then answers, or has the job attempted again.
 //!
 //! What a step does inside is in the file of its name: [`find_work`](crate::worker::find_work) for
