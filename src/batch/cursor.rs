@@ -38,7 +38,8 @@ impl<P, O, E> ChunkCursor<P, O, E> {
         }
     }
 
-    /// From now on, each input without a result is answered with this reason.
+    /// The chunk was rejected: from now on each input without a result, which is in a worker's hand, is
+    /// answered with this reason.
     pub(super) fn give_up(&mut self, reason: RejectReason) {
         self.given_up = Some(reason);
     }

@@ -249,7 +249,10 @@ where
             counters.not_accepted_now(epoch, jobs);
             let chunk = task.take_chunk().expect("the task was made of a chunk");
             if reason == RejectReason::Full {
-                self.held = chunk.take_payloads();
+                drop(chunk);
+                // Tried again soon, so the memory of both is kept.
+                let spare = std::mem::replace(&mut self.held, reader.take_back());
+                self.spare.push(spare);
                 return false;
             }
             chunk.reject(reason, None);
@@ -381,7 +384,7 @@ where
         }
     }
 
-    /// Rejects the inputs that no worker has claimed. Were there any?
+    /// Rejects the inputs that no worker has in its hand. Were there any?
     fn reject(&mut self, reason: RejectReason) -> bool {
         let mut any = false;
         for cursor in &self.cursors {
@@ -391,7 +394,7 @@ where
     }
 }
 
-/// Rejects a chunk's inputs that no worker has claimed. Were there any?
+/// Rejects a chunk's inputs that no worker has in its hand. Were there any?
 fn reject<P, O, E>(pool: &Pool<P, O, E>, chunk: &Chunk<P, O, E>, reason: RejectReason) -> bool {
     let any = chunk.reject(reason, Some(&pool.counters)) > 0;
     if any {
@@ -405,7 +408,6 @@ impl<I, P, O, E> Drop for Feeder<I, P, O, E> {
     fn drop(&mut self) {
         self.held = Load::default();
         for cursor in &mut self.cursors {
-            cursor.chunk().halt();
             reject(&self.pool, cursor.chunk(), RejectReason::Cancelled);
             cursor.drop_results();
         }

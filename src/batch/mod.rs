@@ -34,6 +34,11 @@ use feeder::{BatchOptions, Feeder};
 /// takes effect between two jobs of a chunk, not after it. (A worker claims one job of 4 µs at a time,
 /// or up to 256 shorter ones.)
 ///
+/// A batch that gives up, or whose pool closes, takes back what its workers claimed and did not begin.
+/// A job begins when a worker takes it into its hand: one at a time, or up to four if they are shorter
+/// than 125 ns. It takes the next ones just before it hands over a result. Jobs in its hand are
+/// answered as begun, and it begins them.
+///
 /// Results of jobs that are shorter than a chunk are handed over some chunks at a time, and may wait
 /// for that for about a millisecond: to wake the caller's thread costs some microseconds of the cores'
 /// time. Results of longer jobs are handed over at once.

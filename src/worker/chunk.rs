@@ -15,7 +15,8 @@ use crate::stats::clock::Stamp;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::task::Task;
-use crate::task::chunk::{Chunk, Claim};
+use crate::task::chunk::Chunk;
+use crate::task::chunk::claim::Claim;
 use crate::worker::Worker;
 use crate::worker::current_job::RunResult;
 use crate::worker::find_work::WorkFinder;
@@ -59,7 +60,7 @@ where
     run.check_stop();
     while healthy
         && run.stop.is_none()
-        && let Some(claim) = chunk.claim(record.id())
+        && let Some(claim) = chunk.claim(record.id(), Some(&pool.counters))
     {
         if !listed && chunk.left() > 0 {
             listed = true;
@@ -115,7 +116,7 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
     where
         W: Worker<P, O, E>,
     {
-        while self.stop.is_none() && !claim.is_empty() {
+        while self.goes_on(&mut claim) {
             let payload = claim.next();
             let id = claim.job();
             let result = run_input(
@@ -146,7 +147,7 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         W: Worker<P, O, E>,
     {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            while self.stop.is_none() && !claim.is_empty() {
+            while self.goes_on(&mut claim) {
                 let payload = claim.next();
                 self.record.count_start();
                 let result = worker.run(self.job(claim.job(), payload));
@@ -169,6 +170,13 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         true
     }
 
+    /// Has the worker an input to begin? If there is a reason to stop, it has only those that the batch
+    /// answered as begun.
+    #[inline(always)]
+    fn goes_on(&self, claim: &mut Claim<'_, P, O, E>) -> bool {
+        !claim.is_empty() && !(self.stop.is_some() && claim.give_back())
+    }
+
     /// Stores the result of the input that was started last.
     #[inline(always)]
     fn settle(&mut self, claim: &mut Claim<'_, P, O, E>, result: Result<O, Failure<E>>) {
@@ -185,18 +193,20 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
     #[cold]
     fn put_error(&self, claim: &mut Claim<'_, P, O, E>, cause: Failure<E>) {
         let error = JobError::new(claim.job(), Some(Attempt::first(self.record.id())), cause);
-        claim.put(Err(Box::new(SubmitError::Failed(error))));
+        // After a panic, the worker begins nothing.
+        let panicked = matches!(error.cause, Failure::Panicked(_));
+        let result = Err(Box::new(SubmitError::Failed(error)));
+        match panicked {
+            true => claim.put_last(result),
+            false => claim.put(result),
+        }
     }
 
     /// Called before each input: is there a reason not to begin it?
     #[inline]
     fn check_stop(&mut self) {
         let token = self.chunk.header().token.as_ref();
-        if self.chunk.is_halted()
-            || self.record.is_leaving()
-            || !self.pool.run_queue.is_usual()
-            || token.is_some()
-        {
+        if self.record.is_leaving() || !self.pool.run_queue.is_usual() || token.is_some() {
             self.stop = self.reason_to_stop();
         }
     }
@@ -207,9 +217,6 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
         let token = self.chunk.header().token.as_ref();
         if let Some(fired) = token.and_then(CancelToken::fired_by) {
             return Some(Stop::Reject(fired.into()));
-        }
-        if self.chunk.is_halted() {
-            return Some(Stop::Reject(RejectReason::Cancelled));
         }
         if run_queue.is_shut() {
             return Some(Stop::Reject(RejectReason::Closed));

@@ -4,24 +4,43 @@
 //! # States of an input
 //!
 //! ```text
-//! free ──claim──▶ claimed ──next──▶ started ──put──▶ full ──take──▶ taken
-//!   ▲               │                                 ▲
-//!   └───give back───┘       free ──reject──▶ started ─┘
+//! free ──claim──▶ claimed ──take──▶ taken ──next──▶ started ──put──▶ full ──▶ read
+//!  ▲ │              │ │               │                                ▲
+//!  │ └───reject─────│─┴─reject────────│────────────────────────────────┘
+//!  └────give back───┴────give back────┘
 //! ```
 //!
-//! The lock of `claims` guards which inputs are free, so each is claimed by one thread at a time: by a
-//! worker that is going to run it, or by a thread that rejects it. The claimant alone touches the
-//! input's payload and stores its result. A result that is stored belongs to the reader, and there is
-//! one reader. So neither payload nor result needs a lock of its own: with one, a tiny job took 47 ns
-//! instead of 12, side by side. Payload and result lie in the same slot, one after the other: half as
-//! many cache lines pass between the threads.
+//! - `free`: the lock of `claims` guards which inputs these are.
+//! - `claimed`: they are the [`Rest`](claims::Rest) of a worker's claim, one word that holds the first and
+//!   the end. It is set and revoked under the lock. The worker takes from it without the lock.
+//! - `taken`: they are in the worker's hand. Nobody else touches them.
+//!
+//! Take and revoke are each one atomic step on the same word: one of them comes first, and the other
+//! finds what that one left. So each input goes to one thread: to the worker that takes it, or to the
+//! thread that rejects the chunk. That one alone moves the payload out and stores the result. A stored
+//! result belongs to the reader, and there is one reader. So neither payload nor result needs a lock of
+//! its own: with one, a tiny job took 47 ns instead of 12, side by side. Payload and result lie in the
+//! same slot, one after the other: half as many cache lines pass between the threads.
+//!
+//! # What has begun
+//!
+//! A batch that gives up rejects its chunks and waits for no worker. Whatever has no result after that
+//! is in some worker's hand, and answered as begun. That is true because
+//!
+//! - a chunk is rejected under the lock, to the last result. So nothing is on its way from one thread to
+//!   another when the lock is free, and of two that reject, the second finds all done;
+//! - a worker gives back what is in its hand only under the lock, and only if the chunk is not rejected.
+//!   Otherwise it begins what it took. Only a panic can keep it from that: then it rejects them.
 //!
 //! Workers claim a few inputs at a time: as many as run in four microseconds, by the measured time of
-//! the batch's earlier jobs, and at most [`MAX_CLAIM`]. All other inputs are free for any idle worker.
+//! the batch's earlier jobs, and at most [`MAX_CLAIM`]. They take one at a time, or, since the step costs
+//! as much as the shortest jobs do, as many as run in [`TAKE_NANOS`], at most [`MAX_TAKE`]. All other
+//! inputs are free for any idle worker.
 //!
 //! All of the library's unsafe code is in this file: the slots, and the chunk that knows what is in
 //! them.
 
+pub(crate) mod claim;
 pub(crate) mod claims;
 pub(crate) mod progress;
 pub(crate) mod reader;
@@ -44,6 +63,7 @@ use crate::sync::{
     Ordering::{Acquire, Release, SeqCst},
     fence,
 };
+use crate::task::chunk::claim::Claim;
 use crate::task::chunk::claims::Claims;
 use crate::task::chunk::progress::Progress;
 use crate::task::chunk::taken::TakenSet;
@@ -57,6 +77,10 @@ pub(crate) type Outcome<P, O, E> = Result<O, Box<SubmitError<P, E>>>;
 const MAX_CLAIM: usize = 256;
 /// How long the inputs of a claim are to take.
 const CLAIM_NANOS: u64 = 4_000;
+/// The most inputs that a worker takes into its hand at a time.
+const MAX_TAKE: usize = 4;
+/// How long what it takes is to run, unless it is a single input.
+const TAKE_NANOS: u64 = 250;
 
 /// What a chunk's inputs have in common.
 pub(crate) struct ChunkHeader {
@@ -80,8 +104,6 @@ pub(crate) struct Chunk<P, O, E> {
     unfinished: AtomicUsize,
     /// When the chunk was accepted: the stamp of the task that its first worker took.
     accepted: OnceLock<Stamp>,
-    /// The remaining results are not wanted.
-    halted: AtomicBool,
     slots: Slots<P, O, E>,
     /// Which slots hold a result, or held one until it was taken.
     full: Vec<AtomicBool>,
@@ -106,7 +128,6 @@ impl<P, O, E> Chunk<P, O, E> {
             left: AtomicUsize::new(len),
             unfinished: AtomicUsize::new(len),
             accepted: OnceLock::new(),
-            halted: AtomicBool::new(false),
             slots,
             full,
             taken: OnceLock::new(),
@@ -136,82 +157,99 @@ impl<P, O, E> Chunk<P, O, E> {
         *self.accepted.get_or_init(|| stamp)
     }
 
-    /// The remaining results are not wanted: workers begin no further input.
-    pub(crate) fn halt(&self) {
-        self.halted.store(true, SeqCst);
-    }
-
-    pub(crate) fn is_halted(&self) -> bool {
-        self.halted.load(SeqCst)
-    }
-
-    /// Claims the next inputs for this worker.
-    pub(crate) fn claim(&self, worker: WorkerId) -> Option<Claim<'_, P, O, E>> {
-        let most = match self.header.pace {
-            Some(nanos) => (CLAIM_NANOS / nanos.max(1)).clamp(1, MAX_CLAIM as u64) as usize,
-            None => 1,
-        };
+    /// Claims the next inputs for this worker. Its claim before has ended.
+    pub(crate) fn claim<'a>(
+        &'a self,
+        worker: WorkerId,
+        counters: Option<&'a Counters>,
+    ) -> Option<Claim<'a, P, O, E>> {
         let mut claims = self.claims.lock();
-        let range = claims.take(most)?;
+        let range = claims.take(self.fit_in(CLAIM_NANOS, MAX_CLAIM))?;
         self.left.store(self.left() - range.len(), SeqCst);
-        match claims.last.iter_mut().find(|(other, _)| *other == worker) {
-            Some((_, last)) => *last = range.clone(),
-            None => claims.last.push((worker, range.clone())),
-        }
+        let held = claims.hold(worker, range);
         drop(claims);
-        Some(Claim::new(self, range))
+        let step = self.fit_in(TAKE_NANOS, MAX_TAKE);
+        Some(Claim::new(self, counters, held, step))
     }
 
-    /// The worker that claimed this input last.
+    /// How many inputs run in this time: at least one, at most `most`, and one while it is unknown.
+    fn fit_in(&self, nanos: u64, most: usize) -> usize {
+        let fit = |pace: u64| (nanos / pace.max(1)).clamp(1, most as u64) as usize;
+        self.header.pace.map_or(1, fit)
+    }
+
+    /// The worker that has this input in its hand, if the chunk was rejected and the input has no
+    /// result.
     pub(crate) fn holder(&self, index: usize) -> Option<WorkerId> {
-        let claims = self.claims.lock();
-        let mut last = claims.last.iter();
-        let found = last.find(|(_, range)| range.contains(&index));
-        found.map(|(worker, _)| *worker)
+        self.claims.lock().holder(index)
     }
 
-    /// Rejects the free inputs. Returns how many there were.
+    /// Rejects the inputs that no worker has in its hand, for ever: no other is claimed or taken.
+    /// Returns how many there were. Afterwards they have their results, also if another thread was the
+    /// first to reject them.
     pub(crate) fn reject(&self, reason: RejectReason, counters: Option<&Counters>) -> usize {
-        let free = {
-            let mut claims = self.claims.lock();
-            self.left.store(0, SeqCst);
-            std::mem::take(&mut claims.free)
-        };
-        let mut rejected = 0;
-        for range in free.into_iter().rev() {
-            let mut claim = Claim::new(self, range);
-            while !claim.is_empty() {
-                let payload = claim.next();
-                // Counted before the caller can know.
-                counters
-                    .iter()
-                    .for_each(|counters| counters.rejected(reason));
-                claim.put(Err(Box::new(RejectedError { payload, reason }.into())));
-                rejected += 1;
-            }
-        }
-        if let Some(counters) = counters {
-            counters
-                .in_flight
-                .ended_unworked(self.header.header.epoch(), rejected as u64);
-        }
+        let mut claims = self.claims.lock();
+        self.left.store(0, SeqCst);
+        let ranges = claims.reject(reason);
+        let rejected = ranges.iter().map(Range::len).sum();
+        let inputs = ranges.into_iter().rev().flatten();
+        self.fill_rejected(inputs, reason, counters); // still under the lock
+        drop(claims);
+        self.end_rejected(rejected, counters);
         rejected
     }
 
-    /// Takes the payloads back out of a chunk that was not accepted.
-    pub(crate) fn take_payloads(&self) -> Load<P, O, E> {
-        let mut claims = self.claims.lock();
-        let free = std::iter::from_fn(|| claims.take(usize::MAX)).flatten();
-        let mut load = Load::default();
-        free.for_each(|index| load.push(self.payload(index)));
-        self.left.store(0, SeqCst);
-        load
+    /// A worker that cannot begin what it took rejects it, after the chunk was rejected.
+    #[cold]
+    fn reject_taken(&self, taken: Range<usize>, counters: Option<&Counters>) {
+        let rejected = self.claims.lock().rejected;
+        let (reason, jobs) = (rejected.unwrap_or(RejectReason::Closed), taken.len());
+        self.fill_rejected(taken, reason, counters);
+        self.end_rejected(jobs, counters);
     }
 
-    /// Takes the payload of an input that the caller has claimed. Called once for each.
+    fn fill_rejected(
+        &self,
+        inputs: impl Iterator<Item = usize>,
+        reason: RejectReason,
+        counters: Option<&Counters>,
+    ) {
+        for index in inputs {
+            let payload = self.payload(index);
+            // Counted before the caller can know.
+            counters
+                .iter()
+                .for_each(|counters| counters.rejected(reason));
+            self.fill(
+                index,
+                Err(Box::new(RejectedError { payload, reason }.into())),
+            );
+        }
+    }
+
+    fn end_rejected(&self, jobs: usize, counters: Option<&Counters>) {
+        self.add_ended(jobs);
+        if let Some(counters) = counters {
+            let epoch = self.header.header.epoch();
+            counters.in_flight.ended_unworked(epoch, jobs as u64);
+        }
+    }
+
+    /// So many more inputs have their results.
+    fn add_ended(&self, inputs: usize) {
+        let before = self.unfinished.fetch_sub(inputs, SeqCst);
+        if before == inputs && before > 0 {
+            self.progress.chunk_finished();
+        }
+        // Between storing the results and reading what the iterator waits for.
+        fence(SeqCst);
+        self.progress.notify(self.header.place);
+    }
+
+    /// Takes the payload of an input that the caller has taken or rejects. Called once for each.
     fn payload(&self, index: usize) -> P {
-        // SAFETY: private, and called once for each input of a range that was taken out of `free`.
-        // An input is in `free` once, and goes back there only if its payload is still here.
+        // SAFETY: private, and called once for each input that left `free` and `Rest` for good: it is in
+        // one of them once, goes back only if its payload is still here, and goes to one thread.
         #[allow(unsafe_code)]
         unsafe {
             ManuallyDrop::take(&mut (*self.slots[index].get()).payload)
@@ -220,7 +258,7 @@ impl<P, O, E> Chunk<P, O, E> {
 
     /// Stores the result of an input that was started.
     fn fill(&self, index: usize, result: Outcome<P, O, E>) {
-        // SAFETY: private; a claim calls it once for each input, after it took the payload, so the
+        // SAFETY: private; called once for each input, after its payload was taken, so the
         // slot is empty. The reader does not look before `full` says that the result is there.
         #[allow(unsafe_code)]
         unsafe {
@@ -248,86 +286,6 @@ impl<P, O, E> Chunk<P, O, E> {
         unsafe {
             ManuallyDrop::take(&mut (*self.slots[index].get()).result)
         }
-    }
-}
-
-/// Inputs that one thread is about to run or to reject, one after the other. When the claim is
-/// dropped, the inputs that it did not start are free again.
-pub(crate) struct Claim<'a, P, O, E> {
-    chunk: &'a Chunk<P, O, E>,
-    range: Range<usize>,
-    /// The input before `range` was started, and has no result yet.
-    started: bool,
-    /// How many inputs got their result from this claim.
-    ended: usize,
-}
-
-impl<'a, P, O, E> Claim<'a, P, O, E> {
-    fn new(chunk: &'a Chunk<P, O, E>, range: Range<usize>) -> Self {
-        Claim {
-            chunk,
-            range,
-            started: false,
-            ended: 0,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.range.is_empty()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// Starts the next input: takes its payload. [`put`](Self::put) then stores its result.
-    ///
-    /// Not an `Option`: a payload with a niche would be taken apart and put together again, and could
-    /// not be read before the stores of earlier results had left the core.
-    ///
-    /// # Panics
-    /// If the claim is empty.
-    #[inline]
-    pub(crate) fn next(&mut self) -> P {
-        debug_assert!(!self.started, "the one before has no result");
-        let index = self.range.next().expect("an input is left");
-        self.started = true;
-        self.chunk.payload(index)
-    }
-
-    /// The job of the input that was started last.
-    #[inline]
-    pub(crate) fn job(&self) -> JobId {
-        JobId::new(self.chunk.header.number + self.range.start as u64 - 1)
-    }
-
-    /// Stores the result of the input that was started last.
-    #[inline]
-    pub(crate) fn put(&mut self, result: Outcome<P, O, E>) {
-        assert!(self.started, "no input was started");
-        self.started = false;
-        self.ended += 1;
-        self.chunk.fill(self.range.start - 1, result);
-    }
-}
-
-impl<P, O, E> Drop for Claim<'_, P, O, E> {
-    fn drop(&mut self) {
-        let chunk = self.chunk;
-        if !self.range.is_empty() {
-            let mut claims = chunk.claims.lock();
-            claims.free.push(self.range.clone());
-            chunk.left.store(chunk.left() + self.range.len(), SeqCst);
-        }
-        let before = chunk.unfinished.fetch_sub(self.ended, SeqCst);
-        if before == self.ended && before > 0 {
-            chunk.progress.chunk_finished();
-        }
-        // Between storing the results and reading what the iterator waits for.
-        fence(SeqCst);
-        chunk.progress.notify(chunk.header.place);
     }
 }
 

@@ -59,6 +59,25 @@ impl<P, O, E> Reader<P, O, E> {
         ))
     }
 
+    /// The payloads of a chunk that was not accepted, where they lie. The caller is its last owner, and
+    /// nobody claimed anything.
+    ///
+    /// # Panics
+    /// If it is not so.
+    pub(crate) fn take_back(mut self) -> Load<P, O, E> {
+        let chunk = Arc::get_mut(&mut self.chunk).expect("nobody else has the chunk");
+        let len = chunk.full.len();
+        let all = chunk.claims.get_mut().take(len);
+        assert!(
+            all.is_some_and(|all| all.len() == len),
+            "something was claimed"
+        );
+        Load {
+            slots: std::mem::take(&mut chunk.slots),
+            full: std::mem::take(&mut chunk.full),
+        }
+    }
+
     /// Takes the result of an input, if it is there and was not taken before.
     #[inline(always)]
     pub(crate) fn take(&mut self, index: usize) -> Option<Outcome<P, O, E>> {
