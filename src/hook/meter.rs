@@ -217,6 +217,20 @@ impl Subscribers {
         self.change.notify_all();
     }
 
+    /// Looks at all pools, one of which has reached this state, and notes what the least advanced
+    /// says. One step under the lock: a pool is closed *before* it says so here, so whoever comes
+    /// last sees all of them closed, and nobody stores over it what was seen before.
+    fn judge_state(&self, reached: PoolState) -> PoolState {
+        let pools = self.pools.lock();
+        let living: Vec<_> = pools.iter().filter_map(Weak::upgrade).collect();
+        let states = living.iter().map(|pool| pool.state());
+        let least = states.min().unwrap_or(reached);
+        self.state.store(least as u8, SeqCst);
+        drop(pools);
+        drop(living); // not under the lock, see `pools`
+        least
+    }
+
     /// The pools that live. Not used under the lock: whoever holds the last owner of a pool runs its
     /// destructors.
     fn pools(&self) -> Vec<Arc<dyn PoolStatus>> {
@@ -262,19 +276,18 @@ impl Subscribers {
 
 impl Hook for Meter {
     fn pool_start(&self, pool: Weak<dyn PoolStatus>) {
-        let mut pools = self.owner.subscribers.pools.lock();
-        pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(pool);
-        self.owner
-            .subscribers
-            .state
-            .store(PoolState::Running as u8, SeqCst);
+        let subscribers = &self.owner.subscribers;
+        {
+            let mut pools = subscribers.pools.lock();
+            pools.retain(|pool| pool.strong_count() > 0);
+            pools.push(pool);
+            subscribers.state.store(PoolState::Running as u8, SeqCst);
+        }
+        subscribers.tell_if_armed();
     }
     fn pool_state(&self, state: PoolState) {
         let subscribers = &self.owner.subscribers;
-        let states = subscribers.pools().into_iter().map(|pool| pool.state());
-        let least = states.min().unwrap_or(state);
-        subscribers.state.store(least as u8, SeqCst);
+        let least = subscribers.judge_state(state);
         log::debug!("meter: a pool is {state}, all are at least {least}");
         subscribers.tell_if_armed();
     }
