@@ -338,7 +338,7 @@ fn a_late_look_at_two_pools_does_not_hide_a_later_one() {
             next(&looks); // it has seen that the second one runs
             second.closed.store(true, SeqCst);
             meter.pool_state(PoolState::Closed);
-            go.send(()).expect("there is room");
+            let _ = go.send(()); // it may have gone on by itself
         });
         assert_eq!(meter.snapshot().state, PoolState::Closed);
         let mut news = meter.subscribe();
