@@ -13,6 +13,7 @@ use std::time::Instant;
 use crate::policy::elastic::{Decision, Sample, Scaler};
 use crate::pool::roster::{AddKind, NotAdded};
 use crate::pool::{Command, Pool};
+use crate::sync::log;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 
 pub(crate) struct Autoscaler {

@@ -32,6 +32,7 @@ use crate::pool::dispatch_state::DispatchState;
 use crate::pool::signal::Until;
 use crate::stats::counters::Counters;
 use crate::sync::channel::Receiver;
+use crate::sync::log;
 use crate::sync::unwind as panics;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::task::Task;
@@ -268,7 +269,8 @@ fn reap<P, O, E>(pool: &Pool<P, O, E>, id: WorkerId) {
         return; // it was never made, and who wanted to add it has joined it
     };
     if let Err(panic) = leaver.thread.join() {
-        log::error!("worker {id}: thread panicked: {}", panics::message(panic));
+        let message = panics::message(panic);
+        log::error!("worker {id}: thread panicked: {message}");
     }
     if leaver.is_counted {
         let hooks = &pool.hooks;

@@ -17,6 +17,7 @@ use crate::pool::dispatch_state::DispatchState;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
+use crate::sync::log;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
 
@@ -46,7 +47,8 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
     });
     if let Err(panic) = catch_unwind(work) {
         // A bug in the pool itself. Whoever waits shall not wait for ever.
-        log::error!("the dispatcher panicked: {}", panics::message(panic));
+        let message = panics::message(panic);
+        log::error!("the dispatcher panicked: {message}");
         pool.roster.close();
         pool.run_queue.shut();
         pool.admission.stop();

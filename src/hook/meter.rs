@@ -21,6 +21,7 @@ use crate::hook::{Hook, PoolState, PoolStatus};
 use crate::job::Outcome;
 use crate::job::id::JobId;
 use crate::job::id::WorkerId;
+use crate::sync::log;
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, Weak};
 
 /// One busy worker, in the low half of the packed word.
@@ -288,8 +289,8 @@ impl Hook for Meter {
     fn pool_state(&self, state: PoolState) {
         let subscribers = &self.owner.subscribers;
         let least = subscribers.judge_state(state);
-        log::debug!("meter: a pool is {state}, all are at least {least}");
         subscribers.tell_if_armed();
+        log::debug!("meter: a pool is {state}, all are at least {least}");
     }
     fn job_start(&self, _: JobId, worker: WorkerId) {
         self.owner.subscribers.add(BUSY, worker);

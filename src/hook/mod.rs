@@ -11,6 +11,7 @@ use crate::job::Outcome;
 use crate::job::id::JobId;
 use crate::job::id::WorkerId;
 use crate::sync::Weak;
+use crate::sync::log;
 use crate::sync::unwind as panics;
 
 /// The three states of a pool's life, in the order in which they come.
@@ -107,12 +108,16 @@ pub trait Hook: Send + Sync {
     }
 }
 
-/// The hooks of one pool; calls each of them and contains their panics.
+/// The hooks of one pool; calls and drops each of them, and contains their panics.
 pub(crate) struct Hooks(Vec<Box<dyn Hook>>);
 
 impl Hooks {
-    pub(crate) fn new(hooks: Vec<Box<dyn Hook>>) -> Self {
-        Hooks(hooks)
+    pub(crate) fn new() -> Self {
+        Hooks(Vec::new())
+    }
+
+    pub(crate) fn push(&mut self, hook: impl Hook + 'static) {
+        self.0.push(Box::new(hook));
     }
 
     #[inline]
@@ -130,8 +135,17 @@ impl Hooks {
     fn call(&self, name: &str, call: impl Fn(&dyn Hook)) {
         for hook in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(&**hook))) {
-                log::error!("hook {name} panicked: {}", panics::message(panic));
+                let message = panics::message(panic);
+                log::error!("hook {name} panicked: {message}");
             }
+        }
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        for hook in self.0.drain(..) {
+            panics::discard("hook", hook);
         }
     }
 }

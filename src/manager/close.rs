@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::channel::{Receiver, RecvTimeoutError};
 use crate::sync::thread_spawn::Joinable;
-use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst};
+use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst, unwind};
 
 /// Signals when a pool has closed: every job has its outcome, and every worker's thread is gone.
 ///
@@ -96,7 +96,7 @@ impl Termination {
         // The lock is held until the thread is joined, so every caller returns after that.
         let mut dispatcher = self.dispatcher.lock();
         if let Some(thread) = dispatcher.take() {
-            let _ = thread.join();
+            unwind::discard("panic payload", thread.join());
         }
         true
     }

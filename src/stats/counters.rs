@@ -10,6 +10,7 @@ use crate::job::id::JobId;
 use crate::stats::clock::WaitClock;
 use crate::stats::in_flight::{Epoch, InFlight};
 use crate::stats::{RunningJob, Stats};
+use crate::sync::log;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of rare events; plain counters, read at rest.

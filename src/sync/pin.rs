@@ -2,6 +2,8 @@
 
 use core_affinity::CoreId;
 
+use crate::sync::log;
+
 /// The cores that this process may use, if workers are to be pinned to them.
 #[derive(Default)]
 pub(crate) struct Pins {
