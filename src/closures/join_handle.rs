@@ -7,6 +7,7 @@ use crate::closures::{Closure, ClosurePanic};
 use crate::error::{Failure, JobError, RejectReason, RejectedError, SubmitError};
 use crate::manager::Manager;
 use crate::submit::handle::JobHandle;
+use crate::sync::unwind::{self, Contained};
 use crate::sync::{Arc, Mutex};
 
 /// A handle to a closure's result; made by [`ThreadPool::spawn`](crate::closures::ThreadPool::spawn).
@@ -26,7 +27,7 @@ use crate::sync::{Arc, Mutex};
 #[must_use = "dropping the handle drops the closure's result; see `execute`"]
 pub struct JoinHandle<T> {
     handle: JobHandle<Closure, (), ClosurePanic>,
-    result: Arc<Mutex<Option<T>>>,
+    result: Arc<Mutex<Contained<Option<T>>>>,
 }
 
 impl<T: Send + 'static> JoinHandle<T> {
@@ -34,12 +35,12 @@ impl<T: Send + 'static> JoinHandle<T> {
         manager: &Manager<Closure, (), ClosurePanic>,
         closure: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Self, JoinError> {
-        let result = Arc::new(Mutex::new(None));
+        let result = Arc::new(Mutex::new(Contained::new("result", None)));
         let output = Arc::clone(&result);
         let handle = manager.enqueue(Box::new(move || {
             // Without the lock, since the closure may run for long.
             let value = closure();
-            *output.lock() = Some(value);
+            **output.lock() = Some(value);
         }))?;
         Ok(JoinHandle { handle, result })
     }
@@ -87,7 +88,7 @@ impl<T> JoinHandle<T> {
 /// The closure's result, once its job has ended.
 fn take_result<T>(
     ended: Result<(), SubmitError<Closure, ClosurePanic>>,
-    result: &Mutex<Option<T>>,
+    result: &Mutex<Contained<Option<T>>>,
 ) -> Result<T, JoinError> {
     ended?;
     let result = result.lock().take();
@@ -129,6 +130,7 @@ impl std::error::Error for JoinError {}
 
 impl From<RejectedError<Closure>> for JoinError {
     fn from(rejected: RejectedError<Closure>) -> Self {
+        unwind::discard("closure", rejected.payload);
         JoinError::NotRun(rejected.reason)
     }
 }

@@ -25,6 +25,7 @@ use crate::job::id::WorkerId;
 use crate::manager::Manager;
 use crate::pool::roster::record::WorkerState;
 use crate::sync::channel::{Sender, bounded};
+use crate::sync::log;
 use crate::sync::{Arc, AtomicUsize, Ordering::SeqCst, unwind};
 
 mod builder;

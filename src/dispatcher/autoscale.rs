@@ -17,6 +17,7 @@ use std::time::Instant;
 use crate::policy::elastic::{Decision, Sample, Scaler};
 use crate::pool::Pool;
 use crate::pool::roster::{AddKind, NotAdded};
+use crate::sync::log;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 
 pub(crate) struct Autoscaler {

@@ -16,6 +16,7 @@ use crate::pool::dispatch_state::DispatchState;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Cleanup, Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
+use crate::sync::log;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
 use crate::task::Task;
@@ -64,7 +65,8 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
     });
     if let Err(panic) = catch_unwind(work) {
         // A bug in the pool itself. No caller is to wait for ever.
-        log::error!("the dispatcher panicked: {}", panics::message(panic));
+        let message = panics::message(panic);
+        log::error!("the dispatcher panicked: {message}");
         pool.roster.close();
         pool.run_queue.shut();
         pool.admission.stop();

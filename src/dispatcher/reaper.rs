@@ -11,6 +11,7 @@ use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Cleanup, Pool};
 use crate::sync::Arc;
 use crate::sync::channel::{Receiver, Sender};
+use crate::sync::log;
 use crate::sync::unwind as panics;
 
 /// Dropped as the reaper's last act: then callers that wait for the pool's end see their channel
@@ -30,7 +31,7 @@ pub(crate) fn run<P, O, E>(
             Cleanup::Worker(id) => reap(&pool, id),
             Cleanup::Drop(task) => panics::discard("job", task),
             Cleanup::Announce(state) => announce(&pool, state),
-            Cleanup::Log(level, line) => log::log!(level, "{line}"),
+            Cleanup::Log(level, line) => log::write(level, &line),
             Cleanup::End => break,
         }
     }
@@ -49,7 +50,8 @@ fn reap<P, O, E>(pool: &Pool<P, O, E>, id: WorkerId) {
     if let Some(thread) = pool.roster.take_thread(id)
         && let Err(panic) = thread.join()
     {
-        log::error!("worker {id}: thread panicked: {}", panics::message(panic));
+        let message = panics::message(panic);
+        log::error!("worker {id}: thread panicked: {message}");
     }
     let Some(was_made) = pool.roster.remove(id) else {
         return; // the caller that wanted to add it has taken it off

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crate::hook::{Hook, PoolState, PoolStatus};
 use crate::job::Outcome;
 use crate::job::id::{JobId, WorkerId};
+use crate::sync::log;
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, Weak};
 
 /// One busy worker, in the low half of a packed word.
@@ -219,6 +220,20 @@ impl Inner {
         self.change.notify_all();
     }
 
+    /// Notes the state of the least advanced pool, now that one has reached this state. This is one step,
+    /// under the lock. A pool is closed before it says so here, so the last one sees all of them closed,
+    /// and no other stores over it what was seen before.
+    fn note_state(&self, reached: PoolState) -> PoolState {
+        let pools = self.pools.lock();
+        let living: Vec<_> = pools.iter().filter_map(Weak::upgrade).collect();
+        let states = living.iter().map(|pool| pool.state());
+        let least = states.min().unwrap_or(reached);
+        self.state.store(least as u8, SeqCst);
+        drop(pools);
+        drop(living); // not under the lock, see `pools`
+        least
+    }
+
     /// The pools that still exist. The caller does not hold the lock while it uses them: it may drop
     /// the last reference to a pool, and then runs its destructors.
     fn pools(&self) -> Vec<Arc<dyn PoolStatus>> {
@@ -266,16 +281,17 @@ impl Inner {
 impl Hook for Meter {
     fn pool_start(&self, pool: Weak<dyn PoolStatus>) {
         let inner = &self.owner.inner;
-        let mut pools = inner.pools.lock();
-        pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(pool);
-        inner.state.store(PoolState::Running as u8, SeqCst);
+        {
+            let mut pools = inner.pools.lock();
+            pools.retain(|pool| pool.strong_count() > 0);
+            pools.push(pool);
+            inner.state.store(PoolState::Running as u8, SeqCst);
+        }
+        inner.notify_if_armed();
     }
     fn pool_state(&self, state: PoolState) {
         let inner = &self.owner.inner;
-        let states = inner.pools().into_iter().map(|pool| pool.state());
-        let least = states.min().unwrap_or(state);
-        inner.state.store(least as u8, SeqCst);
+        let least = inner.note_state(state);
         log::debug!("meter: a pool is {state}, all are at least {least}");
         inner.notify_if_armed();
     }

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::job::Outcome;
 use crate::job::id::{JobId, WorkerId};
 use crate::sync::Weak;
+use crate::sync::log;
 use crate::sync::unwind as panics;
 
 /// The three states of a pool's life, in their order.
@@ -112,8 +113,12 @@ pub trait Hook: Send + Sync {
 pub(crate) struct Hooks(Vec<Box<dyn Hook>>);
 
 impl Hooks {
-    pub(crate) fn new(hooks: Vec<Box<dyn Hook>>) -> Self {
-        Hooks(hooks)
+    pub(crate) fn new() -> Self {
+        Hooks(Vec::new())
+    }
+
+    pub(crate) fn push(&mut self, hook: impl Hook + 'static) {
+        self.0.push(Box::new(hook));
     }
 
     #[inline]
@@ -132,8 +137,17 @@ impl Hooks {
     fn call_each(&self, name: &str, call: impl Fn(&dyn Hook)) {
         for hook in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(&**hook))) {
-                log::error!("hook {name} panicked: {}", panics::message(panic));
+                let message = panics::message(panic);
+                log::error!("hook {name} panicked: {message}");
             }
+        }
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        for hook in self.0.drain(..) {
+            panics::discard("hook", hook);
         }
     }
 }

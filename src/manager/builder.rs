@@ -49,7 +49,7 @@ const MAX_CAPACITY: usize = 1 << 24;
 pub struct Builder<P, O, E> {
     name: String,
     capacity: usize,
-    hooks: Vec<Box<dyn Hook>>,
+    hooks: Hooks,
     thread_prefix: Option<String>,
     stack_size: Option<usize>,
     #[cfg(feature = "affinity")]
@@ -68,7 +68,7 @@ impl<P, O, E> Builder<P, O, E> {
         Builder {
             name: "pool".to_owned(),
             capacity: DEFAULT_CAPACITY,
-            hooks: Vec::new(),
+            hooks: Hooks::new(),
             thread_prefix: None,
             stack_size: None,
             #[cfg(feature = "affinity")]
@@ -103,7 +103,7 @@ impl<P, O, E> Builder<P, O, E> {
     /// Adds a hook that is told what happens in the pool. Several hooks are called in the order in
     /// which they were added.
     pub fn hook(mut self, hook: impl Hook + 'static) -> Self {
-        self.hooks.push(Box::new(hook));
+        self.hooks.push(hook);
         self
     }
 
@@ -295,7 +295,7 @@ impl<P, O, E> Builder<P, O, E> {
             stack_size: self.stack_size,
             #[cfg(feature = "affinity")]
             pins: crate::sync::pin::Pins::new(self.pin_to_cores),
-            hooks: Hooks::new(self.hooks),
+            hooks: self.hooks,
             factory: self.factory,
             elastic: self.elastic,
             restarts: self.restarts,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::channel::{Receiver, RecvTimeoutError};
 use crate::sync::thread_spawn::Joinable;
-use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst};
+use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst, unwind};
 
 /// Signals when a pool has closed: every job has its outcome, and every worker's thread is gone.
 ///
@@ -95,7 +95,7 @@ impl Termination {
         }
         // The lock is held until the threads are joined, so every caller returns after that.
         for thread in self.threads.lock().drain(..) {
-            let _ = thread.join();
+            unwind::discard("panic payload", thread.join());
         }
         true
     }

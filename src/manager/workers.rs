@@ -10,6 +10,7 @@ use crate::pool::roster::record::WorkerInfo;
 use crate::pool::roster::{AddKind, NotAdded};
 use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Spawn};
+use crate::sync::unwind::Contained;
 use crate::worker::{Worker, thread as worker_thread};
 
 impl<P, O, E> Manager<P, O, E>
@@ -149,6 +150,7 @@ where
         X: fmt::Display + Send + 'static,
     {
         let pool = &self.owner.pool;
+        let factory = Contained::new("factory", factory);
         let added = worker_thread::add(pool, AddKind::ToBeMade, |record, reply| {
             worker_thread::spawn(&Free, pool, record, move |pool, record| {
                 worker_thread::supervise(pool, record, factory, Some(reply));

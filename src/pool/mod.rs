@@ -30,6 +30,7 @@ use crate::pool::roster::sleep::Sleep;
 use crate::pool::signal::DispatcherSignal;
 use crate::stats::counters::Counters;
 use crate::sync::channel::{Receiver, Sender};
+use crate::sync::log;
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, Mutex, Ordering::SeqCst};
 use crate::task::chunk::shared::SharedChunks;
@@ -206,7 +207,7 @@ impl<P, O, E> Pool<P, O, E> {
 
     /// Has the reaper write a log line: a logger may be slow, or call back.
     pub(crate) fn log_later(&self, level: log::Level, line: impl FnOnce() -> String) {
-        if level <= log::max_level() {
+        if log::is_on(level) {
             self.clean_up(Cleanup::Log(level, line()));
         }
     }

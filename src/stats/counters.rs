@@ -8,6 +8,7 @@ use crate::stats::clock::{Stamp, WaitClock};
 use crate::stats::in_flight::{Epoch, InFlight};
 use crate::stats::run_timer::Times;
 use crate::stats::{RunningJob, Stats};
+use crate::sync::log;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Counts jobs in, and the rare events. What workers run is counted in their records.

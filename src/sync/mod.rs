@@ -6,6 +6,7 @@
 
 pub(crate) mod adaptive_spin;
 pub(crate) mod backoff;
+pub(crate) mod log;
 pub(crate) mod park;
 #[cfg(feature = "affinity")]
 pub(crate) mod pin;

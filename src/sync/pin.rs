@@ -2,6 +2,8 @@
 
 use core_affinity::CoreId;
 
+use crate::sync::log;
+
 /// The cores that this process may use. Empty if workers are not pinned.
 #[derive(Default)]
 pub(crate) struct Pins {

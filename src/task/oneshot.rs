@@ -72,6 +72,17 @@ enum State<P, O, E> {
     Gone,
 }
 
+impl<P, O, E> Drop for Oneshot<P, O, E> {
+    /// The last owner, often a handle whose result nobody took, drops what is left.
+    #[inline]
+    fn drop(&mut self) {
+        let state = &mut self.inner.get_mut().state;
+        if !matches!(state, State::Gone) {
+            panics::discard("result", std::mem::replace(state, State::Gone));
+        }
+    }
+}
+
 /// The answering side of a oneshot: it travels in the job's task, then the worker holds it. It owes an
 /// answer; dropped without one, it answers "closed".
 pub(crate) struct Responder<P, O, E>(pub(crate) Arc<Oneshot<P, O, E>>);

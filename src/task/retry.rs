@@ -6,6 +6,7 @@ use crate::job::Outcome;
 use crate::job::cancel::CancelToken;
 use crate::job::id::Attempt;
 use crate::policy::retry::Retry;
+use crate::sync::log;
 use crate::sync::unwind as panics;
 use crate::task::header::Header;
 
@@ -62,10 +63,10 @@ impl<P> RetryState<P> {
                     token,
                 });
             }
-            Err(panic) => log::error!(
-                "cloning a payload panicked, so there is no further try: {}",
-                panics::message(panic)
-            ),
+            Err(panic) => {
+                let message = panics::message(panic);
+                log::error!("cloning a payload panicked, so there is no further try: {message}");
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use crate::task::chunk::claim::Claim;
 use crate::worker::Worker;
 use crate::worker::current_job::RunResult;
 use crate::worker::find_work::WorkFinder;
-use crate::worker::invoke::run_input;
+use crate::worker::invoke::{log_panic, run_input};
 
 /// If the rest of a chunk takes fewer nanoseconds, it is not worth waking another worker for it.
 const WORTH_A_WAKE_NANOS: u64 = 50_000;
@@ -133,6 +133,8 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
             let healthy = !matches!(result, Err(Failure::Panicked(_)));
             self.settle(&mut claim, result);
             if !healthy {
+                drop(claim);
+                log_panic(self.record.id(), id);
                 return false;
             }
             self.check_stop();
@@ -160,11 +162,12 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
             }
         }));
         if let Err(panic) = outcome {
-            let id = self.record.id();
-            log::error!("worker {id} panicked in job {} and ends", claim.job());
             self.record.count_end(Some(Outcome::Panicked));
             self.record.finish_now();
+            let job = claim.job();
             self.settle(&mut claim, Err(Failure::Panicked(panics::message(panic))));
+            drop(claim);
+            log_panic(self.record.id(), job);
             return false;
         }
         true

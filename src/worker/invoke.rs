@@ -2,11 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::job::id::JobId;
+use crate::job::id::{JobId, WorkerId};
 use crate::job::{Job, Outcome};
 use crate::pool::Pool;
 use crate::pool::roster::record::WorkerRecord;
 use crate::stats::clock::{Stamp, WaitClock};
+use crate::sync::log;
 use crate::worker::Worker;
 use crate::worker::current_job::RunResult;
 
@@ -44,10 +45,15 @@ pub(super) fn after_run<P, O, E>(
     pool.hooks
         .each("job_finish", |hook| hook.job_finish(id, worker, outcome));
     if outcome == Outcome::Panicked {
-        log::error!("worker {worker} panicked in job {id} and ends");
         // Before the reply: once a caller has it, the worker counts as leaving.
         record.finish_now();
     }
+}
+
+/// The worker panicked in this job. Called after the reply, which does not wait for the log.
+#[cold]
+pub(super) fn log_panic(worker: WorkerId, job: JobId) {
+    log::error!("worker {worker} panicked in job {job} and ends");
 }
 
 /// Runs one input of a batch, between its hooks.

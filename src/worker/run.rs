@@ -23,12 +23,13 @@ use crate::job::tokens::JobTokens;
 use crate::job::{Job, Outcome};
 use crate::pool::Pool;
 use crate::pool::roster::record::WorkerRecord;
+use crate::sync::log;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::worker::chunk::run_chunk;
 use crate::worker::current_job::{CurrentJob, RunResult};
 use crate::worker::find_work::WorkFinder;
-use crate::worker::invoke::{after_run, before_run};
+use crate::worker::invoke::{after_run, before_run, log_panic};
 use crate::worker::{Worker, WorkerHandle};
 
 /// Runs one worker from its start to its drop, on the calling thread.
@@ -136,8 +137,24 @@ fn end_job<P, O, E>(
     if let Some(next_attempt) = next_attempt {
         let (task, at) = *next_attempt;
         panics::discard("worker error", result);
-        return pool.retry_later(task, at);
+        pool.retry_later(task, at);
+    } else {
+        answer(finder, current, result, outcome);
     }
+    if outcome == Outcome::Panicked {
+        log_panic(record.id(), current.id);
+    }
+}
+
+/// Answers the current job: there is no other attempt.
+#[inline]
+fn answer<P, O, E>(
+    finder: &mut WorkFinder<'_, P, O, E>,
+    current: &mut CurrentJob<P, O, E>,
+    result: RunResult<O, E>,
+    outcome: Outcome,
+) {
+    let WorkFinder { pool, record, .. } = *finder;
     if current.is_awaited() && outcome != Outcome::Panicked {
         finder.search_early();
     }

@@ -39,8 +39,9 @@ use crate::pool::roster::record::WorkerRecord;
 use crate::pool::roster::{AddKind, NotAdded};
 use crate::pool::{Cleanup, Pool, StartReply, WorkerFactory};
 use crate::sync::channel::bounded;
+use crate::sync::log;
 use crate::sync::thread_spawn::{Free, Joinable, Spawn};
-use crate::sync::unwind as panics;
+use crate::sync::unwind::{self as panics, Contained};
 use crate::sync::{Arc, thread};
 use crate::worker::Worker;
 use crate::worker::run::run_worker;
@@ -83,12 +84,12 @@ where
     W: Worker<P, O, E>,
     X: fmt::Display,
 {
-    let factory = Arc::new(factory);
+    let factory = Arc::new(Contained::new("factory", factory));
     Box::new(move |pool, record, reply| {
         let factory = Arc::clone(&factory);
         let make = move |id| factory(id).map_err(|error| error.to_string());
         spawn(&Free, pool, record, move |pool, record| {
-            supervise(pool, record, make, reply);
+            supervise(pool, record, Contained::new("factory", make), reply);
         })
     })
 }
@@ -114,7 +115,7 @@ pub(crate) fn add<P, O, E, X>(
         Err(error) => {
             // The thread sent this as its last act, so the join does not block for long.
             if let Some(thread) = pool.roster.take_thread(id) {
-                let _ = thread.join();
+                panics::discard("panic payload", thread.join());
             }
             pool.roster.remove(id);
             pool.signal.notify();
@@ -171,7 +172,7 @@ where
 pub(crate) fn supervise<P, O, E, W, X>(
     pool: &Pool<P, O, E>,
     record: &Arc<WorkerRecord>,
-    mut make: impl FnMut(WorkerId) -> Result<W, X>,
+    mut make: Contained<impl FnMut(WorkerId) -> Result<W, X>>,
     mut reply: Option<StartReply<X>>,
 ) where
     W: Worker<P, O, E>,
@@ -181,7 +182,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
     let mut exit_guard = reply.is_none().then(|| ExitGuard(pool, record));
     let mut restarter = Restarter::new(pool.restarts, id.get());
     loop {
-        match make_worker(&mut make, id) {
+        match make_worker(&mut *make, id) {
             Ok(worker) => {
                 exit_guard.get_or_insert_with(|| ExitGuard(pool, record));
                 record.started();
@@ -195,8 +196,8 @@ pub(crate) fn supervise<P, O, E, W, X>(
             }
             Err(error) => {
                 if let Some(reply) = reply.take() {
-                    panics::discard("factory", make);
-                    let _ = reply.send(Err(error));
+                    drop(make); // before the caller knows
+                    panics::discard("factory's error", reply.send(Err(error)));
                     return;
                 }
                 log_failure(id, &error);
@@ -208,8 +209,8 @@ pub(crate) fn supervise<P, O, E, W, X>(
         }
         let now = Instant::now();
         let Some(pause) = restarter.next(now) else {
-            log::error!("worker {id} of pool {:?} failed too often", pool.name());
             record.stop();
+            log::error!("worker {id} of pool {:?} failed too often", pool.name());
             break;
         };
         if record.restarting() {
@@ -227,7 +228,6 @@ pub(crate) fn supervise<P, O, E, W, X>(
             break;
         }
     }
-    panics::discard("factory", make);
 }
 
 /// Calls the factory, and contains its panic.
@@ -243,8 +243,11 @@ fn make_worker<W, X>(
 
 /// Logs why a worker was not made. To show the error may panic: that is contained, too.
 fn log_failure<X: fmt::Display>(id: WorkerId, error: &FactoryError<X>) {
-    let log = AssertUnwindSafe(|| log::error!("worker {id} could not be made: {error}"));
-    if catch_unwind(log).is_err() {
-        log::error!("worker {id} could not be made, and the error cannot be shown");
+    match catch_unwind(AssertUnwindSafe(|| error.to_string())) {
+        Ok(text) => log::error!("worker {id} could not be made: {text}"),
+        Err(panic) => {
+            panics::discard("panic payload", panic);
+            log::error!("worker {id} could not be made, and the error cannot be shown");
+        }
     }
 }

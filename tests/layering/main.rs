@@ -273,6 +273,27 @@ fn the_source_has_few_rooms() {
     );
 }
 
+/// A log backend is the user's code: what it throws is contained in one place. (gRPC's own threads
+/// have their own ways to contain what is called there.)
+#[test]
+fn records_are_logged_through_sync() {
+    let logs = |source: &Source| source.paths(&["log"]).iter().any(|path| path.len() > 1);
+    let contained = |source: &Source| {
+        let paths = source.own_paths();
+        paths.iter().any(|path| path[..] == ["sync", "log"])
+    };
+    let sources = sources();
+    let logging = sources.iter().filter(|source| logs(source));
+    let logging: Vec<_> = logging.map(|source| &source.file).collect();
+    assert!(logging.len() > 5, "log calls were found: {logging:?}");
+    let found = sources.iter().filter(|source| {
+        let excepted = source.top() == "grpc" || source.file == "sync/log.rs";
+        !excepted && logs(source) && !contained(source)
+    });
+    let found: Vec<_> = found.map(|source| format!("src/{}", source.file)).collect();
+    none("files use the crate `log` directly", &found);
+}
+
 /// Whether a path names what only `sync` may take from outside.
 fn is_for_sync(path: &[String]) -> bool {
     let names: Vec<_> = path.iter().map(String::as_str).collect();

@@ -2,14 +2,19 @@
 //! a clear end.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use crate::common::{LIMIT, Latch, next, stress, within};
 use crate::more::{SHORT, add_workers, at_latch, jitter, tasks, until_cancelled};
-use crossbeam_channel::unbounded;
-use worker_pool::{Hook, JobId, Meter, Outcome, PoolState, SubscriptionError, WorkerId};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::Mutex;
+use worker_pool::{
+    Hook, JobId, Meter, Outcome, PoolState, PoolStatus, Snapshot, Subscription, SubscriptionError,
+    WorkerId,
+};
 
 /// A subscriber gets the present value at once, then nothing until something changes, and of many
 /// changes the newest only.
@@ -233,5 +238,111 @@ fn a_subscription_ends_when_the_meter_is_dropped() {
         drop(pool);
         let end = waiter.join().unwrap().unwrap();
         assert_eq!((end.total, end.state), (0, PoolState::Closed));
+    });
+}
+
+/// Two pools with one meter that end at the same moment: whoever is told last, the meter says that
+/// both are closed, and its subscribers hear of the end.
+#[test]
+fn two_pools_that_end_together_end_their_subscription() {
+    let rounds = stress(400);
+    within(2 * LIMIT, move || {
+        for round in 0..rounds {
+            let meter = Meter::new();
+            let build = || tasks().hook(meter.clone()).build().unwrap();
+            let pools = [build(), build()];
+            let mut news = meter.subscribe();
+            let start = Barrier::new(pools.len());
+            thread::scope(|scope| {
+                for pool in &pools {
+                    scope.spawn(|| {
+                        start.wait();
+                        pool.close();
+                    });
+                }
+            });
+            assert_eq!(meter.snapshot().state, PoolState::Closed, "round {round}");
+            while let Some(snapshot) = within_limit(&mut news) {
+                let last = snapshot.state == PoolState::Closed;
+                assert!(!last || news.try_recv().is_none(), "round {round}");
+            }
+        }
+    });
+}
+
+/// The next snapshot, or `None` at the end, which must come.
+#[track_caller]
+fn within_limit(news: &mut Subscription) -> Option<Snapshot> {
+    match news.recv_timeout(LIMIT) {
+        Ok(snapshot) => Some(snapshot),
+        Err(SubscriptionError::Ended) => None,
+        Err(SubscriptionError::Timeout) => panic!("neither news nor an end"),
+    }
+}
+
+/// A pool that says how it stands, and may be held for a moment just after it has looked.
+struct HeldPool {
+    closed: AtomicBool,
+    /// Says that it has looked, and waits until it may say what it saw.
+    held: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+impl PoolStatus for HeldPool {
+    fn name(&self) -> &str {
+        "held"
+    }
+    fn waiting(&self) -> usize {
+        0
+    }
+    fn queue_capacity(&self) -> usize {
+        1
+    }
+    fn finished(&self) -> u64 {
+        0
+    }
+    fn state(&self) -> PoolState {
+        let closed = self.closed.load(SeqCst);
+        let held = self.held.lock().take();
+        if let Some((looked, go)) = held {
+            looked.send(()).expect("the test listens");
+            let _ = go.recv_timeout(SHORT);
+        }
+        if closed {
+            PoolState::Closed
+        } else {
+            PoolState::Running
+        }
+    }
+}
+
+/// What one pool's end found out does not hide what the end of the other found out later.
+#[test]
+fn a_late_look_at_two_pools_does_not_hide_a_later_one() {
+    within(LIMIT, || {
+        let meter = Meter::new();
+        let (looked, looks) = bounded(1);
+        let (go, going) = bounded(1);
+        let pool = |held| {
+            let closed = AtomicBool::new(false);
+            let held = Mutex::new(held);
+            Arc::new(HeldPool { closed, held })
+        };
+        let (first, second) = (pool(None), pool(Some((looked, going))));
+        for pool in [&first, &second] {
+            let pool: Arc<dyn PoolStatus> = pool.clone();
+            meter.pool_start(Arc::downgrade(&pool));
+        }
+        thread::scope(|scope| {
+            first.closed.store(true, SeqCst);
+            scope.spawn(|| meter.pool_state(PoolState::Closed));
+            next(&looks); // it has seen that the second one runs
+            second.closed.store(true, SeqCst);
+            meter.pool_state(PoolState::Closed);
+            let _ = go.send(()); // it may have gone on by itself
+        });
+        assert_eq!(meter.snapshot().state, PoolState::Closed);
+        let mut news = meter.subscribe();
+        assert!(within_limit(&mut news).is_some());
+        assert_eq!(within_limit(&mut news), None);
     });
 }

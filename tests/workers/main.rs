@@ -9,6 +9,7 @@ mod more;
 mod affinity;
 mod back_off;
 mod elastic;
+mod escapes;
 mod factories;
 mod no_workers;
 mod panics;

@@ -30,6 +30,7 @@ use crate::stats::clock::Stamp;
 use crate::stats::counters::Runs;
 use crate::stats::in_flight::{Epoch, PerEpoch};
 use crate::stats::run_timer::RunTimer;
+use crate::sync::log;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::{
     AtomicBool, AtomicU64,
