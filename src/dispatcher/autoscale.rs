@@ -13,6 +13,7 @@ use std::time::Instant;
 use crate::policy::elastic::{Decision, Sample, Scaler};
 use crate::pool::roster::{AddKind, NotAdded};
 use crate::pool::{Command, Pool};
+use crate::sync::time;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 
 pub(crate) struct Autoscaler {
@@ -49,7 +50,7 @@ impl Autoscaler {
             return;
         }
         let rung = !self.watching && pool.signal.is_watching();
-        let due = || scaler.next_look().is_some_and(|at| Instant::now() >= at);
+        let due = || scaler.next_look().is_some_and(|at| time::now() >= at);
         if !(news || rung || due()) {
             return;
         }
@@ -76,7 +77,7 @@ fn look<P, O, E>(pool: &Arc<Pool<P, O, E>>, scaler: &mut Scaler) -> Decision {
     let waiting = (pool.admission.count() + pool.run_queue.released()) as u64;
     let window = scaler.window();
     let decision = scaler.look(Sample {
-        now: Instant::now(),
+        now: time::now(),
         waiting,
         accepted: pool.counters.accepted(),
         workers,

@@ -32,6 +32,7 @@ use crate::pool::dispatch_state::DispatchState;
 use crate::pool::signal::Until;
 use crate::stats::counters::Counters;
 use crate::sync::channel::Receiver;
+use crate::sync::time;
 use crate::sync::unwind as panics;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::task::Task;
@@ -111,7 +112,7 @@ impl<P, O, E> DispatchState<P, O, E> {
         if waiting == 0 || !wanted {
             return false;
         }
-        let now = Instant::now();
+        let now = time::now();
         self.step(Event::Observed { ready: run_queue }, now);
         let mut left = 0;
         // In parts, so that the first workers start early.
@@ -227,7 +228,7 @@ impl<P, O, E> DispatchState<P, O, E> {
         self.actions = actions;
         if !back.is_empty() {
             pool.admission.requeue(back.len());
-            let now = Instant::now();
+            let now = time::now();
             for task in back.into_iter().rev() {
                 self.step(Event::NoPlace(task), now);
             }
@@ -252,7 +253,7 @@ impl<P, O, E> DispatchState<P, O, E> {
             fence(SeqCst);
             pool.sleep.wake_one();
         } else {
-            self.step(Event::Arrived(task), Instant::now());
+            self.step(Event::Arrived(task), time::now());
         }
     }
 

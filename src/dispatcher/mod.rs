@@ -18,7 +18,7 @@ use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::unwind as panics;
-use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
+use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence, time, user_channel};
 
 pub(crate) struct Dispatcher<P, O, E> {
     pool: Arc<Pool<P, O, E>>,
@@ -30,7 +30,7 @@ pub(crate) struct Dispatcher<P, O, E> {
 
 /// Dropped by the dispatcher's thread as its very last act: those who wait for the pool's end see
 /// their channel disconnected.
-pub(crate) type End = Sender<std::convert::Infallible>;
+pub(crate) type End = user_channel::Sender<std::convert::Infallible>;
 
 /// The dispatcher's thread.
 pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>, end: End) {
@@ -106,7 +106,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let mut any = false;
         while let Ok(command) = self.commands.try_recv() {
             any = true;
-            let now = Instant::now();
+            let now = time::now();
             match command {
                 Command::Added(id) => state.step(Event::Added(id), now),
                 Command::Gone(id) => state.step(Event::Gone(id), now),
@@ -133,7 +133,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         if self.pool.retries.1.is_empty() && state.dispatch.next_attempt().is_none() {
             return false;
         }
-        let now = Instant::now();
+        let now = time::now();
         let failed = state.take_failed(&self.pool, now);
         let due = state.dispatch.next_attempt().is_some_and(|at| at <= now);
         if due {
@@ -147,7 +147,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
 
     /// Takes all waiting jobs in hand and drops the dead among them.
     fn sweep(&self, state: &mut DispatchState<P, O, E>) {
-        let now = Instant::now();
+        let now = time::now();
         state.take_all(&self.pool, now);
         state.step(Event::Sweep, now);
         state.act_at_once(&self.pool);
@@ -194,7 +194,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             return false;
         }
         let any = abandoned.waiting.len() + abandoned.released.len() + state.dispatch.held() > 0;
-        let now = Instant::now();
+        let now = time::now();
         for task in abandoned.waiting {
             state.step(Event::Arrived(task), now);
         }
@@ -225,7 +225,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             && state.dispatch.next_attempt().is_none();
         if settled {
             // Workers take nothing any more, so what slips in late is turned away, not lost.
-            state.step(Event::Settled, Instant::now());
+            state.step(Event::Settled, time::now());
             state.act_at_once(&self.pool);
         }
         settled

@@ -21,6 +21,7 @@ use crate::hook::{Hook, PoolState, PoolStatus};
 use crate::job::Outcome;
 use crate::job::id::JobId;
 use crate::job::id::WorkerId;
+use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, Weak};
 
 /// One busy worker, in the low half of the packed word.
@@ -351,7 +352,7 @@ impl Subscription {
     /// [`Timeout`](SubscriptionError::Timeout) when nothing changed, [`Ended`](SubscriptionError::Ended)
     /// when nothing will follow.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Snapshot, SubscriptionError> {
-        self.wait(Instant::now().checked_add(timeout))
+        self.wait(time::now().checked_add(timeout))
     }
 
     /// The newest snapshot if it was not seen yet. Never blocks.

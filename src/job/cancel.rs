@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, Weak, fence};
 
 /// Tells work that nobody wants it any more. Cheap to clone; all clones are the same token.
@@ -237,7 +238,7 @@ impl CancelToken {
 
     /// Blocks until the token fires, for at most `timeout`. Did it fire?
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(Instant::now().checked_add(timeout))
+        self.wait_until(time::now().checked_add(timeout))
     }
 
     fn wait_until(&self, until: Option<Instant>) -> bool {
@@ -248,7 +249,7 @@ impl CancelToken {
             if self.is_cancelled() {
                 return true;
             }
-            if until.is_some_and(|at| Instant::now() >= at) {
+            if until.is_some_and(|at| time::now() >= at) {
                 return false;
             }
             parker.park(until);
@@ -261,7 +262,7 @@ impl CancelToken {
             return Some(Fired::Cancel);
         }
         match self.node.deadline {
-            Some(at) if Instant::now() >= at => Some(Fired::Deadline),
+            Some(at) if time::now() >= at => Some(Fired::Deadline),
             _ => None,
         }
     }

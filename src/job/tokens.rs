@@ -6,6 +6,7 @@
 use std::cell::Cell;
 
 use crate::job::cancel::CancelToken;
+use crate::sync::thread_local;
 
 /// What a job's [`is_cancelled`](crate::Job::is_cancelled) looks at.
 pub(crate) struct Tokens {
@@ -28,14 +29,14 @@ pub(crate) struct JobTokens(Option<Tokens>);
 impl JobTokens {
     /// From now on the calling thread lends tokens with this one in them.
     pub(crate) fn serve(pool: &CancelToken) {
-        HOME.set(pool.address());
-        BACK.set(None);
+        HOME.with(|home| home.set(pool.address()));
+        BACK.with(|back| back.set(None));
     }
 
     /// Tokens for a job on this worker. `pool` is what it [serves](Self::serve) with.
     #[inline]
     pub(crate) fn new(own: Option<CancelToken>, pool: &CancelToken) -> Self {
-        let pool = BACK.take().unwrap_or_else(|| pool.clone());
+        let pool = BACK.with(Cell::take).unwrap_or_else(|| pool.clone());
         JobTokens(Some(Tokens { own, pool }))
     }
 

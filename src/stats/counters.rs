@@ -10,6 +10,7 @@ use crate::job::id::JobId;
 use crate::stats::clock::WaitClock;
 use crate::stats::in_flight::{Epoch, InFlight};
 use crate::stats::{RunningJob, Stats};
+use crate::sync::time;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of rare events; plain counters, read at rest.
@@ -30,7 +31,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn new(timed: bool) -> Self {
-        let start = Instant::now();
+        let start = time::now();
         Counters {
             in_flight: InFlight::default(),
             cancelled: AtomicU64::new(0),
@@ -99,7 +100,7 @@ impl Counters {
             backing_off: self.backing_off.load(Relaxed),
             busy: work.busy,
             total: work.total,
-            elapsed: self.start.elapsed(),
+            elapsed: time::since(self.start),
             oldest_waiting: self.wait_clock.as_ref().and_then(WaitClock::oldest),
             longest_running: self.longest(&work),
             #[cfg(feature = "histograms")]

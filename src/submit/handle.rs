@@ -8,6 +8,7 @@ use crate::job::cancel::{CancelToken, Fired};
 use crate::job::id::JobId;
 use crate::pool::Pool;
 use crate::sync::Arc;
+use crate::sync::time;
 use crate::sync::unwind as panics;
 use crate::task::oneshot::{Oneshot, RejectOutcome};
 
@@ -62,7 +63,7 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// if its result was taken before. The job is not cancelled by that.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<O, SubmitError<P, E>>> {
         // A time too far to be told is no limit at all.
-        self.wait_until(Instant::now().checked_add(timeout))
+        self.wait_until(time::now().checked_add(timeout))
     }
 
     /// The result if it is there, once. Never blocks.

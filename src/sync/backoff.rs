@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use crate::sync::adaptive_spin::{AdaptiveSpin, SEARCH};
-use crate::sync::thread;
+use crate::sync::thread_local;
+use crate::sync::time;
+use crate::sync::{spin_loop, thread};
 
 /// Looks at the start of a spin, with one hint to the processor between two: 20 to 50 ns each, so that
 /// what comes is seen at once. Longer pauses cost a third of the time of a short job's round trip.
-const RELAX_TURNS: u32 = 62;
+const RELAX_TURNS: u32 = if cfg!(worker_pool_shuttle) { 2 } else { 62 };
 /// After them a caller gives its core to other threads so many times.
 const YIELD_TURNS: u32 = 4;
 /// So many waits in a row may end while the core is given away; see [`Backoff::turn`].
@@ -95,7 +97,7 @@ impl Backoff {
             return false;
         }
         thread::yield_now();
-        let now = Instant::now();
+        let now = time::now();
         now < *self.began.get_or_insert(now) + SEARCH
     }
 
@@ -107,7 +109,7 @@ impl Backoff {
     /// Is it too early to give the core away?
     #[inline]
     fn relax(&self) -> bool {
-        std::hint::spin_loop();
+        spin_loop();
         self.turns <= RELAX_TURNS
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use crate::sync::thread_local;
 use crate::sync::{Arc, AtomicU8, Condvar, Mutex, Ordering::SeqCst};
 
 /// Nobody waits and nobody has called.

@@ -29,7 +29,6 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use crate::error::FactoryError;
 use crate::job::id::WorkerId;
@@ -40,6 +39,7 @@ use crate::pool::roster::{AddKind, NotAdded};
 use crate::pool::{Command, Pool, StartReply, WorkerFactory};
 use crate::sync::channel::bounded;
 use crate::sync::thread_spawn::{Free, Joinable, Spawn};
+use crate::sync::time;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, thread};
 use crate::worker::Worker;
@@ -185,7 +185,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
                 record.started();
                 pool.worker_made(id);
                 pool.hooks.each("worker_add", |hook| hook.worker_add(id));
-                restarter.made(Instant::now());
+                restarter.made(time::now());
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(Ok(()));
                 }
@@ -204,7 +204,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
         if record.is_stopped() {
             break;
         }
-        let now = Instant::now();
+        let now = time::now();
         let Some(pause) = restarter.next(now) else {
             log::error!("worker {id} of pool {:?} failed too often", pool.name());
             record.stop();

@@ -42,6 +42,7 @@ use crate::job::id::WorkerId;
 use crate::pool::roster::record::WorkerRecord;
 use crate::sync::adaptive_spin::AdaptiveSpin;
 use crate::sync::park::Wake;
+use crate::sync::time;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
 
 const SEARCHING: u64 = 1 << 32;
@@ -72,7 +73,7 @@ impl Sleepers {
         let record = self.stack.remove(index);
         self.least = self.least.min(self.stack.len());
         if let Some(began) = self.vain_search.take() {
-            adaptive_spin.learn(began.elapsed());
+            adaptive_spin.learn(time::since(began));
         }
         record
     }
