@@ -282,7 +282,8 @@ fn reap<P, O, E>(pool: &Pool<P, O, E>, id: WorkerId) {
 
 #[cfg(test)]
 mod tests {
-    use crate::sync::channel::{bounded, unbounded};
+    use crate::sync::channel::bounded;
+    use crate::sync::user_channel::unbounded;
     use crate::{Job, Manager};
     use std::time::Duration;
 

@@ -410,6 +410,9 @@ impl Iterator for Subscription {
     }
 }
 
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -308,3 +308,6 @@ impl fmt::Debug for CancelToken {
             .finish()
     }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;

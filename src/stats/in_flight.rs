@@ -169,6 +169,9 @@ fn epoch(word: u64) -> Epoch {
     }
 }
 
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

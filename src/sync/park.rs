@@ -107,6 +107,9 @@ impl Wake for Parker {
     }
 }
 
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

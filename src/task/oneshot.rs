@@ -352,3 +352,6 @@ fn take_from<P, O, E>(state: &mut State<P, O, E>) -> Option<Reply<P, O, E>> {
         }
     }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;

@@ -238,6 +238,9 @@ impl Drop for WaiterGuard<'_> {
     }
 }
 
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

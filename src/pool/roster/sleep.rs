@@ -240,6 +240,9 @@ impl Sleep {
     }
 }
 
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

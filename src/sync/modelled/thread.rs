@@ -5,9 +5,6 @@ use std::io;
 pub(crate) use shuttle::thread::{JoinHandle, Result, Scope, ScopedJoinHandle, scope, yield_now};
 pub(crate) use std::thread::available_parallelism;
 
-#[cfg(test)]
-pub(crate) use shuttle::thread::spawn;
-
 pub(crate) struct Builder(shuttle::thread::Builder);
 
 impl Builder {
