@@ -15,6 +15,9 @@
 //! | sleeps → searches | a worker that runs, if many jobs are ready although a worker searches | the same |
 //! | sleeps → searches | the worker itself, if its last look found something, or if it is to leave | under the lock |
 //!
+//! The count changes before the worker can see that it is off the stack. So it never leaves a count
+//! that it is not yet in.
+//!
 //! # Why no job is left lying while a worker sleeps
 //!
 //! A thread that releases a job puts it in, and *then* reads `count`. There are three cases:
@@ -183,8 +186,7 @@ impl Sleep {
                 return;
             };
             let record = sleepers.take(top, self.adaptive_spin());
-            record.asleep.store(false, SeqCst);
-            self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
+            self.count_awake(&record);
             record
         };
         record.parker.wake();
@@ -205,9 +207,12 @@ impl Sleep {
             sleepers.stack.push(Arc::clone(record));
             record.asleep.store(true, SeqCst);
             let change = if searching.is_some() { SEARCHING } else { 0 };
-            self.word
-                .count
-                .fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
+            let change = SLEEPING.wrapping_sub(change);
+            let before = self.word.count.fetch_add(change, SeqCst);
+            debug_assert!(
+                searching.is_none() || before >= SEARCHING,
+                "it did not search"
+            );
         }
         if work() {
             return self.leave_stack(record);
@@ -234,9 +239,16 @@ impl Sleep {
                 index.expect("a sleeper is on the stack"),
                 self.adaptive_spin(),
             );
-            record.asleep.store(false, SeqCst);
-            self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
+            self.count_awake(record);
         }
+    }
+
+    /// Under the lock: a worker that slept searches. It is counted *before* it can see that it is off
+    /// the stack: one that was woken for another reason, such as to leave, stops searching at once.
+    fn count_awake(&self, record: &WorkerRecord) {
+        let before = self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
+        debug_assert!(!before.is_multiple_of(SEARCHING), "nobody slept");
+        record.asleep.store(false, SeqCst);
     }
 }
 
