@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::iter::Fuse;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::batch::cursor::ChunkCursor;
 use crate::error::RejectReason;
@@ -15,6 +15,7 @@ use crate::pool::roster::current::ThreadRole;
 use crate::submit::admit::WaitForRoom;
 use crate::sync::backoff::Backoff;
 use crate::sync::park::Wake;
+use crate::sync::time;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::task::Task;
 use crate::task::chunk::progress::{ANY, FINISHED_CHUNKS, Progress};
@@ -173,7 +174,7 @@ where
     fn read_chunk(&mut self, workers: usize) {
         let len = self.chunk_len(workers);
         let most = len.min(self.room()).min(self.max_in_time);
-        let begun = Instant::now();
+        let begun = time::now();
         let (least, _) = self.inputs.size_hint();
         self.held.reserve(least.min(most));
         while self.held.len() < most
@@ -182,7 +183,8 @@ where
             self.held.push(payload);
             self.read += 1;
             let read = self.held.len();
-            if (read.is_power_of_two() || read.is_multiple_of(64)) && begun.elapsed() >= MAX_READ {
+            if (read.is_power_of_two() || read.is_multiple_of(64)) && time::since(begun) >= MAX_READ
+            {
                 break;
             }
         }
@@ -190,7 +192,7 @@ where
             return;
         }
         // If inputs come slowly, the next chunk has as many as come in time.
-        let took = begun.elapsed();
+        let took = time::since(begun);
         let in_time = self.held.len() as u128 * 2 * MAX_READ.as_nanos() / took.as_nanos().max(1);
         self.max_in_time = in_time.clamp(1, MAX_INPUTS as u128) as usize;
         self.inputs_slow = took >= MAX_READ;
@@ -351,7 +353,7 @@ where
                 }
                 blocked.iter().for_each(|blocked| blocked.cannot_withdraw());
             }
-            let limit = (waits < 2).then(|| Instant::now() + FIRST_WAIT);
+            let limit = (waits < 2).then(|| time::now() + FIRST_WAIT);
             progress.set_asleep(limit.is_none());
             if waits > 0 && !pool.shared_chunks.is_empty() {
                 // Jobs are slower than they were: other workers may help.

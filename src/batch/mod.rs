@@ -13,6 +13,7 @@ use crate::job::Priority;
 use crate::job::cancel::CancelToken;
 use crate::pool::Pool;
 use crate::sync::Arc;
+use crate::sync::time;
 
 mod cursor;
 mod feeder;
@@ -85,7 +86,7 @@ impl<'a, P, O, E> Batch<'a, P, O, E> {
 
     /// A deadline this long from now. A deadline that overflows is no deadline.
     pub fn timeout(self, timeout: Duration) -> Self {
-        match Instant::now().checked_add(timeout) {
+        match time::now().checked_add(timeout) {
             Some(deadline) => self.deadline(deadline),
             None => self,
         }

@@ -24,8 +24,8 @@ use crate::job::Job;
 use crate::job::id::WorkerId;
 use crate::manager::Manager;
 use crate::pool::roster::record::WorkerState;
-use crate::sync::channel::{Sender, bounded};
 use crate::sync::log;
+use crate::sync::user_channel::{Sender, bounded};
 use crate::sync::{Arc, AtomicUsize, Ordering::SeqCst, unwind};
 
 mod builder;

@@ -18,6 +18,7 @@ use crate::policy::elastic::{Decision, Sample, Scaler};
 use crate::pool::Pool;
 use crate::pool::roster::{AddKind, NotAdded};
 use crate::sync::log;
+use crate::sync::time;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 
 pub(crate) struct Autoscaler {
@@ -55,7 +56,7 @@ impl Autoscaler {
             return;
         }
         let notified = !self.watching && pool.signal.is_watching();
-        let due = || scaler.next_look().is_some_and(|at| Instant::now() >= at);
+        let due = || scaler.next_look().is_some_and(|at| time::now() >= at);
         if !(news || notified || due()) {
             return;
         }
@@ -83,7 +84,7 @@ fn take_sample<P, O, E>(pool: &Arc<Pool<P, O, E>>, scaler: &mut Scaler) -> Decis
     let waiting = (pool.admission.count() + pool.run_queue.released()) as u64;
     let window = scaler.window();
     let decision = scaler.look(Sample {
-        now: Instant::now(),
+        now: time::now(),
         waiting,
         accepted: pool.counters.accepted(),
         workers,

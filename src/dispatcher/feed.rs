@@ -33,6 +33,7 @@ use crate::pool::dispatch_state::{DispatchState, RejectedTask};
 use crate::pool::signal::Until;
 use crate::pool::{Cleanup, Pool};
 use crate::sync::channel::Receiver;
+use crate::sync::time;
 use crate::sync::{Ordering::SeqCst, fence};
 use crate::task::Task;
 
@@ -110,7 +111,7 @@ impl<P, O, E> DispatchState<P, O, E> {
         if waiting == 0 || !wanted {
             return false;
         }
-        let now = Instant::now();
+        let now = time::now();
         self.step(Event::Observed { ready }, now);
         let mut moved = 0;
         // In batches, so that the first workers start early.
@@ -223,7 +224,7 @@ impl<P, O, E> DispatchState<P, O, E> {
         self.actions = actions;
         if !without_place.is_empty() {
             pool.admission.requeue(without_place.len());
-            let now = Instant::now();
+            let now = time::now();
             for task in without_place.into_iter().rev() {
                 self.step(Event::NoPlace(task), now);
             }
@@ -249,14 +250,15 @@ impl<P, O, E> DispatchState<P, O, E> {
             fence(SeqCst);
             pool.sleep.wake_one();
         } else {
-            self.step(Event::Arrived(task), Instant::now());
+            self.step(Event::Arrived(task), time::now());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::sync::channel::{bounded, unbounded};
+    use crate::sync::channel::bounded;
+    use crate::sync::user_channel::unbounded;
     use crate::{Job, Manager};
     use std::time::Duration;
 

@@ -17,6 +17,7 @@ use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Cleanup, Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::log;
+use crate::sync::time;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, MutexGuard, Ordering::SeqCst, fence};
 use crate::task::Task;
@@ -127,7 +128,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             busy = true;
         }
         if let Some(hold) = &self.hold
-            && hold.next_look <= Instant::now()
+            && hold.next_look <= time::now()
         {
             self.sweep_released(state);
             busy = true;
@@ -143,7 +144,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let Some(workers) = self.pool.roster.count_if_changed(&mut self.roster_seen) else {
             return false;
         };
-        state.step(Event::Workers(workers), Instant::now());
+        state.step(Event::Workers(workers), time::now());
         state.act_at_once(&self.pool);
         true
     }
@@ -155,7 +156,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             any = true;
             // A worker that was added before the command is known before it.
             self.count_workers(state);
-            let now = Instant::now();
+            let now = time::now();
             match command {
                 Command::CheckSize => {}
                 Command::Drain => state.step(Event::Drain, now),
@@ -177,7 +178,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         if self.pool.retries.1.is_empty() && state.dispatch.next_attempt().is_none() {
             return false;
         }
-        let now = Instant::now();
+        let now = time::now();
         let failed = state.take_failed(&self.pool, now);
         let due = state.dispatch.next_attempt().is_some_and(|at| at <= now);
         if due {
@@ -191,7 +192,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
 
     /// Takes all waiting jobs out of their channels, and drops the dead ones.
     fn sweep(&mut self, state: &mut DispatchState<P, O, E>) {
-        let now = Instant::now();
+        let now = time::now();
         state.take_all(&self.pool, now);
         state.step(Event::Sweep, now);
         state.act_at_once(&self.pool);
@@ -202,7 +203,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         if self.hold.is_none() && self.pool.run_queue.has_expiring() {
             self.pool.run_queue.hold();
             self.hold = Some(Hold {
-                next_look: Instant::now() + LOOK_AFTER,
+                next_look: time::now() + LOOK_AFTER,
                 looks: 0,
             });
         }
@@ -214,11 +215,11 @@ impl<P, O, E> Dispatcher<P, O, E> {
         let Some(hold) = &mut self.hold else { return };
         if !pool.roster.is_quiet() {
             hold.looks += 1;
-            hold.next_look = Instant::now() + LOOK_AFTER;
+            hold.next_look = time::now() + LOOK_AFTER;
             if hold.looks == MAX_LOOKS {
                 pool.run_queue.release();
                 self.hold = None;
-                pool.signal.set_timer(Instant::now() + HOLD_AGAIN);
+                pool.signal.set_timer(time::now() + HOLD_AGAIN);
             }
             return;
         }
@@ -277,7 +278,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             return false;
         }
         let any = abandoned.waiting.len() + abandoned.released.len() + state.dispatch.held() > 0;
-        let now = Instant::now();
+        let now = time::now();
         for task in abandoned.waiting {
             state.step(Event::Arrived(task), now);
         }
@@ -312,7 +313,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
         if drained {
             // Workers take nothing from now on, so a job that was admitted late is rejected, not
             // lost.
-            state.step(Event::Settled, Instant::now());
+            state.step(Event::Settled, time::now());
             state.act_at_once(&self.pool);
         }
         drained

@@ -9,14 +9,14 @@ use crate::hook::PoolState;
 use crate::job::id::WorkerId;
 use crate::pool::roster::current::{self, ThreadRole};
 use crate::pool::{Cleanup, Pool};
-use crate::sync::Arc;
-use crate::sync::channel::{Receiver, Sender};
+use crate::sync::channel::Receiver;
 use crate::sync::log;
 use crate::sync::unwind as panics;
+use crate::sync::{Arc, user_channel};
 
 /// Dropped as the reaper's last act: then callers that wait for the pool's end see their channel
 /// disconnected.
-pub(crate) type End = Sender<std::convert::Infallible>;
+pub(crate) type End = user_channel::Sender<std::convert::Infallible>;
 
 /// The reaper's thread.
 pub(crate) fn run<P, O, E>(

@@ -22,6 +22,7 @@ use crate::hook::{Hook, PoolState, PoolStatus};
 use crate::job::Outcome;
 use crate::job::id::{JobId, WorkerId};
 use crate::sync::log;
+use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, Weak};
 
 /// One busy worker, in the low half of a packed word.
@@ -371,7 +372,7 @@ impl Subscription {
     /// [`Timeout`](SubscriptionError::Timeout) if nothing changed, [`Ended`](SubscriptionError::Ended)
     /// if no snapshot will follow.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Snapshot, SubscriptionError> {
-        self.wait(Instant::now().checked_add(timeout))
+        self.wait(time::now().checked_add(timeout))
     }
 
     /// The newest snapshot, if it was not seen yet. Never blocks.
@@ -429,6 +430,9 @@ impl Iterator for Subscription {
         self.recv()
     }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
 
 #[cfg(test)]
 mod tests {

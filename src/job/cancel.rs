@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering::SeqCst, Weak, fence};
 
 /// Tells work that it is no longer wanted. Cheap to clone; all clones are the same token.
@@ -238,7 +239,7 @@ impl CancelToken {
 
     /// Blocks until the token fires, for at most `timeout`. Returns whether it fired.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(Instant::now().checked_add(timeout))
+        self.wait_until(time::now().checked_add(timeout))
     }
 
     fn wait_until(&self, until: Option<Instant>) -> bool {
@@ -249,7 +250,7 @@ impl CancelToken {
             if self.is_cancelled() {
                 return true;
             }
-            if until.is_some_and(|at| Instant::now() >= at) {
+            if until.is_some_and(|at| time::now() >= at) {
                 return false;
             }
             parker.park(until);
@@ -262,7 +263,7 @@ impl CancelToken {
             return Some(Fired::Cancel);
         }
         match self.node.deadline {
-            Some(at) if Instant::now() >= at => Some(Fired::Deadline),
+            Some(at) if time::now() >= at => Some(Fired::Deadline),
             _ => None,
         }
     }
@@ -314,3 +315,6 @@ impl fmt::Debug for CancelToken {
             .finish()
     }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::job::cancel::CancelToken;
 use crate::job::id::JobId;
 use crate::job::tokens::{JobTokens, Tokens};
+use crate::sync::time;
 
 /// How important a job is, among those that wait; see [`JobBuilder::priority`](crate::JobBuilder::priority).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -133,7 +134,7 @@ impl<P> Job<P> {
     /// The time left until the deadline: zero once it has passed, `None` without one.
     pub fn time_left(&self) -> Option<Duration> {
         let deadline = self.deadline()?;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        Some(deadline.saturating_duration_since(time::now()))
     }
 }
 

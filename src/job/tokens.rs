@@ -8,6 +8,7 @@
 use std::cell::Cell;
 
 use crate::job::cancel::CancelToken;
+use crate::sync::thread_local;
 
 /// What a job's [`is_cancelled`](crate::Job::is_cancelled) looks at.
 pub(crate) struct Tokens {
@@ -32,15 +33,15 @@ pub(crate) struct JobTokens(Option<Tokens>);
 impl JobTokens {
     /// The calling thread is a worker's, and caches clones of this token from now on.
     pub(crate) fn serve(closing: &CancelToken) {
-        OWN_TOKEN.set(closing.address());
-        CACHED.set(None);
+        OWN_TOKEN.with(|own| own.set(closing.address()));
+        CACHED.with(|cached| cached.set(None));
     }
 
     /// Tokens for a job on the calling worker. `closing` is the token that its thread
     /// [caches](Self::serve).
     #[inline]
     pub(crate) fn new(job: Option<CancelToken>, closing: &CancelToken) -> Self {
-        let closing = CACHED.take().unwrap_or_else(|| closing.clone());
+        let closing = CACHED.with(Cell::take).unwrap_or_else(|| closing.clone());
         JobTokens(Some(Tokens { job, closing }))
     }
 

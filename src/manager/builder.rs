@@ -21,7 +21,7 @@ use crate::pool::{Pool, WorkerFactory};
 use crate::stats::counters::Counters;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::thread_spawn::{Free, Spawn};
-use crate::sync::{Arc, Mutex, Weak, thread};
+use crate::sync::{Arc, Mutex, Weak, thread, user_channel};
 use crate::task::chunk::shared::SharedChunks;
 use crate::task::free_list::FreeList;
 use crate::worker::{Worker, thread as worker_thread};
@@ -283,7 +283,7 @@ impl<P, O, E> Builder<P, O, E> {
         }
         let (control, commands) = unbounded();
         let (cleanups, to_clean_up) = unbounded();
-        let (end, ended) = bounded(0);
+        let (end, ended) = user_channel::bounded(0);
         let gauge = Arc::new(PoolGauge {
             name: self.name,
             admission: Arc::new(Admission::new(self.capacity)),

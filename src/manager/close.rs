@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::sync::channel::{Receiver, RecvTimeoutError};
 use crate::sync::thread_spawn::Joinable;
+use crate::sync::time;
+use crate::sync::user_channel::{Receiver, RecvTimeoutError};
 use crate::sync::{AtomicBool, Mutex, Ordering::SeqCst, unwind};
 
 /// Signals when a pool has closed: every job has its outcome, and every worker's thread is gone.
@@ -84,7 +85,7 @@ impl Termination {
             return self.signal.is_closed();
         }
         // A deadline that overflows is no deadline.
-        match timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
+        match timeout.and_then(|timeout| time::now().checked_add(timeout)) {
             None => self.signal.wait(),
             Some(deadline) => {
                 if self.signal.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {

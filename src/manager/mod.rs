@@ -7,8 +7,8 @@ use crate::hook::PoolStatus;
 use crate::manager::close::{CloseSignal, Termination};
 use crate::pool::Pool;
 use crate::pool::lifecycle::Close;
-use crate::sync::channel::Receiver;
 use crate::sync::thread_spawn::Joinable;
+use crate::sync::user_channel::Receiver;
 use crate::sync::{Arc, Weak};
 
 mod batch;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::{CloseTimeoutError, DrainTimeoutError};
 use crate::manager::Manager;
 use crate::sync::channel::bounded;
+use crate::sync::time;
 
 /// If a drain took too long and the pool is closed, its idle workers have this long to leave. It is
 /// spent twice at most.
@@ -75,7 +76,7 @@ where
     /// As [`wait_idle`](Self::wait_idle), but blocks for at most `timeout`. Returns `false` if a job
     /// has not ended by then.
     pub fn wait_idle_timeout(&self, timeout: Duration) -> bool {
-        self.wait_idle_until(Instant::now().checked_add(timeout))
+        self.wait_idle_until(time::now().checked_add(timeout))
     }
 
     fn wait_idle_until(&self, deadline: Option<Instant>) -> bool {

@@ -6,7 +6,7 @@ use crate::error::{DetachedError, RejectedError, SubmitError};
 use crate::manager::Manager;
 use crate::submit::JobBuilder;
 use crate::submit::handle::JobHandle;
-use crate::sync::channel::Sender;
+use crate::sync::user_channel::Sender;
 
 impl<P, O, E> Manager<P, O, E>
 where

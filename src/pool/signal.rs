@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::job::cancel::earliest;
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 use crate::sync::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
@@ -71,7 +72,7 @@ impl DispatcherSignal {
             given_up: AtomicUsize::new(0),
             timer: AtomicU64::new(NEVER),
             watching: AtomicBool::new(true),
-            start: Instant::now(),
+            start: time::now(),
             parker: Parker::new(),
         }
     }
@@ -122,7 +123,7 @@ impl DispatcherSignal {
     /// Is it time for a sweep of the waiting jobs? If so, the caller does it, and then sets the
     /// timer for the jobs that are left.
     pub(crate) fn take_sweep(&self) -> bool {
-        let late = self.timer().is_some_and(|at| Instant::now() >= at);
+        let late = self.timer().is_some_and(|at| time::now() >= at);
         if late {
             self.timer.store(NEVER, SeqCst);
         }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::sync::time;
 use crate::sync::{
     AtomicBool, AtomicU64, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -72,7 +73,7 @@ impl WaitClock {
     }
 
     pub(crate) fn now(&self) -> Stamp {
-        let nanos = self.start.elapsed().as_nanos();
+        let nanos = time::since(self.start).as_nanos();
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 

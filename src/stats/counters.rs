@@ -9,6 +9,7 @@ use crate::stats::in_flight::{Epoch, InFlight};
 use crate::stats::run_timer::Times;
 use crate::stats::{RunningJob, Stats};
 use crate::sync::log;
+use crate::sync::time;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Counts jobs in, and the rare events. What workers run is counted in their records.
@@ -29,7 +30,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn new(timed: bool) -> Self {
-        let start = Instant::now();
+        let start = time::now();
         Counters {
             in_flight: InFlight::default(),
             cancelled: AtomicU64::new(0),
@@ -98,7 +99,7 @@ impl Counters {
             backing_off: self.backing_off.load(Relaxed),
             busy: work.busy,
             total: work.total,
-            elapsed: self.start.elapsed(),
+            elapsed: time::since(self.start),
             oldest_waiting: self.wait_clock.as_ref().and_then(WaitClock::oldest),
             longest_running: self.longest_running(&work),
             #[cfg(feature = "histograms")]

@@ -172,6 +172,9 @@ fn epoch_of(word: u64) -> Epoch {
     }
 }
 
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use super::*;

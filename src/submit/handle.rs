@@ -9,6 +9,7 @@ use crate::job::id::JobId;
 use crate::pool::Pool;
 use crate::sync::Arc;
 use crate::sync::park::Wake;
+use crate::sync::time;
 use crate::task::oneshot::{Oneshot, RejectOutcome};
 
 /// A handle to a job, to wait for its result, to ask for it, or to cancel the job, from any thread.
@@ -63,7 +64,7 @@ impl<P, O, E> JobHandle<P, O, E> {
     /// ended by then, or if its result was taken before. The job is not cancelled.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<O, SubmitError<P, E>>> {
         // A timeout that overflows is no limit.
-        self.wait_until(Instant::now().checked_add(timeout))
+        self.wait_until(time::now().checked_add(timeout))
     }
 
     /// Returns the result if it is there. Returns it only once. Never blocks.

@@ -17,7 +17,8 @@ use crate::pool::Pool;
 use crate::submit::admit::WaitForRoom;
 use crate::submit::handle::JobHandle;
 use crate::sync::Arc;
-use crate::sync::channel::Sender;
+use crate::sync::time;
+use crate::sync::user_channel::Sender;
 use crate::task::header::Header;
 use crate::task::oneshot::{Oneshot, Responder};
 use crate::task::retry::RetryState;
@@ -76,7 +77,7 @@ impl<'a, P, O, E> JobBuilder<'a, P, O, E> {
 
     /// Sets a deadline this long from now. A deadline that overflows is no deadline.
     pub fn timeout(self, timeout: Duration) -> Self {
-        match Instant::now().checked_add(timeout) {
+        match time::now().checked_add(timeout) {
             Some(deadline) => self.deadline(deadline),
             None => self,
         }

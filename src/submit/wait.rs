@@ -12,6 +12,7 @@ use crate::pool::roster::current::ThreadRole;
 use crate::sync::Arc;
 use crate::sync::backoff::Backoff;
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 use crate::sync::unwind as panics;
 use crate::task::oneshot::{CancelOutcome, Oneshot, Reply};
 
@@ -102,7 +103,7 @@ impl<P, O, E> Pool<P, O, E> {
             if let Some(fired) = token.and_then(CancelToken::fired_by) {
                 return Some(self.cancel_job(id, oneshot, fired.into()));
             }
-            if until.is_some_and(|at| Instant::now() >= at) {
+            if until.is_some_and(|at| time::now() >= at) {
                 return None;
             }
             if self.park(&parker, blocked.as_ref(), deadline) {

@@ -4,12 +4,14 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use crate::sync::adaptive_spin::{AdaptiveSpin, SEARCH};
-use crate::sync::thread;
+use crate::sync::thread_local;
+use crate::sync::time;
+use crate::sync::{spin_loop, thread};
 
 /// The first turns of a spin, each a single spin-loop hint to the processor. One takes 20 to 50 ns, so
 /// the spinning thread notices an event at once. Longer pauses cost a third of the time of a short
 /// job's round trip.
-const RELAX_TURNS: u32 = 62;
+const RELAX_TURNS: u32 = if cfg!(worker_pool_shuttle) { 2 } else { 62 };
 /// The turns after those, in which a caller yields its core to other threads.
 const YIELD_TURNS: u32 = 4;
 /// After this many waits in a row that ended while the core was yielded, the thread sleeps once; see
@@ -94,7 +96,7 @@ impl Backoff {
             return false;
         }
         thread::yield_now();
-        let now = Instant::now();
+        let now = time::now();
         now < *self.began.get_or_insert(now) + SEARCH
     }
 
@@ -106,7 +108,7 @@ impl Backoff {
     /// Gives the processor a spin-loop hint. Returns `false` once it is time to yield the core.
     #[inline]
     fn relax(&self) -> bool {
-        std::hint::spin_loop();
+        spin_loop();
         self.turns <= RELAX_TURNS
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use crate::sync::thread_local;
 use crate::sync::{Arc, AtomicU8, Condvar, Mutex, Ordering::SeqCst};
 
 /// The owner does not wait, and no wake-up is pending.
@@ -114,6 +115,9 @@ impl Wake for Parker {
         }
     }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
 
 #[cfg(test)]
 mod tests {

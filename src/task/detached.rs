@@ -3,8 +3,8 @@
 use crate::error::{DetachedError, JobError, RejectReason, cause_of};
 use crate::job::id::{Attempt, JobId};
 use crate::stats::counters::Counters;
-use crate::sync::channel::Sender;
 use crate::sync::unwind as panics;
+use crate::sync::user_channel::Sender;
 use crate::task::header::Header;
 
 /// A detached job's payload and error sender.

@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 
+use crate::sync::thread_local;
 use crate::sync::{
     AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},

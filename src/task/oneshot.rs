@@ -18,8 +18,8 @@
 //! is the one that the worker lent it. Worker and handle both ask under the lock, so there is one token
 //! per job, whoever comes first.
 
+use crate::sync::OnceLock;
 use std::ops::Deref;
-use std::sync::OnceLock;
 
 use crate::error::{JobError, RejectReason, RejectedError, SubmitError, cause_of};
 use crate::job::cancel::CancelToken;
@@ -378,3 +378,6 @@ impl<P, O, E> State<P, O, E> {
         ended.then(|| std::mem::replace(self, State::Gone))
     }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;

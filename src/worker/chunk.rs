@@ -2,7 +2,6 @@
 //! look at its task, and each input no more than the loops below.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use crate::error::{Failure, JobError, RejectReason, SubmitError};
 use crate::job::cancel::CancelToken;
@@ -12,6 +11,7 @@ use crate::job::{Job, Outcome, Priority};
 use crate::pool::Pool;
 use crate::pool::roster::record::WorkerRecord;
 use crate::stats::clock::Stamp;
+use crate::sync::time;
 use crate::sync::unwind as panics;
 use crate::sync::{Arc, Ordering::SeqCst, fence};
 use crate::task::Task;
@@ -45,7 +45,7 @@ where
     W: Worker<P, O, E>,
 {
     let WorkFinder { pool, record, .. } = *finder;
-    let begun = Instant::now();
+    let begun = time::now();
     let mut run = ChunkRun {
         pool,
         record,
@@ -73,7 +73,7 @@ where
         };
     }
     if run.ended > 0 {
-        chunk.progress().ran(run.ended, begun.elapsed());
+        chunk.progress().ran(run.ended, time::since(begun));
     }
     if let Some(Stop::Reject(reason)) = run.stop {
         chunk.reject(reason, Some(&pool.counters));

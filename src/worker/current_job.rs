@@ -14,8 +14,9 @@ use crate::job::id::{Attempt, JobId, WorkerId};
 use crate::stats::clock::Stamp;
 use crate::stats::counters::Counters;
 use crate::stats::in_flight::Epoch;
-use crate::sync::channel::Sender;
+use crate::sync::time;
 use crate::sync::unwind as panics;
+use crate::sync::user_channel::Sender;
 use crate::task::free_list::Returns;
 use crate::task::oneshot::{Ended, Responder};
 use crate::task::retry::RetryState;
@@ -289,7 +290,7 @@ fn next_attempt<P, O, E>(
             errors,
         }),
     };
-    let now = Instant::now();
+    let now = time::now();
     let delay = retry_state.retry.delay(retry_state.attempts());
     // A delay that overflows lasts a year: the job ends by its token, its deadline, or the pool's
     // end.

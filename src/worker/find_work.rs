@@ -13,6 +13,7 @@ use crate::pool::roster::record::WorkerRecord;
 use crate::stats::in_flight::Epoch;
 use crate::sync::Arc;
 use crate::sync::backoff::Backoff;
+use crate::sync::time;
 use crate::task::free_list::Returns;
 use crate::task::{DetachedTask, Task};
 use crate::worker::sender_cache::SenderCache;
@@ -119,7 +120,7 @@ impl<'a, P, O, E> WorkFinder<'a, P, O, E> {
             }
             pool.has_work() || self.record.is_leaving()
         };
-        let now = Instant::now();
+        let now = time::now();
         let searching = self.searching.then_some(began.unwrap_or(now));
         pool.sleep.sleep(self.record, searching, work);
         self.searching = true;

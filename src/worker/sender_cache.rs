@@ -8,8 +8,8 @@
 //! another, and each of those jobs keeps the channel open itself.
 
 use crate::error::DetachedError;
-use crate::sync::channel::Sender;
 use crate::sync::unwind as panics;
+use crate::sync::user_channel::Sender;
 
 /// The most senders that are kept.
 const MAX_SENDERS: usize = 64;

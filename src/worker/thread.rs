@@ -29,7 +29,6 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use crate::error::FactoryError;
 use crate::job::id::WorkerId;
@@ -41,6 +40,7 @@ use crate::pool::{Cleanup, Pool, StartReply, WorkerFactory};
 use crate::sync::channel::bounded;
 use crate::sync::log;
 use crate::sync::thread_spawn::{Free, Joinable, Spawn};
+use crate::sync::time;
 use crate::sync::unwind::{self as panics, Contained};
 use crate::sync::{Arc, thread};
 use crate::worker::Worker;
@@ -188,7 +188,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
                 record.started();
                 pool.worker_made(id);
                 pool.hooks.each("worker_add", |hook| hook.worker_add(id));
-                restarter.made(Instant::now());
+                restarter.made(time::now());
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(Ok(()));
                 }
@@ -207,7 +207,7 @@ pub(crate) fn supervise<P, O, E, W, X>(
         if record.is_stopped() {
             break;
         }
-        let now = Instant::now();
+        let now = time::now();
         let Some(pause) = restarter.next(now) else {
             record.stop();
             log::error!("worker {id} of pool {:?} failed too often", pool.name());

@@ -62,13 +62,14 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// How often a stress loop runs: `n` times the factor in `WORKER_POOL_STRESS` (1 unless set), at
-/// least once.
+/// How often a stress loop runs: `n` times the factor in `WORKER_POOL_STRESS`, at least once. Unless
+/// set, the factor is 1, or less if the pool makes random pauses.
 pub(crate) fn stress(n: usize) -> usize {
+    let usual = if cfg!(worker_pool_perturb) { 0.25 } else { 1.0 };
     let factor = std::env::var("WORKER_POOL_STRESS")
         .ok()
         .and_then(|factor| factor.parse::<f64>().ok())
-        .unwrap_or(1.0);
+        .unwrap_or(usual);
     ((n as f64 * factor) as usize).max(1)
 }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::RejectReason;
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering::SeqCst};
 
 /// How long a submitter is patient: much longer than it takes to wake one, and not long for a
@@ -151,7 +152,7 @@ impl Waiters {
         mut wait: impl FnMut(Option<Instant>) -> Result<(), RejectReason>,
     ) -> Result<Admitted, RejectReason> {
         let waiter = Waiter::new(parker);
-        let mut patience = patient.then(|| Instant::now() + PATIENCE);
+        let mut patience = patient.then(|| time::now() + PATIENCE);
         if !patient {
             self.hurried.fetch_add(1, SeqCst);
         }
@@ -179,7 +180,7 @@ impl Waiters {
                 Err(TryAcquireError::Full) => {} // another was faster, or its patience is over
                 Err(error) => break Err(error.into()),
             }
-            if patience.take_if(|end| *end <= Instant::now()).is_some() {
+            if patience.take_if(|end| *end <= time::now()).is_some() {
                 self.hurried.fetch_add(1, SeqCst);
             }
         };
@@ -236,6 +237,9 @@ impl Drop for WaiterGuard<'_> {
         }
     }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use crate::job::id::WorkerId;
+use crate::sync::thread_local;
 
 /// What the calling thread is to a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) struct Inside(Option<(usize, ThreadRole)>);
 
 /// `pool` is a number that no other pool has while the threads of this one live.
 pub(crate) fn enter(pool: usize, role: ThreadRole) -> Inside {
-    Inside(CURRENT.replace(Some((pool, role))))
+    Inside(CURRENT.with(|current| current.replace(Some((pool, role)))))
 }
 
 /// As [`enter`], for the rest of the thread's life. This includes the drop of its thread-locals,

@@ -21,6 +21,7 @@ use std::time::Instant;
 use crate::job::id::WorkerId;
 use crate::sync::Arc;
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 
 /// The workers that block for their own pool.
 #[derive(Default)]
@@ -73,7 +74,7 @@ impl WaitGraph {
         if self.blocked.is_empty() || self.blocked.len() < workers {
             return;
         }
-        let now = Instant::now();
+        let now = time::now();
         let stuck = self.blocked.values().all(|wait| wait.is_stuck(now));
         let free = self.blocked.values_mut().filter(|wait| !wait.bound);
         let first = free.min_by_key(|wait| {

@@ -32,6 +32,7 @@ use crate::stats::in_flight::{Epoch, PerEpoch};
 use crate::stats::run_timer::RunTimer;
 use crate::sync::log;
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 use crate::sync::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -188,7 +189,7 @@ impl WorkerRecord {
 
     /// Blocks until `until` (if `None`, for ever), or until the worker is stopped. Was it stopped?
     pub(crate) fn await_stop(&self, until: Option<Instant>) -> bool {
-        while !self.is_stopped() && until.is_none_or(|at| Instant::now() < at) {
+        while !self.is_stopped() && until.is_none_or(|at| time::now() < at) {
             self.parker.park(until);
         }
         self.is_stopped()

@@ -15,6 +15,9 @@
 //! | sleeps → searches | a worker that runs, if many jobs are ready although a worker searches | the same |
 //! | sleeps → searches | the worker itself, if its last look found something, or if it is to leave | under the lock |
 //!
+//! The count changes before the worker can see that it is off the stack. So it never leaves a count
+//! that it is not yet in.
+//!
 //! # Why no job is left lying while a worker sleeps
 //!
 //! A thread that releases a job puts it in, and *then* reads `count`. There are three cases:
@@ -42,6 +45,7 @@ use crate::job::id::WorkerId;
 use crate::pool::roster::record::WorkerRecord;
 use crate::sync::adaptive_spin::AdaptiveSpin;
 use crate::sync::park::Wake;
+use crate::sync::time;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
 
 const SEARCHING: u64 = 1 << 32;
@@ -72,7 +76,7 @@ impl Sleepers {
         let record = self.stack.remove(index);
         self.least = self.least.min(self.stack.len());
         if let Some(began) = self.vain_search.take() {
-            adaptive_spin.learn(began.elapsed());
+            adaptive_spin.learn(time::since(began));
         }
         record
     }
@@ -170,14 +174,6 @@ impl Sleep {
         }
     }
 
-    /// A sleeper becomes a searcher. Under the lock, and before its record says so: a worker that sees
-    /// that it was taken off the stack stops its search without the lock, and the count must never be
-    /// less than what is taken from it.
-    fn count_awake(&self) {
-        let before = self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
-        debug_assert!(before % SEARCHING >= SLEEPING, "nobody slept");
-    }
-
     /// Wakes a sleeper, unless at least `max` workers search.
     #[cold]
     fn wake_sleeper(&self, max: u64) {
@@ -190,8 +186,7 @@ impl Sleep {
                 return;
             };
             let record = sleepers.take(top, self.adaptive_spin());
-            self.count_awake();
-            record.asleep.store(false, SeqCst);
+            self.count_awake(&record);
             record
         };
         record.parker.wake();
@@ -212,9 +207,12 @@ impl Sleep {
             sleepers.stack.push(Arc::clone(record));
             record.asleep.store(true, SeqCst);
             let change = if searching.is_some() { SEARCHING } else { 0 };
-            self.word
-                .count
-                .fetch_add(SLEEPING.wrapping_sub(change), SeqCst);
+            let change = SLEEPING.wrapping_sub(change);
+            let before = self.word.count.fetch_add(change, SeqCst);
+            debug_assert!(
+                searching.is_none() || before >= SEARCHING,
+                "it did not search"
+            );
         }
         if work() {
             return self.leave_stack(record);
@@ -241,11 +239,21 @@ impl Sleep {
                 index.expect("a sleeper is on the stack"),
                 self.adaptive_spin(),
             );
-            self.count_awake();
-            record.asleep.store(false, SeqCst);
+            self.count_awake(record);
         }
     }
+
+    /// Under the lock: a worker that slept searches. It is counted *before* it can see that it is off
+    /// the stack: one that was woken for another reason, such as to leave, stops searching at once.
+    fn count_awake(&self, record: &WorkerRecord) {
+        let before = self.word.count.fetch_add(SEARCHING - SLEEPING, SeqCst);
+        debug_assert!(!before.is_multiple_of(SEARCHING), "nobody slept");
+        record.asleep.store(false, SeqCst);
+    }
 }
+
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
 
 #[cfg(test)]
 mod tests {

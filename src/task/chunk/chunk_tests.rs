@@ -1,3 +1,7 @@
+#[cfg(worker_pool_shuttle)]
+#[path = "model_tests.rs"]
+mod model;
+
 use super::reader::Reader;
 use super::*;
 use crate::job::Priority;

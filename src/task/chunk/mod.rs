@@ -47,10 +47,10 @@ pub(crate) mod reader;
 pub(crate) mod shared;
 pub(crate) mod taken;
 
+use crate::sync::OnceLock;
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use crate::error::{RejectReason, RejectedError, SubmitError};
 use crate::job::cancel::CancelToken;
