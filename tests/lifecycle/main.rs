@@ -5,6 +5,7 @@ mod common;
 
 mod closing_from_inside;
 mod drain_close;
+mod drain_timeout;
 mod lifecycle;
 mod pause;
 mod wait_idle;
