@@ -403,15 +403,16 @@ impl fmt::Display for CloseTimeoutError {
 
 impl std::error::Error for CloseTimeoutError {}
 
-/// The pool was not drained in the given time, and closes instead. A thread inside the pool cannot
-/// wait for the drain: it gets this at once, and the pool continues to drain.
+/// The pool was not drained: it was closed before every accepted job had run, as a rule because the
+/// given time was over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainTimeoutError {
     /// How many accepted jobs had not begun, or waited for another attempt, and were answered
     /// "closed".
     pub abandoned: usize,
-    /// The workers whose threads still run. If the pool closes, the tokens of their jobs have fired.
+    /// The workers whose threads still run, as in [`CloseTimeoutError`]: with a job, whose token has
+    /// fired, or on their way out.
     pub running: Vec<WorkerId>,
 }
 
@@ -419,7 +420,7 @@ impl fmt::Display for DrainTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the pool was not drained in time: {} jobs were abandoned, {} workers still run",
+            "the pool was closed before it was drained: {} jobs were abandoned, {} workers still run",
             self.abandoned,
             self.running.len()
         )

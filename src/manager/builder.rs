@@ -288,6 +288,7 @@ impl<P, O, E> Builder<P, O, E> {
             name: self.name,
             admission: Arc::new(Admission::new(self.capacity)),
             roster: Arc::new(Roster::new(self.timings)),
+            counters: Arc::new(Counters::new(self.timings)),
         });
         let status: Weak<dyn PoolStatus> = Arc::downgrade(&gauge) as Weak<dyn PoolStatus>;
         let pool = Arc::new(Pool {
@@ -314,8 +315,8 @@ impl<P, O, E> Builder<P, O, E> {
             signal: Arc::new(DispatcherSignal::new()),
             state: Mutex::new(DispatchState::new()),
             roster: Arc::clone(&gauge.roster),
+            counters: Arc::clone(&gauge.counters),
             gauge,
-            counters: Counters::new(self.timings),
             closing: CancelToken::new(),
         });
         let settings =

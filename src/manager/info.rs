@@ -26,9 +26,9 @@ where
     }
 
     /// How many jobs are accepted and not yet released to the workers. A chunk of a batch counts as
-    /// one job.
+    /// one job. It is never more than the jobs that have not ended.
     pub fn waiting(&self) -> usize {
-        self.owner.pool.admission.count()
+        self.owner.pool.gauge.waiting()
     }
 
     /// How many jobs may wait.
@@ -74,7 +74,8 @@ where
         let pool = &self.owner.pool;
         // The ended jobs are read first, so they are never more than the accepted ones.
         let work = pool.roster.work();
+        let admission = &pool.admission;
         pool.counters
-            .read(work, pool.admission.count(), pool.admission.undecided())
+            .read(work, || admission.count(), || admission.undecided())
     }
 }

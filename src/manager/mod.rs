@@ -155,7 +155,7 @@ where
             .field("name", &pool.name())
             .field("state", &pool.gauge.state())
             .field("workers", &pool.roster.ids().len())
-            .field("waiting", &pool.admission.count())
+            .field("waiting", &pool.gauge.waiting())
             .finish_non_exhaustive()
     }
 }

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::{CloseTimeoutError, DrainTimeoutError};
 use crate::manager::Manager;
-use crate::sync::channel::bounded;
+use crate::sync::channel::{RecvTimeoutError, bounded};
 use crate::sync::time;
 
-/// If a drain took too long and the pool is closed, its idle workers have this long to leave. It is
-/// spent twice at most.
-const GRACE: Duration = Duration::from_millis(50);
+/// If a drain took too long and the pool is closed, its running jobs have this long to end.
+const GRACE: Duration = Duration::from_millis(100);
+/// After that close, the dispatcher has this long to answer the jobs that have not begun. It takes
+/// some microseconds for each; more only if the machine, a hook or a payload's drop holds it up.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 impl<P, O, E> Manager<P, O, E>
 where
@@ -124,28 +126,37 @@ where
 
     /// As [`drain`](Self::drain), but blocks for at most `timeout`. After that the pool closes: jobs
     /// that have not begun are answered "closed", and the cancel tokens of the running ones fire. This
-    /// waits for the running jobs for another tenth of a second at most.
+    /// waits until those are answered, and then for the running jobs for another tenth of a second at
+    /// most.
     ///
-    /// From inside the pool it only requests a drain and returns at once. No job is abandoned then.
+    /// From inside the pool it only requests a drain and returns at once, as a rule with an error: the
+    /// calling worker itself still runs.
     ///
     /// # Errors
-    /// How many jobs were abandoned, and the workers whose threads still run.
+    /// How many jobs were abandoned, and the workers whose threads still run. Also when the pool has
+    /// ended in time, but not all of its jobs have run: they were abandoned by a close, or when the last
+    /// worker left.
     pub fn drain_timeout(&self, timeout: Duration) -> Result<(), DrainTimeoutError> {
         let pool = &self.owner.pool;
         let inside = self.is_inside();
         pool.drain();
-        if self.owner.termination.wait(inside, Some(timeout)) {
-            return Ok(());
-        }
-        let mut abandoned = 0;
-        if !inside {
+        let mut unanswered = 0;
+        let mut closed = self.owner.termination.wait(inside, Some(timeout));
+        if !closed && !inside {
             let (report, rejected) = bounded(1);
             pool.close(Some(report));
-            // Idle workers and the dispatcher need a moment; a worker that hangs gets no more.
-            abandoned = rejected.recv_timeout(GRACE).unwrap_or(0);
-            if self.owner.termination.wait(false, Some(GRACE)) && abandoned == 0 {
-                return Ok(()); // the drain had just finished
+            if rejected.recv_timeout(ANSWER_LIMIT) == Err(RecvTimeoutError::Timeout) {
+                unanswered = pool.gauge.not_begun(); // no job begins any more
             }
+            // A worker that hangs gets no more than the grace.
+            closed = self.owner.termination.wait(false, Some(GRACE));
+        }
+        // Counted where the jobs are answered, and read last. Without any, a pool that has closed
+        // was drained, if only just.
+        let abandoned = pool.counters.abandoned() + unanswered;
+        let abandoned = usize::try_from(abandoned).unwrap_or(usize::MAX);
+        if closed && abandoned == 0 {
+            return Ok(());
         }
         let running = pool.roster.ids();
         Err(DrainTimeoutError { abandoned, running })

@@ -4,6 +4,7 @@
 use crate::hook::{PoolState, PoolStatus};
 use crate::pool::queue::Admission;
 use crate::pool::roster::Roster;
+use crate::stats::counters::Counters;
 use crate::sync::Arc;
 
 /// Only the pool owns it: hooks have a `Weak` to it.
@@ -11,6 +12,21 @@ pub(crate) struct PoolGauge {
     pub(crate) name: String,
     pub(crate) admission: Arc<Admission>,
     pub(crate) roster: Arc<Roster>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl PoolGauge {
+    /// Accepted jobs that have not ended.
+    fn unfinished(&self) -> u64 {
+        let finished = self.roster.finished();
+        self.counters
+            .unfinished(finished, || self.admission.undecided())
+    }
+
+    /// Accepted jobs that have not ended and that no worker runs.
+    pub(crate) fn not_begun(&self) -> u64 {
+        self.unfinished().saturating_sub(self.roster.busy() as u64)
+    }
 }
 
 impl PoolStatus for PoolGauge {
@@ -19,7 +35,12 @@ impl PoolStatus for PoolGauge {
     }
 
     fn waiting(&self) -> usize {
-        self.admission.count()
+        if self.admission.count() == 0 {
+            return 0; // as a rule
+        }
+        // As in `Counters::read`: what was taken back may still take a place.
+        let unfinished = usize::try_from(self.unfinished()).unwrap_or(usize::MAX);
+        self.admission.count().min(unfinished)
     }
 
     fn queue_capacity(&self) -> usize {

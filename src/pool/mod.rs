@@ -110,7 +110,7 @@ pub(crate) struct Pool<P, O, E> {
     pub(crate) signal: Arc<DispatcherSignal>,
     pub(crate) state: Mutex<DispatchState<P, O, E>>,
     pub(crate) roster: Arc<Roster>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// Cancelled when the pool closes. The running jobs see it.
     pub(crate) closing: CancelToken,
 }

@@ -10,14 +10,19 @@ use crate::stats::run_timer::Times;
 use crate::stats::{RunningJob, Stats};
 use crate::sync::log;
 use crate::sync::time;
-use crate::sync::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
-/// Counts jobs in, and the rare events. What workers run is counted in their records.
+/// Counts jobs in, and rare events. What each reading promises is at [`read`](Counters::read).
 pub(crate) struct Counters {
     pub(crate) in_flight: InFlight,
     cancelled: AtomicU64,
     expired: AtomicU64,
+    /// Answered "closed".
     closed: AtomicU64,
+    no_workers: AtomicU64,
     lost_errors: AtomicU64,
     /// Jobs that were numbered, and then not accepted.
     not_accepted: AtomicU64,
@@ -36,6 +41,7 @@ impl Counters {
             cancelled: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             closed: AtomicU64::new(0),
+            no_workers: AtomicU64::new(0),
             lost_errors: AtomicU64::new(0),
             not_accepted: AtomicU64::new(0),
             backing_off: AtomicU64::new(0),
@@ -50,14 +56,51 @@ impl Counters {
             // A caller that would have waited forever withdrew its job.
             RejectReason::Cancelled | RejectReason::WouldDeadlock => &self.cancelled,
             RejectReason::DeadlinePassed => &self.expired,
-            RejectReason::Full | RejectReason::Closed | RejectReason::NoWorkers => &self.closed,
+            RejectReason::Full | RejectReason::Closed => &self.closed,
+            RejectReason::NoWorkers => &self.no_workers,
         };
-        count.fetch_add(1, Relaxed);
+        // So that whoever reads it sees in `accepted` the job that ended.
+        count.fetch_add(1, Release);
+    }
+
+    /// Accepted jobs that were answered "closed": the pool's end came before them.
+    pub(crate) fn abandoned(&self) -> u64 {
+        self.closed.load(Acquire)
+    }
+
+    /// Accepted jobs that ended without a worker.
+    fn turned_away(&self) -> u64 {
+        let counts = [
+            &self.cancelled,
+            &self.expired,
+            &self.closed,
+            &self.no_workers,
+        ];
+        counts.iter().map(|count| count.load(Acquire)).sum()
+    }
+
+    /// Accepted jobs that have not ended. `finished` is how many workers ended, read before;
+    /// `undecided`, read here, how many submitters wait for room.
+    ///
+    /// Every job is accepted before it ends, and what was accepted is read last. So nothing that has
+    /// not ended is missing.
+    pub(crate) fn unfinished(&self, finished: u64, undecided: impl FnOnce() -> usize) -> u64 {
+        let ended = finished + self.turned_away();
+        self.accepted_now(undecided).saturating_sub(ended)
+    }
+
+    /// Jobs accepted so far. A submitter first waits for room and then may be turned away, so what
+    /// became of it is read in the opposite order: none counts twice.
+    fn accepted_now(&self, undecided: impl FnOnce() -> usize) -> u64 {
+        let not_accepted = self.not_accepted.load(Acquire);
+        let undecided = undecided() as u64;
+        let counted = self.in_flight.counted();
+        counted.saturating_sub(not_accepted + undecided)
     }
 
     /// These jobs were numbered, and are not accepted.
     pub(crate) fn not_accepted_now(&self, epoch: Epoch, jobs: u64) {
-        self.not_accepted.fetch_add(jobs, Relaxed);
+        self.not_accepted.fetch_add(jobs, Release);
         self.in_flight.ended_unworked(epoch, jobs);
     }
 
@@ -80,9 +123,18 @@ impl Counters {
         self.lost_errors.load(Relaxed)
     }
 
-    /// The present numbers. `work` is what the workers did, read before this call, and `undecided` is
-    /// how many jobs are counted in while their submitters wait for room.
-    pub(crate) fn read(&self, work: Work, waiting: usize, undecided: usize) -> Stats {
+    /// The present numbers. `work` is what the workers did, read before. The others are read
+    /// here: the jobs that take a place in the queue, and the submitters that wait for room.
+    ///
+    /// What ended is read first, then what waits, and what was accepted last. The places are
+    /// counted in one word and the ends in others, and a job that was taken back keeps its place
+    /// until it is swept away. So no more jobs count as waiting than have not ended.
+    pub(crate) fn read(
+        &self,
+        work: Work,
+        places: impl FnOnce() -> usize,
+        undecided: impl FnOnce() -> usize,
+    ) -> Stats {
         let [completed, failed, panicked] = work.runs.ended;
         let mut stats = Stats {
             accepted: 0,
@@ -91,11 +143,11 @@ impl Counters {
             failed,
             panicked,
             retried: work.runs.retried,
-            cancelled: self.cancelled.load(Relaxed),
-            expired: self.expired.load(Relaxed),
-            closed: self.closed.load(Relaxed),
+            cancelled: self.cancelled.load(Acquire),
+            expired: self.expired.load(Acquire),
+            closed: self.closed.load(Acquire) + self.no_workers.load(Acquire),
             lost_errors: self.lost_errors(),
-            waiting: waiting as u64,
+            waiting: 0,
             backing_off: self.backing_off.load(Relaxed),
             busy: work.busy,
             total: work.total,
@@ -112,9 +164,10 @@ impl Counters {
             stats.wait_times = Some(times.waited);
             stats.run_times = Some(times.ran);
         }
-        // Read last, since jobs that are accepted meanwhile may end meanwhile.
-        let not_accepted = self.not_accepted.load(Relaxed) + undecided as u64;
-        stats.accepted = self.in_flight.counted().saturating_sub(not_accepted);
+        let places = places() as u64;
+        // A submitter may count as undecided for another moment after its job was accepted.
+        stats.accepted = self.accepted_now(undecided).max(stats.ended());
+        stats.waiting = places.min(stats.accepted - stats.ended());
         stats
     }
 

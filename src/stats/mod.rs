@@ -19,10 +19,12 @@ use crate::stats::human_duration::HumanDuration;
 /// What became of a pool's jobs since it was built, and what it is doing; see
 /// [`Manager::stats`](crate::Manager::stats).
 ///
-/// The numbers are read one after the other, so they may not fit together exactly while jobs are under
-/// way. At rest the counters balance: `accepted` is the sum of the six outcomes `completed`, `failed`,
-/// `panicked`, `cancelled`, `expired` and `closed`, and `started` is the sum of the first three and
-/// `retried`.
+/// While jobs are under way the numbers are read one after the other, in an order in which they never
+/// contradict one another: in every reading `ended() + waiting` is at most `accepted`, the sum of
+/// `completed`, `failed`, `panicked` and `retried` is at most `started`, and `busy` is at most `total`.
+/// (That is not so for the differences that [`since`](Stats::since) tells.) At rest the counters balance:
+/// `accepted` is the sum of the six outcomes `completed`, `failed`, `panicked`, `cancelled`,
+/// `expired` and `closed`, and `started` that of the first three and `retried`.
 ///
 /// As text it is one line for a log, or two with timings. Zeros that say nothing are left out.
 ///
@@ -64,7 +66,9 @@ pub struct Stats {
     pub closed: u64,
     /// Failures of detached jobs whose channel had no receiver. Each is also counted above.
     pub lost_errors: u64,
-    /// Jobs that are accepted and not yet released to the workers.
+    /// Jobs that are accepted and not yet released to the workers; a chunk of a batch is one. A job
+    /// that was taken back takes its place until it is swept away, but this is never more than the jobs
+    /// that have not ended.
     pub waiting: u64,
     /// Jobs that wait until their next attempt is due. They are not among `waiting`.
     pub backing_off: u64,

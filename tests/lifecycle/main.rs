@@ -5,6 +5,7 @@ mod common;
 
 mod closing_from_inside;
 mod drain_close;
+mod drain_timeout;
 mod expiry_at_rest;
 mod lifecycle;
 mod pause;

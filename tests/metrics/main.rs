@@ -6,5 +6,6 @@ mod common;
 mod more;
 
 mod hooks_meter;
+mod readings;
 mod stats;
 mod subscriptions;
