@@ -37,7 +37,7 @@ use feeder::{BatchOptions, Feeder};
 ///
 /// A batch that gives up, or whose pool closes, takes back what its workers claimed and did not begin.
 /// A job begins when a worker takes it into its hand: one at a time, or up to four if they are shorter
-/// than 125 ns. It takes the next ones just before it hands over a result. Jobs in its hand are
+/// than half a microsecond. It takes the next ones just before it hands over a result. Jobs in its hand are
 /// answered as begun, and it begins them.
 ///
 /// Results of jobs that are shorter than a chunk are handed over some chunks at a time, and may wait

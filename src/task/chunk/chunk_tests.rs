@@ -140,36 +140,37 @@ fn rejected(reader: &mut Reader<Drops, Drops, ()>, reason: RejectReason) -> Vec<
 #[test]
 fn what_is_rejected_is_what_no_worker_has_in_its_hand() {
     let (chunk, mut reader, progress, drops) = chunk(40, SIXTEEN);
-    // Each has one input in its hand, and starts it or not.
+    // Each has four inputs in its hand, and one starts one of them.
     let mut claims = [1, 2].map(|id| chunk.claim(worker(id), None).unwrap());
     let first = claims[0].next();
-    assert_eq!(chunk.reject(RejectReason::Cancelled, None), 38);
+    assert_eq!(chunk.reject(RejectReason::Cancelled, None), 32);
     assert_eq!(
         (chunk.left(), chunk.reject(RejectReason::Closed, None)),
         (0, 0)
     );
     assert!(chunk.claim(worker(3), None).is_none());
     assert_eq!(progress.finished(), 0);
-    let others: Vec<_> = (1..16).chain(17..40).collect();
+    let others: Vec<_> = (4..16).chain(20..40).collect();
     assert_eq!(rejected(&mut reader, RejectReason::Cancelled), others);
     assert_eq!(
         (chunk.holder(0), chunk.holder(16)),
         (Some(worker(1)), Some(worker(2)))
     );
-    // It was answered as begun, so it cannot be given back.
+    // They were answered as begun, so they cannot be given back.
     assert!(!claims[1].give_back());
-    assert_eq!(run(&mut claims[1]), [16]);
+    assert_eq!(run(&mut claims[1]), [16, 17, 18, 19]);
     claims[0].put(Ok(first));
-    assert!(claims[0].is_empty() && claims[0].give_back());
+    assert_eq!(run(&mut claims[0]), [1, 2, 3]);
+    assert!(claims[0].give_back(), "nothing is left");
     drop(claims);
-    assert_eq!((progress.finished(), drops.load(SeqCst)), (1, 38));
+    assert_eq!((progress.finished(), drops.load(SeqCst)), (1, 32));
     drop((reader, chunk));
     assert_eq!(drops.load(SeqCst), 40);
 }
 
 #[test]
 fn a_worker_takes_few_inputs_at_a_time_and_more_of_short_ones() {
-    let cases = [(None, 1), (Some(126), 1), (Some(100), 2), (Some(1), 4)];
+    let cases = [(None, 1), (Some(501), 1), (Some(400), 2), (Some(1), 4)];
     for (nanos_per_job, taken) in cases {
         let (chunk, mut reader, _, drops) = chunk(300, nanos_per_job);
         let mut claim = chunk.claim(worker(1), None).unwrap();
@@ -275,7 +276,7 @@ fn a_chunk_with_another_owner_keeps_its_memory() {
 fn threads_share_a_chunk() {
     for round in 0..if cfg!(miri) { 6 } else { 3_000 } {
         // Sixty claimed and four taken at a time, fewer, or one.
-        let pace = Some([1, 100, 300][round % 3]);
+        let pace = Some([1, 400, 600][round % 3]);
         let (chunk, mut reader, progress, drops) = chunk(60, pace);
         let rejects = round % 9 >= 3;
         let start = std::sync::Barrier::new(3 + usize::from(rejects));

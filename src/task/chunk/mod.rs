@@ -79,8 +79,9 @@ const MAX_CLAIM: usize = 256;
 const CLAIM_NANOS: u64 = 4_000;
 /// The most inputs that a worker takes into its hand at a time.
 const MAX_TAKE: usize = 4;
-/// How long what it takes is to run, unless it is a single input.
-const TAKE_NANOS: u64 = 250;
+/// How long what it takes is to run, unless it is a single input. The core does not begin a job before
+/// the one ahead of the step is done: by itself for each, that cost 35 ns beside jobs of 280.
+const TAKE_NANOS: u64 = 1_000;
 
 /// What a chunk's inputs have in common.
 pub(crate) struct ChunkHeader {
