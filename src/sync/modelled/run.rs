@@ -71,7 +71,11 @@ impl<S: Scheduler> Scheduler for Limited<S> {
     fn new_execution(&mut self) -> Option<Schedule> {
         match Instant::now() < self.end {
             true => self.scheduler.new_execution(),
-            false => None,
+            false => {
+                // To its end, or it names the last seed as one that failed.
+                while self.scheduler.new_execution().is_some() {}
+                None
+            }
         }
     }
 
