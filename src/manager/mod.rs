@@ -15,6 +15,8 @@ mod batch;
 pub(crate) mod builder;
 pub(crate) mod close;
 mod info;
+#[cfg(all(test, worker_pool_shuttle))]
+mod model;
 pub(crate) mod scope;
 mod shutdown;
 mod submit;

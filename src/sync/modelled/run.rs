@@ -6,10 +6,9 @@
 //! at most `MODEL_SECONDS` in all (4 unless set). A failure prints its schedule, and the seed.
 
 use std::panic::Location;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, MaxSteps, Runner};
 
 use crate::sync::modelled::CLOCK;
@@ -49,15 +48,47 @@ fn run(
 ) -> usize {
     let mut config = Config::new();
     config.stack_size = 256 * 1024;
-    config.max_time = Some(limit);
     config.max_steps = MaxSteps::FailAfter(MAX_STEPS);
     config.silence_warnings = true;
-    let ran = std::sync::Arc::new(AtomicUsize::new(0));
-    let count = std::sync::Arc::clone(&ran);
-    Runner::new(scheduler, config).run(move || {
+    let scheduler = Limited {
+        scheduler,
+        end: Instant::now() + limit,
+    };
+    let model = move || {
         CLOCK.set(0);
         model();
-        count.fetch_add(1, Relaxed);
-    });
-    ran.load(Relaxed)
+    };
+    Runner::new(scheduler, config).run(model)
+}
+
+/// Begins no schedule after the end. (The checker's own limit stops amid one, and says that it failed.)
+struct Limited<S> {
+    scheduler: S,
+    end: Instant,
+}
+
+impl<S: Scheduler> Scheduler for Limited<S> {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        match Instant::now() < self.end {
+            true => self.scheduler.new_execution(),
+            false => {
+                // To its end, or it names the last seed as one that failed.
+                while self.scheduler.new_execution().is_some() {}
+                None
+            }
+        }
+    }
+
+    fn next_task(
+        &mut self,
+        runnable: &[&Task],
+        current: Option<TaskId>,
+        is_yielding: bool,
+    ) -> Option<TaskId> {
+        self.scheduler.next_task(runnable, current, is_yielding)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.scheduler.next_u64()
+    }
 }
