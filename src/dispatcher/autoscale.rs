@@ -34,11 +34,6 @@ impl Autoscaler {
         self.scaler.as_ref().and_then(Scaler::next_look)
     }
 
-    /// Another worker would come if jobs waited long enough.
-    pub(crate) fn can_grow(&self) -> bool {
-        self.scaler.as_ref().is_some_and(Scaler::can_grow)
-    }
-
     /// Looks, if it is time, a submitter has rung, or there is `news` of the workers.
     pub(crate) fn turn<P, O, E>(&mut self, pool: &Arc<Pool<P, O, E>>, news: bool) {
         let Some(scaler) = &mut self.scaler else {

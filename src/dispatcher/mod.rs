@@ -11,10 +11,12 @@ use crate::dispatcher::autoscale::Autoscaler;
 use crate::error::RejectReason;
 use crate::hook::PoolState;
 use crate::job::cancel::earliest;
+use crate::policy::deadlock::Role;
 use crate::policy::dispatch::Event;
 use crate::policy::dispatch::{Schedulable, Status};
 use crate::pool::dispatch_state::DispatchState;
-use crate::pool::roster::current::{self, ThreadRole};
+use crate::pool::roster::current;
+use crate::pool::waits::Question;
 use crate::pool::{Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::unwind as panics;
@@ -34,7 +36,7 @@ pub(crate) type End = Sender<std::convert::Infallible>;
 
 /// The dispatcher's thread.
 pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>, end: End) {
-    current::enter_for_good(pool.key(), ThreadRole::Dispatcher);
+    current::enter_for_good(pool.key(), Role::Dispatcher);
     let work = AssertUnwindSafe(|| {
         let dispatcher = Dispatcher {
             pool: Arc::clone(&pool),
@@ -75,11 +77,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
             // Nobody else takes the dispatch state for long.
             let mut state = pool.state.lock();
             pool.signal.wake_up();
+            let question = pool.roster.waits.take_question();
             while !state.is_over(&pool) && self.turn(&mut state) {}
             if state.is_over(&pool) {
                 break;
             }
-            self.sleep(state);
+            self.sleep(state, question);
         }
         // From here on, a submitter that slipped in looks after its job itself.
         pool.admission.stop();
@@ -231,11 +234,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
         settled
     }
 
-    /// Leaves the dispatch state, and sleeps if there is nothing to do.
-    fn sleep(&self, state: MutexGuard<'_, DispatchState<P, O, E>>) {
+    /// Leaves the dispatch state, and sleeps if there is nothing to do. Before it looked for that, the
+    /// dispatcher was asked this question.
+    fn sleep(&self, state: MutexGuard<'_, DispatchState<P, O, E>>, question: Option<Question>) {
         let pool = &self.pool;
-        if !self.autoscaler.can_grow() {
-            pool.roster.find_deadlock(); // else another worker may come
+        if let Some(question) = question {
+            pool.roster.waits.answer(question);
         }
         let at = earliest(state.dispatch.next_attempt(), self.autoscaler.next_look());
         let nothing = state.leave(pool);

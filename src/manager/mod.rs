@@ -135,8 +135,8 @@ impl<P, O, E> Manager<P, O, E> {
     ) -> Self {
         Manager {
             owner: Arc::new(Owner {
+                termination: Termination::new(pool.key(), dispatcher, ended),
                 pool,
-                termination: Termination::new(dispatcher, ended),
                 on_drop,
             }),
         }

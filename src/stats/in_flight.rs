@@ -6,7 +6,8 @@
 //! its top bit, the present epoch, so that a job gets both in one step. Whoever waits turns the
 //! epoch over: from the step that does so, it knows how many jobs the old one has, and new ones
 //! do not join it. It waits until as many of the old one have ended. Waiters take turns, so the
-//! epoch that becomes the present one has no job left.
+//! epoch that becomes the present one has no job left. A waiter that comes while another has the turn
+//! lines up, and is woken when the turn is free.
 //!
 //! # Why no waiter is forgotten
 //!
@@ -18,7 +19,8 @@
 
 use std::time::Instant;
 
-use crate::sync::{AtomicU8, AtomicU64, Condvar, Mutex, Ordering::SeqCst, fence};
+use crate::sync::park::{Parker, Wake};
+use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, Ordering::SeqCst, fence};
 
 const TURN: u64 = 1 << 63;
 
@@ -55,15 +57,17 @@ pub(crate) struct InFlight {
     wanted: Line<AtomicU8>,
     /// Ended without a worker: turned away, or taken back.
     unworked: Line<PerEpoch>,
-    /// Guards the way from `wanted` to the wait.
-    signal: Mutex<()>,
-    change: Condvar,
-    /// The waiter whose turn it is; what the epochs before this one add up to.
+    /// The waiter whose turn it is, while it waits.
+    waiter: Mutex<Option<Arc<Parker>>>,
     turn: Mutex<Turn>,
 }
 
+/// What only the waiter changes whose turn it is.
 #[derive(Default)]
 struct Turn {
+    taken: bool,
+    /// The waiters that want the turn.
+    line: Vec<Arc<Parker>>,
     /// Jobs that each epoch had when it was last turned over.
     total: [u64; 2],
     /// Accepted when the present epoch began.
@@ -107,57 +111,102 @@ impl InFlight {
 
     #[cold]
     fn call(&self) {
-        drop(self.signal.lock());
-        self.change.notify_all();
+        if let Some(waiter) = &*self.waiter.lock() {
+            waiter.wake();
+        }
     }
 
-    /// Blocks until every job counted in before this call has ended, or the deadline passes. Have
-    /// they? `worked` tells how many of a epoch workers have ended.
-    pub(crate) fn wait(&self, deadline: Option<Instant>, worked: impl Fn(Epoch) -> u64) -> bool {
-        let mut turn = match deadline {
-            None => self.turn.lock(),
-            Some(at) => match self.turn.try_lock_until(at) {
-                Some(turn) => turn,
-                None => return false,
-            },
-        };
+    /// Blocks until every job counted in before this call has ended, the deadline passes, or `park` says
+    /// that the caller is to withdraw. Have they ended? `worked` tells how many of an epoch workers have
+    /// ended. `park` blocks until `parker` is woken, at most until the deadline.
+    pub(crate) fn wait(
+        &self,
+        parker: &Arc<Parker>,
+        deadline: Option<Instant>,
+        worked: impl Fn(Epoch) -> u64,
+        park: impl Fn() -> bool,
+    ) -> bool {
+        let gives_up = || park() || deadline.is_some_and(|at| Instant::now() >= at);
+        if !self.take_turn(parker, &gives_up) {
+            return false;
+        }
+        let _turn = TurnGuard(self);
         let ended = |epoch: Epoch, all: u64| {
             let unworked = &self.unworked.0[epoch as usize];
-            self.wait_until(deadline, epoch, || {
-                worked(epoch) + unworked.load(SeqCst) >= all
-            })
+            let done = || worked(epoch) + unworked.load(SeqCst) >= all;
+            self.wait_until(parker, epoch, done, &gives_up)
         };
         // One that a waiter before this one gave up on.
         let other = epoch(self.accepted.0.load(SeqCst)).other();
-        if !ended(other, turn.total[other as usize]) {
+        let all = self.turn.lock().total[other as usize];
+        if !ended(other, all) {
             return false;
         }
-        let before = self.accepted.0.fetch_xor(TURN, SeqCst);
-        let (old, accepted) = (epoch(before), before & !TURN);
-        turn.total[old as usize] += accepted - turn.start;
-        turn.start = accepted;
-        ended(old, turn.total[old as usize])
+        let (old, all) = {
+            let mut turn = self.turn.lock();
+            let before = self.accepted.0.fetch_xor(TURN, SeqCst);
+            let (old, accepted) = (epoch(before), before & !TURN);
+            turn.total[old as usize] += accepted - turn.start;
+            turn.start = accepted;
+            (old, turn.total[old as usize])
+        };
+        ended(old, all)
     }
 
-    fn wait_until(&self, deadline: Option<Instant>, epoch: Epoch, done: impl Fn() -> bool) -> bool {
-        let mut signal = self.signal.lock();
+    /// Returns `false` if the caller gives up before.
+    fn take_turn(&self, parker: &Arc<Parker>, gives_up: impl Fn() -> bool) -> bool {
+        let others = |other: &Arc<Parker>| !Arc::ptr_eq(other, parker);
+        loop {
+            let mut turn = self.turn.lock();
+            turn.line.retain(others);
+            if !turn.taken {
+                turn.taken = true;
+                return true;
+            }
+            turn.line.push(Arc::clone(parker));
+            drop(turn);
+            if gives_up() {
+                self.turn.lock().line.retain(others);
+                return false;
+            }
+        }
+    }
+
+    fn wait_until(
+        &self,
+        parker: &Arc<Parker>,
+        epoch: Epoch,
+        done: impl Fn() -> bool,
+        gives_up: impl Fn() -> bool,
+    ) -> bool {
+        *self.waiter.lock() = Some(Arc::clone(parker));
         self.wanted.0.store(epoch as u8 + 1, SeqCst);
         fence(SeqCst);
         let in_time = loop {
             if done() {
                 break true;
             }
-            match deadline {
-                None => self.change.wait(&mut signal),
-                Some(at) => {
-                    if self.change.wait_until(&mut signal, at).timed_out() {
-                        break done();
-                    }
-                }
+            if gives_up() {
+                break done();
             }
         };
         self.wanted.0.store(0, SeqCst);
+        *self.waiter.lock() = None;
         in_time
+    }
+}
+
+/// A waiter has the turn. When it is dropped, those in line may have it.
+struct TurnGuard<'a>(&'a InFlight);
+
+impl Drop for TurnGuard<'_> {
+    fn drop(&mut self) {
+        let line = {
+            let mut turn = self.0.turn.lock();
+            turn.taken = false;
+            std::mem::take(&mut turn.line)
+        };
+        line.iter().for_each(|parker| parker.wake());
     }
 }
 
@@ -180,23 +229,29 @@ mod tests {
         let worked: PerEpoch = Default::default();
         let count = |epoch: Epoch| worked[epoch as usize].load(SeqCst);
         let end = |epoch: Epoch| worked[epoch as usize].fetch_add(1, SeqCst);
-        let soon = || Instant::now().checked_add(Duration::from_millis(1));
+        let parker = Arc::new(Parker::new());
+        let wait = |time| {
+            let deadline = Instant::now().checked_add(time);
+            let park = || {
+                parker.park(deadline);
+                false
+            };
+            in_flight.wait(&parker, deadline, count, park)
+        };
+        let soon = Duration::from_millis(1);
         let first = in_flight.count_in();
         assert_eq!(first, (1, Epoch::Even));
-        assert!(
-            !in_flight.wait(soon(), count),
-            "the first job has not ended"
-        );
+        assert!(!wait(soon), "the first job has not ended");
         let second = in_flight.count_in();
         assert_eq!(second, (2, Epoch::Odd));
-        assert!(!in_flight.wait(soon(), count), "still not");
+        assert!(!wait(soon), "still not");
         end(first.1);
-        assert!(!in_flight.wait(soon(), count), "the second has not ended");
+        assert!(!wait(soon), "the second has not ended");
         end(second.1);
-        assert!(in_flight.wait(soon(), count));
+        assert!(wait(soon));
         let third = in_flight.count_in();
         in_flight.ended_unworked(third.1, 1);
-        assert!(in_flight.wait(soon(), count));
+        assert!(wait(soon));
         assert_eq!(in_flight.counted(), 3);
     }
 }

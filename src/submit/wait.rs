@@ -4,10 +4,10 @@ use crate::error::RejectReason;
 use crate::error::cause_of;
 use crate::job::cancel::{CancelToken, earliest};
 use crate::job::id::JobId;
+use crate::policy::deadlock::Wait;
 use crate::pool::Pool;
 use crate::pool::queue::{Admitted, TryAcquireError};
-use crate::pool::roster::BlockedGuard;
-use crate::pool::roster::current::ThreadRole;
+use crate::pool::waits::Waiting;
 use crate::sync::Arc;
 use crate::sync::backoff::Backoff;
 use crate::sync::park::{Parker, Wake};
@@ -24,25 +24,24 @@ impl<P, O, E> Pool<P, O, E> {
     ) -> Result<(), RejectReason> {
         let parker = Parker::current();
         let deadline = token.and_then(CancelToken::deadline);
-        let blocked = match self.thread_role() {
-            None => None,
-            Some(ThreadRole::Dispatcher) => return Err(RejectReason::WouldDeadlock),
-            Some(ThreadRole::Worker(me)) => Some(self.roster.block(me, &parker, deadline)),
-            Some(ThreadRole::Adder) => None,
-        };
+        if self.must_not_block() {
+            return Err(RejectReason::WouldDeadlock);
+        }
+        let waiting = Waiting::begin(Wait::Job(self.key()), deadline);
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
         if self.signal.has_given_up() {
             self.signal.ask_sweep(); // their places are wanted now
         }
-        // Whether a worker waits in vain is judged by its being called for the first place.
-        let patient = blocked.is_none();
+        // Whether a thread of a pool waits in vain is judged by its being called for the first place.
+        let patient = waiting.is_none();
         let waited = self
             .admission
             .wait_for_room_with(&parker, patient, enter, |patience| {
                 if let Some(fired) = token.and_then(CancelToken::fired_by) {
                     return Err(fired.into());
                 }
-                if self.park(&parker, blocked.as_ref(), earliest(deadline, patience)) {
+                let until = earliest(deadline, patience);
+                if park(&parker, waiting.as_ref(), until) {
                     return Err(RejectReason::WouldDeadlock);
                 }
                 match token.and_then(CancelToken::fired_by) {
@@ -61,8 +60,8 @@ impl<P, O, E> Pool<P, O, E> {
         token: Option<&CancelToken>,
         until: Option<Instant>,
     ) -> Option<Reply<P, O, E>> {
-        if self.thread_role() == Some(ThreadRole::Dispatcher) {
-            return self.await_on_dispatcher(id, oneshot, until);
+        if self.must_not_block() {
+            return self.take_or_give_up(id, oneshot, until);
         }
         let mut backoff = Backoff::of_caller();
         loop {
@@ -81,12 +80,10 @@ impl<P, O, E> Pool<P, O, E> {
         }
         let parker = Parker::current();
         let deadline = earliest(until, token.and_then(CancelToken::deadline));
-        let blocked = match self.thread_role() {
-            // Who only looks for a while does not wait in vain.
-            Some(ThreadRole::Worker(me)) if until.is_none() => {
-                Some(self.roster.block(me, &parker, deadline))
-            }
-            _ => None,
+        // Who only looks for a while does not wait in vain.
+        let waiting = match until {
+            None => Waiting::begin(Wait::Job(self.key()), deadline),
+            Some(_) => None,
         };
         oneshot.wake_when_settled(&parker);
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
@@ -100,11 +97,9 @@ impl<P, O, E> Pool<P, O, E> {
             if until.is_some_and(|at| Instant::now() >= at) {
                 return None;
             }
-            if self.park(&parker, blocked.as_ref(), deadline) {
+            if park(&parker, waiting.as_ref(), deadline) {
                 match oneshot.cancel(true) {
-                    CancelOutcome::Running(_) => {
-                        blocked.iter().for_each(BlockedGuard::cannot_withdraw)
-                    }
+                    CancelOutcome::Running(_) => waiting.iter().for_each(Waiting::cannot_withdraw),
                     given_up => {
                         return Some(self.given_up(id, given_up, RejectReason::WouldDeadlock));
                     }
@@ -113,9 +108,8 @@ impl<P, O, E> Pool<P, O, E> {
         }
     }
 
-    /// The dispatcher itself asks, in a hook or a destructor: it takes what is there, and never
-    /// waits, since without it the pool stands still.
-    fn await_on_dispatcher(
+    /// A thread asks that must not block: it takes what is there.
+    fn take_or_give_up(
         &self,
         id: JobId,
         oneshot: &Oneshot<P, O, E>,
@@ -125,23 +119,6 @@ impl<P, O, E> Pool<P, O, E> {
             None if until.is_some() => None,
             None => Some(self.give_up(id, oneshot, RejectReason::WouldDeadlock)),
             reply => reply,
-        }
-    }
-
-    /// Parks the calling thread. If it is a worker of this pool, and all wait in vain, it is told to
-    /// withdraw.
-    pub(crate) fn park(
-        &self,
-        parker: &Parker,
-        blocked: Option<&BlockedGuard<'_>>,
-        until: Option<Instant>,
-    ) -> bool {
-        match blocked {
-            Some(me) => me.park(until, || self.signal.notify()),
-            None => {
-                parker.park(until);
-                false
-            }
         }
     }
 
@@ -191,5 +168,16 @@ impl<P, O, E> Pool<P, O, E> {
         let waiting = self.admission.count();
         let wanted = waiting >= self.admission.capacity() || self.admission.blocked() > 0;
         self.signal.job_given_up(waiting, wanted);
+    }
+}
+
+/// Parks the calling thread, until `until` at the latest. Is it to withdraw, since it waits in vain?
+fn park(parker: &Arc<Parker>, waiting: Option<&Waiting>, until: Option<Instant>) -> bool {
+    match waiting {
+        Some(waiting) => waiting.park(parker),
+        None => {
+            parker.park(until);
+            false
+        }
     }
 }
