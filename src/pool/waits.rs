@@ -36,13 +36,14 @@ use crate::pool::queue::Admission;
 use crate::pool::roster::current;
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::signal::DispatcherSignal;
-use crate::sync::channel::{Receiver, Sender, at, bounded, never, select};
+use crate::sync::channel::{Receiver, Sender, TryRecvError, at, bounded, never, select};
 use crate::sync::park::{Parker, Wake};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering::SeqCst};
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     pools: BTreeMap::new(),
     parked: BTreeMap::new(),
+    away: BTreeSet::new(),
 });
 /// Numbers the pools.
 static POOLS: AtomicU64 = AtomicU64::new(1);
@@ -55,6 +56,8 @@ struct Registry {
     pools: BTreeMap<PoolKey, PoolEntry>,
     /// By the number of the park.
     parked: BTreeMap<u64, Parked>,
+    /// The pools whose dispatchers are parked here: in a hook, or in a drop.
+    away: BTreeSet<PoolKey>,
 }
 
 struct PoolEntry {
@@ -196,6 +199,12 @@ fn needs_look(roles: &[(PoolKey, Role)], wait: Wait) -> impl Iterator<Item = Poo
     own.chain(other)
 }
 
+/// The pools whose dispatcher has these roles.
+fn dispatched_by(roles: &[(PoolKey, Role)]) -> impl Iterator<Item = PoolKey> {
+    let roles = roles.iter().filter(|(_, role)| *role == Role::Dispatcher);
+    roles.map(|(pool, _)| *pool)
+}
+
 impl Registry {
     /// Tells threads to withdraw until nobody is stuck any more.
     fn judge(&mut self) {
@@ -327,7 +336,8 @@ impl Waiting {
             .parked
             .insert(number, Parked { node, caller, told });
         PARKS.store(number, SeqCst);
-        if facts.is_empty() {
+        registry.away.extend(dispatched_by(&self.roles));
+        if facts.iter().all(|facts| registry.away.contains(&facts.key)) {
             registry.judge(); // no dispatcher will
         }
         drop(registry);
@@ -345,6 +355,9 @@ impl Place {
         let mut registry = REGISTRY.lock();
         let parked = registry.parked.remove(&self.0);
         let parked = parked.expect("it was not yet removed");
+        for pool in dispatched_by(&parked.node.roles) {
+            registry.away.remove(&pool);
+        }
         if let Caller::Parker(parker) = &parked.caller {
             parker.forget_wake();
         }
@@ -376,5 +389,13 @@ pub(crate) fn receive<T>(
         recv(late) -> _ => Err(NoMessage::Timeout),
     };
     place.map(Place::leave);
-    message
+    if message.is_ok() {
+        return message;
+    }
+    // It may have come at the same time.
+    match channel.try_recv() {
+        Ok(message) => Ok(message),
+        Err(TryRecvError::Disconnected) => Err(NoMessage::Disconnected),
+        Err(TryRecvError::Empty) => message,
+    }
 }

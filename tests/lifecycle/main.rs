@@ -8,3 +8,4 @@ mod drain_close;
 mod lifecycle;
 mod pause;
 mod wait_idle;
+mod waits_across_pools;

@@ -14,4 +14,5 @@ mod no_workers;
 mod panics;
 mod resizing;
 mod restarts;
+mod waiting_table;
 mod workers;
