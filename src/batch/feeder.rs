@@ -338,6 +338,10 @@ where
                 if self.reject(RejectReason::WouldDeadlock) {
                     continue;
                 }
+                if waiting.as_ref().is_some_and(Waiting::is_bound) {
+                    self.give_up(RejectReason::WouldDeadlock); // also on those that run
+                    continue;
+                }
                 waiting.iter().for_each(Waiting::cannot_withdraw);
             }
             let limit = (waits < 2).then(|| Instant::now() + FIRST_WAIT);

@@ -8,7 +8,7 @@
 //! | wait | goes on if |
 //! |---|---|
 //! | `Job` | *any* worker of the pool goes on, or another may come, or a pause may end |
-//! | `Made` | that one worker's thread goes on |
+//! | `Worker` | that one worker's thread goes on |
 //! | `Idle` | *all* workers that hold a job go on, and so does any worker, as for `Job` |
 //! | `End` | *all* threads that have to do with the pool go on |
 //!
@@ -47,10 +47,10 @@ pub(crate) enum Role {
 /// What a thread waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// A job of the pool: its result, or room for it.
+    /// A job of the pool that has not begun: its result, or room for it. Or some jobs of a batch.
     Job(PoolKey),
-    /// This worker is being made.
-    Made(PoolKey, u64),
+    /// This worker: it is being made, or runs a job that is waited for.
+    Worker(PoolKey, u64),
     /// The jobs of the pool end.
     Idle(PoolKey),
     /// The pool ends.
@@ -74,7 +74,7 @@ pub(crate) struct ThreadNode {
     pub(crate) wait: Wait,
     /// The pools whose dispatchers have not looked since the wait began.
     pub(crate) unseen: BTreeSet<PoolKey>,
-    /// It cannot withdraw.
+    /// It cannot withdraw, since its job runs.
     pub(crate) bound: bool,
     /// When it gives up by itself.
     pub(crate) deadline: Option<Instant>,
@@ -90,21 +90,25 @@ pub(crate) struct Graph {
 
 impl Graph {
     /// The thread that is to withdraw, if some are stuck: the one with the earliest deadline, whose
-    /// wait can end well only before that, or else the one that came last.
+    /// wait can end well only before that, or else the one that came last. Only if none can withdraw,
+    /// one is to give up although its job runs.
     pub(crate) fn find_victim(&self) -> Option<usize> {
         let stuck = Stuck::of(self);
-        let mut free: Vec<_> = (0..self.threads.len())
-            .filter(|thread| stuck.threads[*thread] && !self.threads[*thread].bound)
+        let mut candidates: Vec<_> = (0..self.threads.len())
+            .filter(|thread| stuck.threads[*thread])
             .collect();
-        free.sort_by_key(|thread| {
-            let ThreadNode {
-                deadline, number, ..
-            } = self.threads[*thread];
-            (deadline.is_none(), deadline, Reverse(number))
+        candidates.sort_by_key(|thread| {
+            let thread = &self.threads[*thread];
+            let forever = thread.deadline.is_none();
+            (
+                thread.bound,
+                forever,
+                thread.deadline,
+                Reverse(thread.number),
+            )
         });
-        let mut candidates = free.iter().copied();
-        let in_circle = candidates.find(|thread| stuck.waits_for_itself(*thread));
-        in_circle.or_else(|| free.first().copied())
+        let mut candidates = candidates.into_iter();
+        candidates.find(|thread| stuck.waits_for_itself(*thread))
     }
 }
 
@@ -171,7 +175,7 @@ impl<'a> Stuck<'a> {
         }
         match *wait {
             Wait::Job(pool) => served(pool),
-            Wait::Made(pool, worker) => !self.is_stuck(pool, worker),
+            Wait::Worker(pool, worker) => !self.is_stuck(pool, worker),
             Wait::Idle(pool) => served(pool) && !self.holds_up_job(pool),
             Wait::End(pool) => !self.any(&self.of_pool, &pool),
         }
@@ -218,7 +222,7 @@ impl<'a> Stuck<'a> {
         let ThreadNode { wait, unseen, .. } = &self.graph.threads[thread];
         let of_pool = |pool| self.of_pool.get(&pool);
         let threads = match *wait {
-            Wait::Made(pool, worker) => self.of_worker.get(&(pool, worker)),
+            Wait::Worker(pool, worker) => self.of_worker.get(&(pool, worker)),
             Wait::Job(pool) | Wait::Idle(pool) | Wait::End(pool) => of_pool(pool),
         };
         let dispatchers = unseen.iter().filter_map(move |pool| of_pool(*pool));
@@ -246,7 +250,7 @@ impl<'a> Stuck<'a> {
 impl Wait {
     pub(crate) fn pool(self) -> PoolKey {
         match self {
-            Wait::Job(pool) | Wait::Made(pool, _) | Wait::Idle(pool) | Wait::End(pool) => pool,
+            Wait::Job(pool) | Wait::Worker(pool, _) | Wait::Idle(pool) | Wait::End(pool) => pool,
         }
     }
 }

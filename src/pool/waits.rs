@@ -194,7 +194,7 @@ fn needs_look(roles: &[(PoolKey, Role)], wait: Wait) -> impl Iterator<Item = Poo
         .map(|(pool, _)| *pool);
     let other = match wait {
         Wait::Job(pool) | Wait::Idle(pool) => Some(pool),
-        Wait::Made(..) | Wait::End(_) => None,
+        Wait::Worker(..) | Wait::End(_) => None,
     };
     own.chain(other)
 }
@@ -283,7 +283,7 @@ impl Parked {
 /// A wait of a thread of a pool, which may park several times.
 pub(crate) struct Waiting {
     roles: Vec<(PoolKey, Role)>,
-    wait: Wait,
+    wait: Cell<Wait>,
     deadline: Option<Instant>,
     number: u64,
     bound: Cell<bool>,
@@ -295,16 +295,33 @@ impl Waiting {
         let roles = current::roles();
         (!roles.is_empty()).then(|| Waiting {
             roles,
-            wait,
+            wait: Cell::new(wait),
             deadline,
             number: WAITS.fetch_add(1, SeqCst),
             bound: Cell::new(false),
         })
     }
 
+    /// From now on, the wait is for this worker, which runs the job.
+    pub(crate) fn runs_on(&self, pool: PoolKey, worker: WorkerId) {
+        self.wait.set(Wait::Worker(pool, worker.get()));
+        self.bound.set(true);
+    }
+
+    /// From now on, the wait is for any worker of the pool.
+    pub(crate) fn not_begun(&self, pool: PoolKey) {
+        self.wait.set(Wait::Job(pool));
+        self.bound.set(false);
+    }
+
     /// It was told to withdraw and could not: its job runs.
     pub(crate) fn cannot_withdraw(&self) {
         self.bound.set(true);
+    }
+
+    /// It could not when it was told before. Once it is told again, nobody else can.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound.get()
     }
 
     /// Parks until a wake or the deadline. Is this thread to withdraw?
@@ -315,7 +332,7 @@ impl Waiting {
     }
 
     fn enter(&self, caller: Caller) -> Place {
-        let unseen: BTreeSet<_> = needs_look(&self.roles, self.wait).collect();
+        let unseen: BTreeSet<_> = needs_look(&self.roles, self.wait.get()).collect();
         let mut registry = REGISTRY.lock();
         let number = PARKS.load(SeqCst) + 1;
         let facts: Vec<_> = unseen
@@ -325,7 +342,7 @@ impl Waiting {
             .collect();
         let node = ThreadNode {
             roles: self.roles.clone(),
-            wait: self.wait,
+            wait: self.wait.get(),
             unseen,
             bound: self.bound.get(),
             deadline: self.deadline,

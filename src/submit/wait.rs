@@ -97,9 +97,18 @@ impl<P, O, E> Pool<P, O, E> {
             if until.is_some_and(|at| Instant::now() >= at) {
                 return None;
             }
-            if park(&parker, waiting.as_ref(), deadline) {
-                match oneshot.cancel(true) {
-                    CancelOutcome::Running(_) => waiting.iter().for_each(Waiting::cannot_withdraw),
+            let mut runs_on = None;
+            if let Some(waiting) = &waiting {
+                runs_on = oneshot.running_on();
+                match runs_on {
+                    Some(worker) => waiting.runs_on(self.key(), worker),
+                    None => waiting.not_begun(self.key()),
+                }
+            }
+            // If it begins, or ends an attempt, at that moment, it is judged anew.
+            if park(&parker, waiting.as_ref(), deadline) && oneshot.running_on() == runs_on {
+                match oneshot.cancel(runs_on.is_none()) {
+                    CancelOutcome::Running(_) if runs_on.is_none() => {}
                     given_up => {
                         return Some(self.given_up(id, given_up, RejectReason::WouldDeadlock));
                     }

@@ -114,7 +114,7 @@ pub(crate) fn add<P, O, E, X>(
         Err(NotAdded::Spawn(error)) => return Err(FactoryError::Spawn(error)),
     };
     let id = record.id();
-    match waits::receive(Wait::Made(pool.key(), id.get()), &answer, None) {
+    match waits::receive(Wait::Worker(pool.key(), id.get()), &answer, None) {
         Ok(Ok(())) => Ok(Some(id)),
         Err(NoMessage::WouldDeadlock) => {
             pool.roster.stop(id); // as soon as its factory returns

@@ -224,3 +224,35 @@ fn a_worker_that_waits_for_a_factory_that_waits_for_it_has_an_answer() {
         }
     });
 }
+
+/// A job that waits for itself, and two that wait for each other: to wait for what runs is in vain,
+/// too, however many workers are idle.
+#[test]
+fn running_jobs_that_wait_for_themselves_give_up() {
+    within(LIMIT, || {
+        for jobs in [1, 2] {
+            let pool = pool_of(3);
+            let (tell, told) = bounded(2);
+            let mut handles = Vec::new();
+            let mut senders = Vec::new();
+            for _ in 0..jobs {
+                let (send, handle) = bounded::<worker_pool::JobHandle<Task, u32, _>>(1);
+                let tell = tell.clone();
+                let job = task(move || {
+                    let answer = next(&handle).wait();
+                    tell.send(answer.map_err(|error| error.is_would_deadlock()))
+                        .unwrap();
+                    7
+                });
+                handles.push(pool.enqueue(job).unwrap());
+                senders.push(send);
+            }
+            handles.rotate_left(1);
+            for (send, handle) in senders.iter().zip(handles) {
+                send.send(handle).unwrap();
+            }
+            let answers: Vec<_> = (0..jobs).map(|_| next(&told)).collect();
+            assert!(answers.contains(&Err(true)), "{answers:?}");
+        }
+    });
+}
