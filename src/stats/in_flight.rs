@@ -127,14 +127,14 @@ impl InFlight {
         park: impl Fn() -> bool,
     ) -> bool {
         let gives_up = || park() || deadline.is_some_and(|at| Instant::now() >= at);
-        if !self.take_turn(parker, &gives_up) {
+        if !self.take_turn(parker, gives_up) {
             return false;
         }
         let _turn = TurnGuard(self);
         let ended = |epoch: Epoch, all: u64| {
             let unworked = &self.unworked.0[epoch as usize];
             let done = || worked(epoch) + unworked.load(SeqCst) >= all;
-            self.wait_until(parker, epoch, done, &gives_up)
+            self.wait_until(parker, epoch, done, gives_up)
         };
         // One that a waiter before this one gave up on.
         let other = epoch(self.accepted.0.load(SeqCst)).other();
