@@ -94,11 +94,12 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
 impl<P, O, E> Dispatcher<P, O, E> {
     fn run(mut self) {
         let pool = Arc::clone(&self.pool);
+        let mut asked = None;
         loop {
             // Workers that help hold the lock only for a short time.
             let mut state = pool.state.lock();
             pool.signal.wake_up();
-            let question = pool.roster.waits.take_question();
+            asked = pool.roster.waits.take_question().or(asked);
             while state.later.is_empty() && !state.is_over(&pool) && self.turn(&mut state) {}
             let rejected = std::mem::take(&mut state.later);
             if !rejected.is_empty() {
@@ -113,7 +114,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             if state.is_over(&pool) {
                 break;
             }
-            self.sleep(state, question);
+            self.sleep(state, asked.take());
         }
         // From here on, a submitter that was admitted late rejects its job itself.
         pool.admission.stop();
