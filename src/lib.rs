@@ -56,8 +56,8 @@
 //! - A caller returns when its token fires or its deadline passes, whatever the worker does.
 //! - `0 ≤ busy ≤ total` in every [`Snapshot`].
 //! - An idle pool uses no processor time.
-//! - No call blocks forever by accident: a submit from inside the pool that could never be served
-//!   is an error ([`RejectReason::WouldDeadlock`]), and closing from inside only requests it.
+//! - No call blocks forever by accident: a submit from inside a pool that could never be served, not
+//!   even by way of other pools, is an error ([`RejectReason::WouldDeadlock`]), and closing from inside only requests it.
 //!
 //! # Features
 //!

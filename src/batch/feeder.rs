@@ -9,9 +9,9 @@ use crate::batch::cursor::ChunkCursor;
 use crate::error::RejectReason;
 use crate::job::Priority;
 use crate::job::cancel::{CancelToken, earliest};
+use crate::policy::deadlock::Wait;
 use crate::pool::Pool;
-use crate::pool::queue::WaiterGuard;
-use crate::pool::roster::current::ThreadRole;
+use crate::pool::waits::Waiting;
 use crate::submit::admit::WaitForRoom;
 use crate::sync::backoff::Backoff;
 use crate::sync::park::Wake;
@@ -270,8 +270,8 @@ where
         if let Some(fired) = token.and_then(CancelToken::fired_by) {
             return Err((task, fired.into()));
         }
-        if self.pool.thread_role() == Some(ThreadRole::Dispatcher) {
-            return Err((task, RejectReason::WouldDeadlock)); // the dispatcher would wait for itself
+        if self.pool.must_not_block() {
+            return Err((task, RejectReason::WouldDeadlock));
         }
         let wait_for_room = if self.cursors.is_empty() {
             WaitForRoom::Until(token)
@@ -308,32 +308,24 @@ where
         let (pool, progress) = (Arc::clone(&self.pool), Arc::clone(&self.progress));
         let token = self.options.token.clone();
         let deadline = token.as_ref().and_then(CancelToken::deadline);
-        let blocked = match pool.thread_role() {
-            Some(ThreadRole::Worker(me)) => {
-                Some(pool.roster.block(me, progress.parker(), deadline))
-            }
-            // The pool stands still without its dispatcher, so that takes only what is there.
-            Some(ThreadRole::Dispatcher) => {
-                self.give_up(RejectReason::WouldDeadlock);
-                None
-            }
-            _ => None,
-        };
+        let waiting = Waiting::begin(Wait::Job(pool.key()), deadline);
+        if pool.must_not_block() {
+            self.give_up(RejectReason::WouldDeadlock); // it takes only what is there
+        }
         let _watch = token.as_ref().map(|token| {
             let parker = Arc::clone(progress.parker());
             token.watch(parker as Arc<dyn Wake>)
         });
-        // How many times it has slept for the same results; see `Progress`. A worker begins at 1: with
-        // `whole_chunks` it could be taken for deadlocked while a result is there.
-        let mut waits = u32::from(blocked.is_some());
+        // How many times it has slept for the same results; see `Progress`. A pool's thread begins at 1:
+        // with `whole_chunks` it could be taken for deadlocked while a result is there.
+        let mut waits = u32::from(waiting.is_some());
         let mut deadlocked = false;
         // Inputs that found the queue full are sent off as soon as there is room.
         let full = !self.held.is_empty();
-        let add_waiter = || full.then(|| pool.admission.add_waiter(progress.parker()));
-        let mut waiter = add_waiter();
+        let mut waiter = full.then(|| pool.admission.add_waiter(progress.parker()));
         loop {
-            if waiter.as_ref().is_some_and(WaiterGuard::is_woken) {
-                waiter = add_waiter(); // if another thread takes the room, this one is woken again
+            if let Some(waiter) = waiter.as_mut().filter(|waiter| waiter.is_woken()) {
+                waiter.rejoin(); // if another thread takes the room, this one is woken again
             }
             progress.await_at(self.what_to_await(waits));
             fence(SeqCst);
@@ -351,7 +343,11 @@ where
                 if self.reject(RejectReason::WouldDeadlock) {
                     continue;
                 }
-                blocked.iter().for_each(|blocked| blocked.cannot_withdraw());
+                if waiting.as_ref().is_some_and(Waiting::is_bound) {
+                    self.give_up(RejectReason::WouldDeadlock); // also on those that run
+                    continue;
+                }
+                waiting.iter().for_each(Waiting::cannot_withdraw);
             }
             let limit = (waits < 2).then(|| time::now() + FIRST_WAIT);
             progress.set_asleep(limit.is_none());
@@ -359,8 +355,14 @@ where
                 // Jobs are slower than they were: other workers may help.
                 pool.sleep.wake_one();
             }
-            let until = earliest(limit, deadline);
-            deadlocked = pool.park(progress.parker(), blocked.as_ref(), until);
+            deadlocked = match &waiting {
+                Some(waiting) if limit.is_none() => waiting.park(progress.parker()),
+                // Who soon looks again by itself does not wait in vain.
+                _ => {
+                    progress.parker().park(earliest(limit, deadline));
+                    false
+                }
+            };
             progress.set_asleep(false);
             // The result that it was woken for may not be the next one: then it looks twice again.
             waits = if progress.is_notified() { 1 } else { waits + 1 };

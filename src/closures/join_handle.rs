@@ -144,6 +144,7 @@ impl From<SubmitError<Closure, ClosurePanic>> for JoinError {
                 Failure::Panicked(message) => JoinError::Panicked(message),
                 Failure::Closed => JoinError::NotRun(RejectReason::Closed),
                 Failure::NoWorkers => JoinError::NotRun(RejectReason::NoWorkers),
+                Failure::WouldDeadlock => JoinError::NotRun(RejectReason::WouldDeadlock),
                 Failure::Cancelled | Failure::DeadlinePassed => JoinError::Cancelled,
             },
         }

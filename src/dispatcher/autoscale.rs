@@ -40,11 +40,6 @@ impl Autoscaler {
         self.scaler.as_ref().and_then(Scaler::next_look)
     }
 
-    /// Would another worker be added if jobs waited long enough?
-    pub(crate) fn can_grow(&self) -> bool {
-        self.scaler.as_ref().is_some_and(Scaler::can_grow)
-    }
-
     /// Takes a sample if it is time, if a submitter has notified the dispatcher, or if there is
     /// `news` of the workers.
     pub(crate) fn turn<P, O, E>(&mut self, pool: &Arc<Pool<P, O, E>>, news: bool) {

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use crate::dispatcher::autoscale::Autoscaler;
 use crate::error::RejectReason;
 use crate::job::cancel::earliest;
+use crate::policy::deadlock::Role;
 use crate::policy::dispatch::{Event, Schedulable, Status};
 use crate::pool::dispatch_state::DispatchState;
-use crate::pool::roster::current::{self, ThreadRole};
+use crate::pool::roster::current;
+use crate::pool::waits::Question;
 use crate::pool::{Cleanup, Command, Pool};
 use crate::sync::channel::{Receiver, Sender};
 use crate::sync::log;
@@ -51,7 +53,7 @@ const HOLD_AGAIN: Duration = Duration::from_millis(10);
 
 /// The dispatcher's thread.
 pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>) {
-    current::enter_for_good(pool.key(), ThreadRole::Dispatcher);
+    current::enter_for_good(pool.key(), Role::Dispatcher);
     let work = AssertUnwindSafe(|| {
         let dispatcher = Dispatcher {
             pool: Arc::clone(&pool),
@@ -92,10 +94,12 @@ pub(crate) fn run<P, O, E>(pool: Arc<Pool<P, O, E>>, commands: Receiver<Command>
 impl<P, O, E> Dispatcher<P, O, E> {
     fn run(mut self) {
         let pool = Arc::clone(&self.pool);
+        let mut asked = None;
         loop {
             // Workers that help hold the lock only for a short time.
             let mut state = pool.state.lock();
             pool.signal.wake_up();
+            asked = pool.roster.waits.take_question().or(asked);
             while state.later.is_empty() && !state.is_over(&pool) && self.turn(&mut state) {}
             let rejected = std::mem::take(&mut state.later);
             if !rejected.is_empty() {
@@ -110,7 +114,7 @@ impl<P, O, E> Dispatcher<P, O, E> {
             if state.is_over(&pool) {
                 break;
             }
-            self.sleep(state);
+            self.sleep(state, asked.take());
         }
         // From here on, a submitter that was admitted late rejects its job itself.
         pool.admission.stop();
@@ -319,11 +323,12 @@ impl<P, O, E> Dispatcher<P, O, E> {
         drained
     }
 
-    /// Releases the dispatch state, and sleeps if there is nothing to do.
-    fn sleep(&self, state: MutexGuard<'_, DispatchState<P, O, E>>) {
+    /// Releases the dispatch state, and sleeps if there is nothing to do. The question was asked before
+    /// the dispatcher looked for that.
+    fn sleep(&self, state: MutexGuard<'_, DispatchState<P, O, E>>, question: Option<Question>) {
         let pool = &self.pool;
-        if !self.autoscaler.can_grow() {
-            pool.roster.find_deadlock(); // otherwise another worker may be added
+        if let Some(question) = question {
+            pool.roster.waits.answer(question);
         }
         let at = earliest(state.dispatch.next_attempt(), self.autoscaler.next_look());
         let at = earliest(at, self.hold.as_ref().map(|hold| hold.next_look));

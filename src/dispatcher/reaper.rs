@@ -7,7 +7,8 @@
 
 use crate::hook::PoolState;
 use crate::job::id::WorkerId;
-use crate::pool::roster::current::{self, ThreadRole};
+use crate::policy::deadlock::Role;
+use crate::pool::roster::current;
 use crate::pool::{Cleanup, Pool};
 use crate::sync::channel::Receiver;
 use crate::sync::log;
@@ -24,7 +25,7 @@ pub(crate) fn run<P, O, E>(
     cleanups: Receiver<Cleanup<P, O, E>>,
     end: End,
 ) {
-    current::enter_for_good(pool.key(), ThreadRole::Dispatcher);
+    current::enter_for_good(pool.key(), Role::Dispatcher);
     // The pool holds a sender, so the channel stays connected.
     while let Ok(cleanup) = cleanups.recv() {
         match cleanup {

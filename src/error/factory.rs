@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::job::id::WorkerId;
 
-/// A factory's worker was not added. Its thread has ended, no hook was told, and the counters are as
-/// before.
+/// A factory's worker was not added. No thread is left of it, no hook was told, and the counters are
+/// as before; with [`WouldDeadlock`](Self::WouldDeadlock) this holds as soon as its factory returns.
 ///
 /// ```
 /// use worker_pool::{FactoryError, Job, Manager};
@@ -28,6 +28,10 @@ pub enum FactoryError<X> {
     Failed(X),
     /// The factory panicked, with this message.
     Panicked(String),
+    /// The call came from a thread of a pool, and to wait for the factory would deadlock: directly or
+    /// not, the factory itself waits for that thread. The worker is not wanted any more. If it is made
+    /// nevertheless, it leaves at once.
+    WouldDeadlock,
 }
 
 impl<X: fmt::Display> fmt::Display for FactoryError<X> {
@@ -40,6 +44,9 @@ impl<X: fmt::Display> fmt::Display for FactoryError<X> {
             FactoryError::Failed(error) => write!(f, "the worker could not be made: {error}"),
             FactoryError::Panicked(message) => {
                 write!(f, "the worker's factory panicked: {message}")
+            }
+            FactoryError::WouldDeadlock => {
+                f.write_str("waiting for the worker's factory would deadlock")
             }
         }
     }

@@ -22,8 +22,8 @@ pub enum RejectReason {
     Cancelled,
     /// Its deadline passed.
     DeadlinePassed,
-    /// A worker (or a hook) of this pool blocks for this job, and no worker is left that could ever
-    /// run it. Add workers, or do not wait inside [`Worker::run`](crate::Worker::run).
+    /// A thread of a pool blocks for this job (in a worker, a hook, or whatever else runs there), and no
+    /// worker is left that could ever run it: directly or not, each waits for that thread. Add workers, or do not wait inside [`Worker::run`](crate::Worker::run).
     WouldDeadlock,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for RejectReason {
             RejectReason::Cancelled => "it was cancelled",
             RejectReason::DeadlinePassed => "its deadline passed",
             RejectReason::WouldDeadlock => {
-                "waiting for it would deadlock: every worker of the pool is itself waiting for the pool"
+                "waiting for it would deadlock: every worker of the pool waits in vain itself"
             }
         })
     }
@@ -85,6 +85,8 @@ pub enum Failure<E> {
     /// The pool's last worker was gone for good before the job began; see
     /// [`NoWorkers`](crate::NoWorkers).
     NoWorkers,
+    /// It began, and its caller gave up on it, since to wait for it would deadlock.
+    WouldDeadlock,
 }
 
 /// The failure of an accepted job that was rejected for this reason.
@@ -93,7 +95,8 @@ pub(crate) fn cause_of<E>(reason: RejectReason) -> Failure<E> {
         RejectReason::Cancelled => Failure::Cancelled,
         RejectReason::DeadlinePassed => Failure::DeadlinePassed,
         RejectReason::NoWorkers => Failure::NoWorkers,
-        RejectReason::Full | RejectReason::Closed | RejectReason::WouldDeadlock => Failure::Closed,
+        RejectReason::WouldDeadlock => Failure::WouldDeadlock,
+        RejectReason::Full | RejectReason::Closed => Failure::Closed,
     }
 }
 
@@ -150,6 +153,7 @@ impl<E: fmt::Display> fmt::Display for JobError<E> {
             }
             Failure::Closed => f.write_str(" was not run: the pool is closed"),
             Failure::NoWorkers => f.write_str(" was not run: the pool has no workers any more"),
+            Failure::WouldDeadlock => f.write_str(" is not waited for: that would deadlock"),
         }
     }
 }
@@ -223,7 +227,9 @@ impl<P, E> SubmitError<P, E> {
 
     /// Would waiting have blocked forever? See [`RejectReason::WouldDeadlock`].
     pub fn is_would_deadlock(&self) -> bool {
-        self.is(RejectReason::WouldDeadlock, |_| false)
+        self.is(RejectReason::WouldDeadlock, |cause| {
+            matches!(cause, Failure::WouldDeadlock)
+        })
     }
 
     fn is(&self, reason: RejectReason, cause: impl Fn(&Failure<E>) -> bool) -> bool {

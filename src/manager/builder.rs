@@ -17,6 +17,7 @@ use crate::pool::queue::Admission;
 use crate::pool::queue::run_queue::RunQueue;
 use crate::pool::roster::Roster;
 use crate::pool::signal::DispatcherSignal;
+use crate::pool::waits::PoolWaits;
 use crate::pool::{Pool, WorkerFactory};
 use crate::stats::counters::Counters;
 use crate::sync::channel::{bounded, unbounded};
@@ -284,10 +285,14 @@ impl<P, O, E> Builder<P, O, E> {
         let (control, commands) = unbounded();
         let (cleanups, to_clean_up) = unbounded();
         let (end, ended) = user_channel::bounded(0);
+        let admission = Arc::new(Admission::new(self.capacity));
+        let signal = Arc::new(DispatcherSignal::new());
+        let most = self.elastic.map(|elastic| elastic.most);
+        let waits = PoolWaits::new(&admission, &signal, most);
         let gauge = Arc::new(PoolGauge {
             name: self.name,
-            admission: Arc::new(Admission::new(self.capacity)),
-            roster: Arc::new(Roster::new(self.timings)),
+            admission,
+            roster: Arc::new(Roster::new(self.timings, waits)),
             counters: Arc::new(Counters::new(self.timings)),
         });
         let status: Weak<dyn PoolStatus> = Arc::downgrade(&gauge) as Weak<dyn PoolStatus>;
@@ -312,7 +317,7 @@ impl<P, O, E> Builder<P, O, E> {
             free_list: FreeList::new(),
             shared_chunks: SharedChunks::new(),
             sleep: Default::default(),
-            signal: Arc::new(DispatcherSignal::new()),
+            signal,
             state: Mutex::new(DispatchState::new()),
             roster: Arc::clone(&gauge.roster),
             counters: Arc::clone(&gauge.counters),

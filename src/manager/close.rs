@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
+use crate::policy::deadlock::{PoolKey, Wait};
+use crate::pool::waits::{self, NoMessage};
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::time;
 use crate::sync::user_channel::{Receiver, RecvTimeoutError};
@@ -57,17 +59,28 @@ impl fmt::Debug for CloseSignal {
     }
 }
 
+/// How a wait for a pool's end went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Ended,
+    TimedOut,
+    /// To go on would deadlock.
+    InVain,
+}
+
 /// What a pool's handles need to wait for its end.
 pub(crate) struct Termination {
     signal: CloseSignal,
+    pool: PoolKey,
     threads: Mutex<Vec<Joinable>>,
     /// A wait has timed out, so dropping the pool does not wait again.
     timed_out: AtomicBool,
 }
 
 impl Termination {
-    pub(crate) fn new(threads: [Joinable; 2], ended: Receiver<Infallible>) -> Self {
+    pub(crate) fn new(pool: PoolKey, threads: [Joinable; 2], ended: Receiver<Infallible>) -> Self {
         Termination {
+            pool,
             signal: CloseSignal { ended },
             threads: Mutex::new(threads.into()),
             timed_out: AtomicBool::new(false),
@@ -78,27 +91,32 @@ impl Termination {
         self.signal.clone()
     }
 
-    /// Blocks until every thread is joined, unless called from inside the pool. Returns whether the
-    /// pool has closed.
-    pub(crate) fn wait(&self, inside: bool, timeout: Option<Duration>) -> bool {
+    /// Blocks until every thread is joined, unless called from inside the pool, or from a thread for
+    /// which the pool waits.
+    pub(crate) fn wait(&self, inside: bool, timeout: Option<Duration>) -> Waited {
+        let in_vain = || match self.signal.is_closed() {
+            true => Waited::Ended,
+            false => Waited::InVain,
+        };
         if inside {
-            return self.signal.is_closed();
+            return in_vain();
         }
         // A deadline that overflows is no deadline.
-        match timeout.and_then(|timeout| time::now().checked_add(timeout)) {
-            None => self.signal.wait(),
-            Some(deadline) => {
-                if self.signal.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {
-                    self.timed_out.store(true, SeqCst);
-                    return false;
-                }
+        let deadline = timeout.and_then(|timeout| time::now().checked_add(timeout));
+        match waits::receive(Wait::End(self.pool), &self.signal.ended, deadline) {
+            Err(NoMessage::Disconnected) => {}
+            Err(NoMessage::WouldDeadlock) => return in_vain(),
+            Err(NoMessage::Timeout) => {
+                self.timed_out.store(true, SeqCst);
+                return Waited::TimedOut;
             }
+            Ok(message) => match message {},
         }
         // The lock is held until the threads are joined, so every caller returns after that.
         for thread in self.threads.lock().drain(..) {
             unwind::discard("panic payload", thread.join());
         }
-        true
+        Waited::Ended
     }
 
     pub(crate) fn wait_on_drop(&self, inside: bool) {

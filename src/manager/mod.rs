@@ -137,8 +137,8 @@ impl<P, O, E> Manager<P, O, E> {
     ) -> Self {
         Manager {
             owner: Arc::new(Owner {
+                termination: Termination::new(pool.key(), threads, ended),
                 pool,
-                termination: Termination::new(threads, ended),
                 on_drop,
             }),
         }

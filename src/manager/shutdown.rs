@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{CloseTimeoutError, DrainTimeoutError};
 use crate::manager::Manager;
+use crate::manager::close::Waited;
+use crate::policy::deadlock::Wait;
+use crate::pool::waits::Waiting;
 use crate::sync::channel::{RecvTimeoutError, bounded};
+use crate::sync::park::Parker;
 use crate::sync::time;
 
 /// If a drain took too long and the pool is closed, its running jobs have this long to end.
@@ -56,7 +60,7 @@ where
     /// jobs are submitted meanwhile. Then returns `true`.
     ///
     /// From inside the pool it returns `false` at once, since it would wait for the calling job
-    /// itself.
+    /// itself. It also returns `false` if this is so by some way round, over other pools.
     ///
     /// ```
     /// use worker_pool::{Job, Manager};
@@ -83,8 +87,21 @@ where
 
     fn wait_idle_until(&self, deadline: Option<Instant>) -> bool {
         let pool = &self.owner.pool;
+        if self.is_inside() {
+            return false;
+        }
         let settled = |epoch| pool.roster.settled(epoch);
-        !self.is_inside() && pool.counters.in_flight.wait(deadline, settled)
+        let parker = Parker::current();
+        let waiting = Waiting::begin(Wait::Idle(pool.key()), deadline);
+        let park = || match &waiting {
+            Some(waiting) => waiting.park(&parker),
+            None => {
+                parker.park(deadline);
+                false
+            }
+        };
+        let in_flight = &pool.counters.in_flight;
+        in_flight.wait(&parker, deadline, settled, park)
     }
 
     /// Closes the pool. It accepts no more jobs or workers, answers "closed" to jobs that have not
@@ -93,7 +110,8 @@ where
     /// harmless.
     ///
     /// From inside the pool (a worker or a hook) it only requests this and returns at once: a thread
-    /// cannot wait for its own end.
+    /// cannot wait for its own end. The same holds if the pool waits for the calling thread by some way
+    /// round: because its worker waits for a job of the pool whose worker calls.
     pub fn close(&self) {
         self.owner.pool.close(None);
         self.owner.termination.wait(self.is_inside(), None);
@@ -106,7 +124,8 @@ where
     /// as they return. Dropping the pool does not wait for them again.
     pub fn close_timeout(&self, timeout: Duration) -> Result<(), CloseTimeoutError> {
         self.owner.pool.close(None);
-        if self.owner.termination.wait(self.is_inside(), Some(timeout)) {
+        let waited = self.owner.termination.wait(self.is_inside(), Some(timeout));
+        if waited == Waited::Ended {
             return Ok(());
         }
         Err(CloseTimeoutError {
@@ -138,18 +157,19 @@ where
     /// worker left.
     pub fn drain_timeout(&self, timeout: Duration) -> Result<(), DrainTimeoutError> {
         let pool = &self.owner.pool;
-        let inside = self.is_inside();
         pool.drain();
+        let termination = &self.owner.termination;
+        let waited = termination.wait(self.is_inside(), Some(timeout));
         let mut unanswered = 0;
-        let mut closed = self.owner.termination.wait(inside, Some(timeout));
-        if !closed && !inside {
+        let mut closed = waited == Waited::Ended;
+        if waited == Waited::TimedOut {
             let (report, rejected) = bounded(1);
             pool.close(Some(report));
             if rejected.recv_timeout(ANSWER_LIMIT) == Err(RecvTimeoutError::Timeout) {
                 unanswered = pool.gauge.not_begun(); // no job begins any more
             }
             // A worker that hangs gets no more than the grace.
-            closed = self.owner.termination.wait(false, Some(GRACE));
+            closed = termination.wait(false, Some(GRACE)) == Waited::Ended;
         }
         // Counted where the jobs are answered, and read last. Without any, a pool that has closed
         // was drained, if only just.

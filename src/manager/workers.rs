@@ -5,7 +5,8 @@ use std::fmt;
 use crate::error::{AddError, FactoryError, ResizeError, UnknownWorkerError};
 use crate::job::id::WorkerId;
 use crate::manager::Manager;
-use crate::pool::roster::current::{self, ThreadRole};
+use crate::policy::deadlock::Role;
+use crate::pool::roster::current;
 use crate::pool::roster::record::WorkerInfo;
 use crate::pool::roster::{AddKind, NotAdded};
 use crate::sync::channel::bounded;
@@ -72,7 +73,7 @@ where
         let id = record.id();
         {
             // A hook that closes the pool must not wait for this worker, which waits for the hook.
-            let _inside = current::enter(pool.key(), ThreadRole::Adder);
+            let _inside = current::enter(pool.key(), Role::Adder(id.get()));
             pool.hooks.each("worker_add", |hook| hook.worker_add(id));
         }
         let sent = sender.send(worker);

@@ -116,8 +116,6 @@ pub(crate) struct Scaler {
     window: Option<Instant>,
     /// Jobs accepted until the last sample.
     seen: u64,
-    /// Another worker may be added.
-    can_grow: bool,
     /// Waiting jobs change nothing: no other worker may be added, or one is being made.
     held: bool,
 }
@@ -129,14 +127,12 @@ impl Scaler {
             baseline: None,
             window: None,
             seen: 0,
-            can_grow: true,
             held: false,
         }
     }
 
     pub(crate) fn look(&mut self, sample: Sample) -> Decision {
         let allowed = sample.workers < self.rules.most && !sample.paused;
-        self.can_grow = allowed;
         let decision = if self.waited_too_long(&sample) && allowed && !sample.making {
             Decision::Grow
         } else if self.slept_too_long(&sample) {
@@ -199,11 +195,6 @@ impl Scaler {
     /// Jobs accepted until the last sample.
     pub(crate) fn seen(&self) -> u64 {
         self.seen
-    }
-
-    /// Would another worker be added if jobs waited long enough?
-    pub(crate) fn can_grow(&self) -> bool {
-        self.can_grow
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decisions, without thread, lock or clock.
 
+pub(crate) mod deadlock;
 pub(crate) mod dispatch;
 pub(crate) mod elastic;
 pub(crate) mod prefetch;

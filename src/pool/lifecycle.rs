@@ -42,6 +42,7 @@ impl<P, O, E> Pool<P, O, E> {
         if self.has_work() {
             self.sleep.wake_one();
         }
+        self.roster.waits.help_left(); // nobody needs to be waited for who resumes it
         self.check_size();
     }
 

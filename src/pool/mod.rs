@@ -7,6 +7,7 @@ pub(crate) mod no_workers;
 pub(crate) mod queue;
 pub(crate) mod roster;
 pub(crate) mod signal;
+pub(crate) mod waits;
 
 use std::io;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use crate::hook::{Hooks, PoolState};
 use crate::job::cancel::CancelToken;
 use crate::job::id::WorkerId;
 use crate::policy::NoWorkers;
+use crate::policy::deadlock::{PoolKey, Role};
 use crate::policy::dispatch::Schedulable;
 use crate::policy::elastic::Elastic;
 use crate::policy::restart::Restarts;
@@ -24,7 +26,7 @@ use crate::pool::gauge::PoolGauge;
 use crate::pool::queue::Admission;
 use crate::pool::queue::run_queue::{Queued, RunQueue};
 use crate::pool::roster::Roster;
-use crate::pool::roster::current::{self, ThreadRole};
+use crate::pool::roster::current;
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::roster::sleep::Sleep;
 use crate::pool::signal::DispatcherSignal;
@@ -127,14 +129,20 @@ impl<P, O, E> Pool<P, O, E> {
         &self.gauge.name
     }
 
-    /// A number that no other pool has while the threads of this one live.
-    pub(crate) fn key(&self) -> usize {
-        std::ptr::from_ref(self).cast::<()>() as usize
+    /// A number that no other pool has.
+    pub(crate) fn key(&self) -> PoolKey {
+        self.roster.waits.key()
     }
 
     /// The calling thread's role in this pool, if it is inside.
-    pub(crate) fn thread_role(&self) -> Option<ThreadRole> {
+    pub(crate) fn thread_role(&self) -> Option<Role> {
         current::inside(self.key())
+    }
+
+    /// Must the calling thread never block for a job of this pool? The dispatcher must not, since
+    /// without it the pool stands still, nor a thread that the dispatcher is about to join.
+    pub(crate) fn must_not_block(&self) -> bool {
+        matches!(self.thread_role(), Some(Role::Dispatcher | Role::Departed))
     }
 
     /// Heeds the token of a job that waits. The job is in its channel before, so that a sweep from

@@ -5,10 +5,10 @@ use std::time::Instant;
 use crate::error::{JobError, RejectReason, RejectedError, SubmitError, cause_of};
 use crate::job::cancel::{CancelToken, earliest};
 use crate::job::id::JobId;
+use crate::policy::deadlock::Wait;
 use crate::pool::Pool;
 use crate::pool::queue::{Admitted, TryAcquireError};
-use crate::pool::roster::BlockedGuard;
-use crate::pool::roster::current::ThreadRole;
+use crate::pool::waits::Waiting;
 use crate::sync::Arc;
 use crate::sync::backoff::Backoff;
 use crate::sync::park::{Parker, Wake};
@@ -28,26 +28,25 @@ impl<P, O, E> Pool<P, O, E> {
     ) -> Result<(), RejectReason> {
         let parker = Parker::current();
         let deadline = token.and_then(CancelToken::deadline);
-        let blocked = match self.thread_role() {
-            None => None,
-            Some(ThreadRole::Dispatcher) => return Err(RejectReason::WouldDeadlock),
-            Some(ThreadRole::Worker(me)) => Some(self.roster.block(me, &parker, deadline)),
-            Some(ThreadRole::Adder) => None,
-        };
+        if self.must_not_block() {
+            return Err(RejectReason::WouldDeadlock);
+        }
+        let waiting = Waiting::begin(Wait::Job(self.key()), deadline);
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
         if self.signal.has_given_up() {
             self.signal.ask_sweep(); // the places of those jobs are wanted now
         }
-        // A worker counts as deadlocked while nothing wakes it. So it is to be woken for the first
+        // A thread of a pool counts as deadlocked while nothing wakes it. So it is to be woken for the first
         // place.
-        let patient = blocked.is_none();
+        let patient = waiting.is_none();
         let waited = self
             .admission
             .wait_for_room_with(&parker, patient, try_enter, |patience| {
                 if let Some(fired) = token.and_then(CancelToken::fired_by) {
                     return Err(fired.into());
                 }
-                if self.park(&parker, blocked.as_ref(), earliest(deadline, patience)) {
+                let until = earliest(deadline, patience);
+                if park(&parker, waiting.as_ref(), until) {
                     return Err(RejectReason::WouldDeadlock);
                 }
                 match token.and_then(CancelToken::fired_by) {
@@ -67,8 +66,8 @@ impl<P, O, E> Pool<P, O, E> {
         token: Option<&CancelToken>,
         until: Option<Instant>,
     ) -> Option<Reply<P, O, E>> {
-        if self.thread_role() == Some(ThreadRole::Dispatcher) {
-            return self.await_on_dispatcher(id, oneshot, until);
+        if self.must_not_block() {
+            return self.take_or_give_up(id, oneshot, until);
         }
         let mut backoff = Backoff::of_caller();
         loop {
@@ -87,12 +86,10 @@ impl<P, O, E> Pool<P, O, E> {
         }
         let parker = Parker::current();
         let deadline = earliest(until, token.and_then(CancelToken::deadline));
-        let blocked = match self.thread_role() {
-            // A worker that waits for a limited time goes on by itself, so it cannot be deadlocked.
-            Some(ThreadRole::Worker(me)) if until.is_none() => {
-                Some(self.roster.block(me, &parker, deadline))
-            }
-            _ => None,
+        // Who only looks for a while does not wait in vain.
+        let waiting = match until {
+            None => Waiting::begin(Wait::Job(self.key()), deadline),
+            Some(_) => None,
         };
         oneshot.wake_when_settled(&parker);
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
@@ -106,22 +103,28 @@ impl<P, O, E> Pool<P, O, E> {
             if until.is_some_and(|at| time::now() >= at) {
                 return None;
             }
-            if self.park(&parker, blocked.as_ref(), deadline) {
-                match oneshot.cancel(true) {
-                    CancelOutcome::Running(_) => {
-                        blocked.iter().for_each(BlockedGuard::cannot_withdraw)
-                    }
-                    outcome => {
-                        return Some(self.cancelled(id, outcome, RejectReason::WouldDeadlock));
+            let mut runs_on = None;
+            if let Some(waiting) = &waiting {
+                runs_on = oneshot.running_on();
+                match runs_on {
+                    Some(worker) => waiting.runs_on(self.key(), worker),
+                    None => waiting.not_begun(self.key()),
+                }
+            }
+            // If it begins, or ends an attempt, at that moment, it is judged anew.
+            if park(&parker, waiting.as_ref(), deadline) && oneshot.running_on() == runs_on {
+                match oneshot.cancel(runs_on.is_none()) {
+                    CancelOutcome::Running(_) if runs_on.is_none() => {}
+                    given_up => {
+                        return Some(self.cancelled(id, given_up, RejectReason::WouldDeadlock));
                     }
                 }
             }
         }
     }
 
-    /// The dispatcher itself asks, in a hook or a destructor. It takes what is there, and never
-    /// waits: without it, the pool stands still.
-    fn await_on_dispatcher(
+    /// A thread asks that must not block: it takes what is there.
+    fn take_or_give_up(
         &self,
         id: JobId,
         oneshot: &Oneshot<P, O, E>,
@@ -131,23 +134,6 @@ impl<P, O, E> Pool<P, O, E> {
             None if until.is_some() => None,
             None => Some(self.cancel_job(id, oneshot, RejectReason::WouldDeadlock)),
             reply => reply,
-        }
-    }
-
-    /// Parks the calling thread, which is `blocked` if it is a worker of this pool. Returns whether
-    /// it is to withdraw, because all workers are deadlocked.
-    pub(crate) fn park(
-        &self,
-        parker: &Parker,
-        blocked: Option<&BlockedGuard<'_>>,
-        until: Option<Instant>,
-    ) -> bool {
-        match blocked {
-            Some(blocked) => blocked.park(until, || self.signal.notify()),
-            None => {
-                parker.park(until);
-                false
-            }
         }
     }
 
@@ -197,5 +183,16 @@ impl<P, O, E> Pool<P, O, E> {
         let waiting = self.admission.count();
         let urgent = waiting >= self.admission.capacity() || self.admission.blocked() > 0;
         self.signal.job_given_up(waiting, urgent);
+    }
+}
+
+/// Parks the calling thread, until `until` at the latest. Is it to withdraw, since it waits in vain?
+fn park(parker: &Arc<Parker>, waiting: Option<&Waiting>, until: Option<Instant>) -> bool {
+    match waiting {
+        Some(waiting) => waiting.park(parker),
+        None => {
+            parker.park(until);
+            false
+        }
     }
 }

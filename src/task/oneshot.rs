@@ -23,7 +23,7 @@ use std::ops::Deref;
 
 use crate::error::{JobError, RejectReason, RejectedError, SubmitError, cause_of};
 use crate::job::cancel::CancelToken;
-use crate::job::id::{Attempt, JobId};
+use crate::job::id::{Attempt, JobId, WorkerId};
 use crate::stats::counters::Counters;
 use crate::sync::park::{Parker, Wake};
 use crate::sync::unwind as panics;
@@ -325,6 +325,14 @@ impl<P, O, E> Oneshot<P, O, E> {
     /// this call.
     pub(crate) fn wake_when_settled(&self, waiter: &Arc<Parker>) {
         self.inner.lock().waiter = Some(Arc::clone(waiter));
+    }
+
+    /// The worker that runs the job.
+    pub(crate) fn running_on(&self) -> Option<WorkerId> {
+        match &self.inner.lock().state {
+            State::Running(attempt, _) => Some(attempt.worker),
+            _ => None,
+        }
     }
 
     /// The caller gives up. With `only_unstarted`, a running job is left as it is.

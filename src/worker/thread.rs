@@ -32,10 +32,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::FactoryError;
 use crate::job::id::WorkerId;
+use crate::policy::deadlock::{Role, Wait};
 use crate::policy::restart::Restarter;
-use crate::pool::roster::current::{self, ThreadRole};
+use crate::pool::roster::current;
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::roster::{AddKind, NotAdded};
+use crate::pool::waits::{self, NoMessage};
 use crate::pool::{Cleanup, Pool, StartReply, WorkerFactory};
 use crate::sync::channel::bounded;
 use crate::sync::log;
@@ -65,7 +67,7 @@ where
     }
     let (pool, record) = (Arc::clone(pool), Arc::clone(record));
     spawn.spawn(thread, move || {
-        current::enter_for_good(pool.key(), ThreadRole::Worker(record.id()));
+        current::enter_for_good(pool.key(), Role::Worker(record.id().get()));
         pool.roster.await_entry();
         #[cfg(feature = "affinity")]
         pool.pins.pin(record.id().get());
@@ -101,7 +103,8 @@ pub(crate) fn add<P, O, E, X>(
     kind: AddKind,
     start: impl FnOnce(&Arc<WorkerRecord>, StartReply<X>) -> io::Result<Joinable>,
 ) -> Result<Option<WorkerId>, FactoryError<X>> {
-    let (reply, answer) = bounded(1);
+    // Whoever sends learns whether the answer was taken.
+    let (reply, answer) = bounded(0);
     let record = match pool.roster.add(kind, |record| start(record, reply), || {}) {
         Ok(record) => record,
         Err(NotAdded::Enough) => return Ok(None),
@@ -110,9 +113,14 @@ pub(crate) fn add<P, O, E, X>(
     };
     pool.signal.notify();
     let id = record.id();
-    match answer.recv().unwrap_or(Err(FactoryError::Closed)) {
-        Ok(()) => Ok(Some(id)),
-        Err(error) => {
+    match waits::receive(Wait::Worker(pool.key(), id.get()), &answer, None) {
+        Ok(Ok(())) => Ok(Some(id)),
+        Err(NoMessage::WouldDeadlock) => {
+            pool.roster.stop(id); // as soon as its factory returns
+            Err(FactoryError::WouldDeadlock)
+        }
+        Err(_) => Err(FactoryError::Closed),
+        Ok(Err(error)) => {
             // The thread sent this as its last act, so the join does not block for long.
             if let Some(thread) = pool.roster.take_thread(id) {
                 panics::discard("panic payload", thread.join());
@@ -149,6 +157,7 @@ struct ExitGuard<'a, P, O, E>(&'a Pool<P, O, E>, &'a WorkerRecord);
 
 impl<P, O, E> Drop for ExitGuard<'_, P, O, E> {
     fn drop(&mut self) {
+        current::depart();
         self.0.clean_up(Cleanup::Worker(self.1.id()));
     }
 }
@@ -166,9 +175,9 @@ where
 /// A thread's body: makes a worker by `make`, runs it, and restarts it as often as the pool's rules
 /// allow.
 ///
-/// With a `reply`, a caller waits for the first worker. If that one cannot be made, the error goes
-/// to the caller and the thread ends, without a retry and without an [`ExitGuard`]: the caller
-/// takes the worker off the roster.
+/// With a `reply`, a caller waits for the first worker. If that one cannot be made, the error goes to
+/// the caller and the thread ends, without a retry and without an [`ExitGuard`]: the caller takes the
+/// worker off the roster. If the caller has given up, the thread leaves as any other.
 pub(crate) fn supervise<P, O, E, W, X>(
     pool: &Pool<P, O, E>,
     record: &Arc<WorkerRecord>,
@@ -197,7 +206,11 @@ pub(crate) fn supervise<P, O, E, W, X>(
             Err(error) => {
                 if let Some(reply) = reply.take() {
                     drop(make); // before the caller knows
-                    panics::discard("factory's error", reply.send(Err(error)));
+                    current::depart();
+                    if let Err(unheard) = reply.send(Err(error)) {
+                        drop(ExitGuard(pool, record));
+                        panics::discard("factory's error", unheard);
+                    }
                     return;
                 }
                 log_failure(id, &error);

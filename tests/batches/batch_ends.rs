@@ -360,7 +360,10 @@ fn an_iterator_asked_on_the_dispatcher_does_not_wait() {
                     turned_away += 1;
                 }
                 Err(SubmitError::Failed(error)) => {
-                    assert_eq!((index, error.job, error.cause), (0, held, Failure::Closed));
+                    assert_eq!(
+                        (index, error.job, error.cause),
+                        (0, held, Failure::WouldDeadlock)
+                    );
                 }
             }
         }

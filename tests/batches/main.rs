@@ -10,3 +10,4 @@ mod batch_ends;
 mod batch_inputs;
 mod batch_sharing;
 mod batches;
+mod nested_batches;

@@ -10,3 +10,4 @@ mod expiry_at_rest;
 mod lifecycle;
 mod pause;
 mod wait_idle;
+mod waits_across_pools;

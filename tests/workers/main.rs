@@ -16,4 +16,5 @@ mod panics;
 mod resizing;
 mod restarts;
 mod slow_user_code;
+mod waiting_table;
 mod workers;

@@ -223,6 +223,10 @@ impl Admission {
         self.word.0.fetch_and(!PAUSED, SeqCst);
     }
 
+    pub(crate) fn is_paused(&self) -> bool {
+        self.has_any(PAUSED)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.has_any(STOPPED)
     }

@@ -225,6 +225,14 @@ impl WaiterGuard<'_> {
     pub(crate) fn is_woken(&self) -> bool {
         self.waiter.woken.load(SeqCst)
     }
+
+    /// It was woken, and waits for the next room all the same: at the head of the list. It wakes no
+    /// other in its place, since afterwards it looks for room itself. Otherwise two of them could wake
+    /// each other for ever.
+    pub(crate) fn rejoin(&mut self) {
+        self.waiters.leave(&self.waiter);
+        self.waiters.join(&self.waiter);
+    }
 }
 
 impl Drop for WaiterGuard<'_> {

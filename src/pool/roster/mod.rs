@@ -1,28 +1,26 @@
-//! The workers of a pool: their records and threads, which of them sleep, and which of them block
-//! for the pool itself.
+//! The workers of a pool: their records and threads, and which of them sleep.
 
 pub(crate) mod current;
-mod deadlock;
 pub(crate) mod record;
 pub(crate) mod sleep;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Instant;
 
 use crate::job::id::WorkerId;
-use crate::pool::roster::deadlock::{Wait, WaitGraph};
 use crate::pool::roster::record::{WorkerInfo, WorkerRecord};
+use crate::pool::waits::PoolWaits;
 use crate::stats::counters::{Runs, Work};
 use crate::stats::in_flight::Epoch;
 use crate::stats::run_timer::Times;
-use crate::sync::park::Parker;
 use crate::sync::thread_spawn::Joinable;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::SeqCst};
 
 pub(crate) struct Roster {
     /// Do the workers measure times?
     timed: bool,
+    /// Who waits for the pool, and what its threads wait for.
+    pub(crate) waits: PoolWaits,
     list: Mutex<List>,
     /// How often a worker came or went. Changes under the lock of `list` only.
     changes: AtomicU64,
@@ -33,7 +31,6 @@ struct List {
     open: bool,
     next: u64,
     members: BTreeMap<WorkerId, Member>,
-    wait_graph: WaitGraph,
     retired: Retired,
 }
 
@@ -78,15 +75,15 @@ pub(crate) enum NotAdded {
 }
 
 impl Roster {
-    pub(crate) fn new(timed: bool) -> Self {
+    pub(crate) fn new(timed: bool, waits: PoolWaits) -> Self {
         Roster {
             timed,
             changes: AtomicU64::new(0),
+            waits,
             list: Mutex::new(List {
                 open: true,
                 next: 1,
                 members: BTreeMap::new(),
-                wait_graph: WaitGraph::default(),
                 retired: Retired {
                     times: timed.then(Box::default),
                     ..Retired::default()
@@ -126,6 +123,7 @@ impl Roster {
             made,
         };
         list.members.insert(record.id(), member);
+        self.waits.worker_added(&record);
         self.changes.fetch_add(1, SeqCst);
         added();
         Ok(record)
@@ -162,6 +160,7 @@ impl Roster {
     pub(crate) fn remove(&self, id: WorkerId) -> Option<bool> {
         let mut list = self.list.lock();
         let member = list.members.remove(&id)?;
+        self.waits.worker_gone(id);
         let Retired {
             runs,
             settled,
@@ -335,25 +334,6 @@ impl Roster {
         }
         settled[epoch as usize]
     }
-
-    /// The calling worker is about to block for its own pool, until the guard is dropped.
-    pub(crate) fn block(
-        &self,
-        id: WorkerId,
-        parker: &Arc<Parker>,
-        deadline: Option<Instant>,
-    ) -> BlockedGuard<'_> {
-        self.list.lock().wait_graph.block(id, parker, deadline);
-        BlockedGuard { roster: self, id }
-    }
-
-    /// For the dispatcher, when it has nothing else to do: if every worker blocks for the pool,
-    /// tells one of them to withdraw.
-    pub(crate) fn find_deadlock(&self) {
-        let mut list = self.list.lock();
-        let workers = list.members.len();
-        list.wait_graph.find_deadlock(workers);
-    }
 }
 
 impl List {
@@ -368,38 +348,4 @@ fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
     sum.iter_mut()
         .zip(more)
         .for_each(|(sum, more)| *sum += more);
-}
-
-/// The calling worker blocks for its own pool.
-/// Taken out of the wait graph when it is dropped.
-pub(crate) struct BlockedGuard<'a> {
-    roster: &'a Roster,
-    id: WorkerId,
-}
-
-impl BlockedGuard<'_> {
-    /// Parks. `notify` wakes the dispatcher, which looks for a deadlock. Returns whether this
-    /// worker is to withdraw.
-    pub(crate) fn park(&self, deadline: Option<Instant>, notify: impl FnOnce()) -> bool {
-        let parker = self.with(Wait::start_park);
-        notify();
-        parker.park_and_keep(deadline);
-        self.with(Wait::end_park)
-    }
-
-    /// It was told to withdraw and could not, since its job runs.
-    pub(crate) fn cannot_withdraw(&self) {
-        self.with(|wait| wait.bound = true);
-    }
-
-    fn with<R>(&self, change: impl FnOnce(&mut Wait) -> R) -> R {
-        let mut list = self.roster.list.lock();
-        change(list.wait_graph.wait_of(self.id))
-    }
-}
-
-impl Drop for BlockedGuard<'_> {
-    fn drop(&mut self) {
-        self.roster.list.lock().wait_graph.unblock(self.id);
-    }
 }
