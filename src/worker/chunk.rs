@@ -177,7 +177,7 @@ impl<P, O, E> ChunkRun<'_, P, O, E> {
     /// answered as begun.
     #[inline(always)]
     fn goes_on(&self, claim: &mut Claim<'_, P, O, E>) -> bool {
-        !claim.is_empty() && !(self.stop.is_some() && claim.give_back())
+        !(claim.is_empty() || self.stop.is_some() && claim.give_back())
     }
 
     /// Stores the result of the input that was started last.

@@ -2,6 +2,7 @@
 #[path = "model_tests.rs"]
 mod model;
 
+use super::claim::Claim;
 use super::reader::Reader;
 use super::*;
 use crate::job::Priority;
@@ -321,7 +322,7 @@ fn threads_share_a_chunk() {
                 if !rejects && progress.finished() == 0 && seen.iter().sum::<usize>() > 40 {
                     turned_away.fetch_add(chunk.reject(RejectReason::Closed, None), SeqCst);
                 }
-                for index in 0..60 {
+                for (index, seen) in seen.iter_mut().enumerate() {
                     let payload = match reader.take(index).map(|result| result.map_err(|one| *one))
                     {
                         Some(Ok(output)) => output,
@@ -333,7 +334,7 @@ fn threads_share_a_chunk() {
                         None => continue,
                     };
                     assert_eq!(payload.0, index as u64);
-                    seen[index] += 1;
+                    *seen += 1;
                 }
                 std::thread::yield_now();
             }

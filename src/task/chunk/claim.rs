@@ -2,12 +2,45 @@
 
 use std::ops::Range;
 
-use crate::job::id::JobId;
+use crate::job::id::{JobId, WorkerId};
 use crate::stats::counters::Counters;
 use crate::sync::Arc;
 use crate::sync::Ordering::SeqCst;
 use crate::task::chunk::claims::Rest;
 use crate::task::chunk::{Chunk, Outcome};
+
+/// The most inputs that a worker claims at a time.
+const MAX_CLAIM: usize = 256;
+/// How long the inputs of a claim are to take.
+const CLAIM_NANOS: u64 = 4_000;
+/// The most inputs that a worker takes into its hand at a time.
+const MAX_TAKE: usize = 4;
+/// How long what it takes is to run, unless it is a single input. The core does not begin a job before
+/// the one ahead of the step is done: by itself for each, that cost 35 ns beside jobs of 280.
+const TAKE_NANOS: u64 = 1_000;
+
+impl<P, O, E> Chunk<P, O, E> {
+    /// Claims the next inputs for this worker. Its claim before has ended.
+    pub(crate) fn claim<'a>(
+        &'a self,
+        worker: WorkerId,
+        counters: Option<&'a Counters>,
+    ) -> Option<Claim<'a, P, O, E>> {
+        let mut claims = self.claims.lock();
+        let range = claims.take(self.fit_in(CLAIM_NANOS, MAX_CLAIM))?;
+        self.left.store(self.left() - range.len(), SeqCst);
+        let held = claims.hold(worker, range);
+        drop(claims);
+        let step = self.fit_in(TAKE_NANOS, MAX_TAKE);
+        Some(Claim::new(self, counters, held, step))
+    }
+
+    /// How many inputs run in this time: at least one, at most `most`, and one while it is unknown.
+    fn fit_in(&self, nanos: u64, most: usize) -> usize {
+        let fit = |pace: u64| (nanos / pace.max(1)).clamp(1, most as u64) as usize;
+        self.header().pace.map_or(1, fit)
+    }
+}
 
 /// Inputs that one worker is about to run, one after the other. When the claim is dropped, the inputs
 /// that it did not start are free again.

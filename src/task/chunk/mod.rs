@@ -33,9 +33,9 @@
 //!   Otherwise it begins what it took. Only a panic can keep it from that: then it rejects them.
 //!
 //! Workers claim a few inputs at a time: as many as run in four microseconds, by the measured time of
-//! the batch's earlier jobs, and at most [`MAX_CLAIM`]. They take one at a time, or, since the step costs
-//! as much as the shortest jobs do, as many as run in [`TAKE_NANOS`], at most [`MAX_TAKE`]. All other
-//! inputs are free for any idle worker.
+//! the batch's earlier jobs, and at most `MAX_CLAIM`. They take one at a time, or, since the step costs
+//! as much as the shortest jobs do, as many as run in `TAKE_NANOS`, at most `MAX_TAKE`. All other inputs
+//! are free for any idle worker.
 //!
 //! All of the library's unsafe code is in this file: the slots, and the chunk that knows what is in
 //! them.
@@ -63,7 +63,6 @@ use crate::sync::{
     Ordering::{Acquire, Release, SeqCst},
     fence,
 };
-use crate::task::chunk::claim::Claim;
 use crate::task::chunk::claims::Claims;
 use crate::task::chunk::progress::Progress;
 use crate::task::chunk::taken::TakenSet;
@@ -72,16 +71,6 @@ use crate::task::header::Header;
 /// An input's result, as its slot keeps it. Errors are boxed: they are rare, and results are to lie
 /// close together.
 pub(crate) type Outcome<P, O, E> = Result<O, Box<SubmitError<P, E>>>;
-
-/// The most inputs that a worker claims at a time.
-const MAX_CLAIM: usize = 256;
-/// How long the inputs of a claim are to take.
-const CLAIM_NANOS: u64 = 4_000;
-/// The most inputs that a worker takes into its hand at a time.
-const MAX_TAKE: usize = 4;
-/// How long what it takes is to run, unless it is a single input. The core does not begin a job before
-/// the one ahead of the step is done: by itself for each, that cost 35 ns beside jobs of 280.
-const TAKE_NANOS: u64 = 1_000;
 
 /// What a chunk's inputs have in common.
 pub(crate) struct ChunkHeader {
@@ -156,27 +145,6 @@ impl<P, O, E> Chunk<P, O, E> {
     /// chunk's first task; its further tasks have later stamps.
     pub(crate) fn accepted(&self, stamp: Stamp) -> Stamp {
         *self.accepted.get_or_init(|| stamp)
-    }
-
-    /// Claims the next inputs for this worker. Its claim before has ended.
-    pub(crate) fn claim<'a>(
-        &'a self,
-        worker: WorkerId,
-        counters: Option<&'a Counters>,
-    ) -> Option<Claim<'a, P, O, E>> {
-        let mut claims = self.claims.lock();
-        let range = claims.take(self.fit_in(CLAIM_NANOS, MAX_CLAIM))?;
-        self.left.store(self.left() - range.len(), SeqCst);
-        let held = claims.hold(worker, range);
-        drop(claims);
-        let step = self.fit_in(TAKE_NANOS, MAX_TAKE);
-        Some(Claim::new(self, counters, held, step))
-    }
-
-    /// How many inputs run in this time: at least one, at most `most`, and one while it is unknown.
-    fn fit_in(&self, nanos: u64, most: usize) -> usize {
-        let fit = |pace: u64| (nanos / pace.max(1)).clamp(1, most as u64) as usize;
-        self.header.pace.map_or(1, fit)
     }
 
     /// The worker that has this input in its hand, if the chunk was rejected and the input has no
