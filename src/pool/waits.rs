@@ -38,6 +38,7 @@ use crate::pool::roster::record::WorkerRecord;
 use crate::pool::signal::DispatcherSignal;
 use crate::sync::channel::{Receiver, Sender, TryRecvError, at, bounded, never, select};
 use crate::sync::park::{Parker, Wake};
+use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering::SeqCst};
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
@@ -225,7 +226,7 @@ impl Registry {
     /// The threads that are not about to go on, and the pools that they wait for. The numbers are those
     /// of the threads.
     fn graph(&self, numbers: &mut Vec<u64>) -> Graph {
-        let now = Instant::now();
+        let now = time::now();
         let mut graph = Graph::default();
         for (number, parked) in &self.parked {
             if !parked.is_awake(now) {

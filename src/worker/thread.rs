@@ -103,6 +103,9 @@ pub(crate) fn add<P, O, E, X>(
     kind: AddKind,
     start: impl FnOnce(&Arc<WorkerRecord>, StartReply<X>) -> io::Result<Joinable>,
 ) -> Result<Option<WorkerId>, FactoryError<X>> {
+    if pool.thread_role() == Some(Role::Departed) {
+        return Err(FactoryError::WouldDeadlock); // the reaper joins this thread meanwhile
+    }
     // Whoever sends learns whether the answer was taken.
     let (reply, answer) = bounded(0);
     let record = match pool.roster.add(kind, |record| start(record, reply), || {}) {
