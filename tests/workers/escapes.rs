@@ -4,8 +4,8 @@ use std::panic::panic_any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use crate::common::{LIMIT, eventually, within};
-use crossbeam_channel::{Receiver, bounded};
+use crate::common::{LIMIT, eventually, next, within};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use worker_pool::closures::ThreadPool;
 use worker_pool::{Hook, Job, JobId, Manager, NoWorkers, Outcome, Worker, WorkerId};
 
@@ -51,9 +51,13 @@ impl Hook for Bomb {
     }
 }
 
-/// Waits for one message in each job.
-fn gated(go: Receiver<()>) -> impl FnMut(Job<Bomb>) -> Result<Bomb, Bomb> + Send {
+/// Says that a job has begun, and waits for one message in it.
+fn gated(
+    begun: Sender<()>,
+    go: Receiver<()>,
+) -> impl FnMut(Job<Bomb>) -> Result<Bomb, Bomb> + Send {
     move |job| {
+        begun.send(()).expect("the test listens");
         let _ = go.recv();
         Ok(job.into_payload())
     }
@@ -145,9 +149,10 @@ fn a_worker_that_panics_as_it_is_dropped_does_not_escape() {
 fn a_result_that_panics_as_it_is_dropped_does_not_escape() {
     within(LIMIT, || {
         let drops = Drops::default();
+        let (begun, begins) = unbounded();
         let (go, going) = bounded(8);
         let pool = Manager::<Bomb, Bomb, Bomb>::new();
-        pool.add(gated(going)).unwrap();
+        pool.add(gated(begun, going)).unwrap();
         // It ends before its handle is dropped, and the other way round.
         let first = pool.enqueue(drops.bomb()).unwrap();
         let second = pool.enqueue(drops.bomb()).unwrap();
@@ -159,12 +164,11 @@ fn a_result_that_panics_as_it_is_dropped_does_not_escape() {
         drops.assert_is(2);
         // Cancelled before it began, with its payload in the handle.
         let running = pool.enqueue(drops.bomb()).unwrap();
+        (0..3).for_each(|_| next(&begins));
         let cancelled = pool.enqueue(drops.bomb()).unwrap();
         assert!(cancelled.cancel());
-        drop(cancelled);
-        drops.assert_is(3);
-        drop(running);
-        // Answered by the pool's end.
+        drop((running, cancelled));
+        // Answered by the pool's end, which also looks after the cancelled one.
         let closed = pool.enqueue(drops.bomb()).unwrap();
         let ender = pool.clone();
         let closing = std::thread::spawn(move || ender.close());
