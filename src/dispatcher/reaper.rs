@@ -54,14 +54,17 @@ fn reap<P, O, E>(pool: &Pool<P, O, E>, id: WorkerId) {
         let message = panics::message(panic);
         log::error!("worker {id}: thread panicked: {message}");
     }
-    let Some(was_made) = pool.roster.remove(id) else {
+    // No job waits for it any more. A hook may wait for a job.
+    pool.roster.waits.worker_gone(id);
+    let Some(was_made) = pool.roster.was_made(id) else {
         return; // the caller that wanted to add it has taken it off
     };
-    pool.signal.notify();
     if was_made {
         let hooks = &pool.hooks;
         hooks.each("worker_remove", |hook| hook.worker_remove(id));
     }
+    // After the hooks: once a worker is off the list, they know of it.
+    pool.roster.remove(id);
     // Not before the hooks: one of them may add a worker in its place.
     pool.worker_is_gone();
     pool.signal.notify();

@@ -155,11 +155,19 @@ impl Roster {
         }
     }
 
-    /// Takes a worker whose thread has ended off the roster. Returns whether the hooks were told that
-    /// it was added, and not yet that it ended; `None` if it was taken off before.
-    pub(crate) fn remove(&self, id: WorkerId) -> Option<bool> {
+    /// Were the hooks told that this worker was added, and not yet that it ended? `None` if it is not
+    /// on the roster.
+    pub(crate) fn was_made(&self, id: WorkerId) -> Option<bool> {
+        let list = self.list.lock();
+        Some(!list.members.get(&id)?.record.is_restarting())
+    }
+
+    /// Takes a worker whose thread has ended off the roster.
+    pub(crate) fn remove(&self, id: WorkerId) {
         let mut list = self.list.lock();
-        let member = list.members.remove(&id)?;
+        let Some(member) = list.members.remove(&id) else {
+            return;
+        };
         self.waits.worker_gone(id);
         let Retired {
             runs,
@@ -172,7 +180,6 @@ impl Roster {
             timer.add_to(times);
         }
         self.changes.fetch_add(1, SeqCst);
-        Some(!member.record.is_restarting())
     }
 
     /// The thread of a worker that is at its end, to be joined before the worker is
