@@ -11,18 +11,18 @@ pub(super) fn table(results: &[CaseResult]) -> String {
     let aims = Aims(results);
     let mut lines = Vec::new();
     for workers in [2, 16, 1000] {
-        lines.push(aims.buffered(&format!("burst, {workers} workers"), "time"));
+        lines.push(aims.ahead(&format!("burst, {workers} workers"), "time"));
     }
     lines.push(aims.level("burst, 2 workers", &["bounded channel"]));
     for workers in [2, 16, 1000] {
-        lines.push(aims.buffered(&format!("round trip, {workers} workers"), "time"));
+        lines.push(aims.ahead(&format!("round trip, {workers} workers"), "time"));
     }
     let channels = ["bounded channel", "unbounded channel"];
     lines.push(aims.level("round trip, 2 workers", &channels));
     lines.push(aims.idle_workers_in_the_way());
     for workers in [2, 16, 1000] {
         let case = format!("8 blocking submitters, {workers} workers");
-        lines.push(aims.buffered(&case, "time"));
+        lines.push(aims.ahead(&case, "time"));
     }
     lines.push(aims.number("results in order, 2 workers", "time", "pool map", 5.0));
     for workers in [2, 16] {
@@ -37,10 +37,10 @@ pub(super) fn table(results: &[CaseResult]) -> String {
     }
     for workers in [2, 16] {
         let case = format!("skew, arriving, {workers} workers");
-        lines.push(aims.buffered(&case, "wait p99"));
+        lines.push(aims.ahead(&case, "wait p99"));
         for load in [30, 70, 95] {
             let case = format!("open loop at {load} %, {workers} workers");
-            lines.push(aims.buffered(&case, "latency p99"));
+            lines.push(aims.ahead(&case, "latency p99"));
         }
     }
     for contender in ["pool, meter", "pool, meter, timings"] {
