@@ -36,7 +36,9 @@ use crate::pool::queue::Admission;
 use crate::pool::roster::current;
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::signal::DispatcherSignal;
-use crate::sync::channel::{Receiver, Sender, TryRecvError, at, bounded, never, select};
+#[cfg(not(worker_pool_shuttle))]
+use crate::sync::channel::{at, never, select};
+use crate::sync::channel::{Receiver, Sender, TryRecvError, bounded};
 use crate::sync::park::{Parker, Wake};
 use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering::SeqCst};
@@ -397,15 +399,10 @@ pub(crate) fn receive<T>(
     channel: &Receiver<T>,
     deadline: Option<Instant>,
 ) -> Result<T, NoMessage> {
-    let late = deadline.map_or_else(never, at);
     let (tell, told) = bounded(1);
     let waiting = Waiting::begin(wait, deadline);
     let place = waiting.map(|waiting| waiting.enter(Caller::Channel(tell.clone())));
-    let message = select! {
-        recv(channel) -> message => message.map_err(|_| NoMessage::Disconnected),
-        recv(told) -> _ => Err(NoMessage::WouldDeadlock),
-        recv(late) -> _ => Err(NoMessage::Timeout),
-    };
+    let message = first(channel, &told, deadline);
     place.map(Place::leave);
     if message.is_ok() {
         return message;
@@ -416,4 +413,29 @@ pub(crate) fn receive<T>(
         Err(TryRecvError::Disconnected) => Err(NoMessage::Disconnected),
         Err(TryRecvError::Empty) => message,
     }
+}
+
+/// What comes first: a message, that it would deadlock, or the deadline.
+#[cfg(not(worker_pool_shuttle))]
+fn first<T>(
+    channel: &Receiver<T>,
+    told: &Receiver<()>,
+    deadline: Option<Instant>,
+) -> Result<T, NoMessage> {
+    let late = deadline.map_or_else(never, at);
+    select! {
+        recv(channel) -> message => message.map_err(|_| NoMessage::Disconnected),
+        recv(told) -> _ => Err(NoMessage::WouldDeadlock),
+        recv(late) -> _ => Err(NoMessage::Timeout),
+    }
+}
+
+/// The model checker's channels cannot be waited for together. No model has a deadlock here.
+#[cfg(worker_pool_shuttle)]
+fn first<T>(
+    channel: &Receiver<T>,
+    _told: &Receiver<()>,
+    _deadline: Option<Instant>,
+) -> Result<T, NoMessage> {
+    channel.recv().map_err(|_| NoMessage::Disconnected)
 }

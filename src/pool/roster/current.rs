@@ -29,12 +29,12 @@ pub(crate) fn enter(pool: PoolKey, role: Role) -> Inside {
 
 /// As [`enter`], for the rest of the thread's life.
 pub(crate) fn enter_for_good(pool: PoolKey, role: Role) {
-    FIRST.set(Some((pool, role)));
+    FIRST.with(|first| first.set(Some((pool, role))));
 }
 
 /// The calling thread's worker has ended.
 pub(crate) fn depart() {
-    FIRST.set(FIRST.get().map(|(pool, _)| (pool, Role::Departed)));
+    FIRST.with(|first| first.set(first.get().map(|(pool, _)| (pool, Role::Departed))));
 }
 
 impl Drop for Inside {
@@ -51,7 +51,7 @@ impl Drop for Inside {
 
 /// The calling thread's role in this pool, if it is inside.
 pub(crate) fn inside(pool: PoolKey) -> Option<Role> {
-    let first = FIRST.get().filter(|(other, _)| *other == pool);
+    let first = FIRST.with(Cell::get).filter(|(other, _)| *other == pool);
     let role = first.or_else(|| {
         FURTHER.with(|further| {
             let further = further.borrow();
@@ -64,7 +64,7 @@ pub(crate) fn inside(pool: PoolKey) -> Option<Role> {
 /// All roles of the calling thread.
 pub(crate) fn roles() -> Vec<(PoolKey, Role)> {
     let mut roles = Vec::new();
-    roles.extend(FIRST.get());
+    roles.extend(FIRST.with(Cell::get));
     FURTHER.with(|further| roles.extend_from_slice(&further.borrow()));
     roles
 }

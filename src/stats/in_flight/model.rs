@@ -55,7 +55,12 @@ impl Model {
     fn wait(&self, deadline: Option<Instant>) -> bool {
         let before = self.in_flight.counted() as usize;
         let count = |epoch: Epoch| self.worked[epoch as usize].load(SeqCst);
-        let ended = self.in_flight.wait(deadline, count);
+        let parker = Arc::new(Parker::new());
+        let park = || {
+            parker.park(deadline);
+            false
+        };
+        let ended = self.in_flight.wait(&parker, deadline, count, park);
         assert!(!ended || self.ended.load(SeqCst) >= before, "too early");
         ended
     }

@@ -10,10 +10,12 @@ fn shared(inputs: u64, workers: u64, rejects: bool) {
         for id in 0..workers {
             let chunk = &chunk;
             scope.spawn(move || {
-                while let Some(mut claim) = chunk.claim(worker(id)) {
-                    for _ in 0..(1 + id).min(claim.len() as u64) {
+                while let Some(mut claim) = chunk.claim(worker(id), None) {
+                    let mut begun = 0;
+                    while !(claim.is_empty() || begun > id && claim.give_back()) {
                         let payload = claim.next();
                         claim.put(Ok(payload));
+                        begun += 1;
                     }
                 }
             });

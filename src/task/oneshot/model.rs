@@ -82,10 +82,7 @@ impl Model {
         let count = || {
             self.rejected.fetch_add(1, SeqCst);
         };
-        let outcome = self
-            .oneshot
-            .reject(JobId::new(1), RejectReason::Closed, count);
-        drop(outcome);
+        self.oneshot.reject(RejectReason::Closed, count);
     }
 
     /// The caller sleeps until the result is there.
