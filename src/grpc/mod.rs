@@ -10,11 +10,11 @@
 //!
 //! let server = CapacityServer::builder()
 //!     .pool("adders", meter)
-//!     .address("127.0.0.1:50051") // port 0 is a free one; server.local_addr() tells which
+//!     .address("127.0.0.1:50051") // port 0 picks a free one; server.local_addr() returns it
 //!     .start()?;
 //! assert_eq!(pool.submit(1)?, 2);
 //! pool.drain(); // clients get a last snapshot, and their streams end
-//! server.shutdown(); // joins its threads; dropping it does the same
+//! server.shutdown(); // joins its threads; dropping the server does the same
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -22,7 +22,7 @@
 //! use worker_pool::grpc::{Backoff, CapacityClient};
 //!
 //! let client = CapacityClient::builder("127.0.0.1:50051")
-//!     .reconnect(Backoff::default()) // else it ends with the connection
+//!     .reconnect(Backoff::default()) // without this it ends with the connection
 //!     .connect()?;
 //! for snapshot in client {
 //!     println!("{}", snapshot?); // 62 % busy, 5 of 8 workers, 0 jobs waiting

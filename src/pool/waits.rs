@@ -36,9 +36,9 @@ use crate::pool::queue::Admission;
 use crate::pool::roster::current;
 use crate::pool::roster::record::WorkerRecord;
 use crate::pool::signal::DispatcherSignal;
+use crate::sync::channel::{Receiver, Sender, TryRecvError, bounded};
 #[cfg(not(worker_pool_shuttle))]
 use crate::sync::channel::{at, never, select};
-use crate::sync::channel::{Receiver, Sender, TryRecvError, bounded};
 use crate::sync::park::{Parker, Wake};
 use crate::sync::time;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering::SeqCst};
