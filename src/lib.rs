@@ -74,8 +74,11 @@ mod dispatcher;
 mod error;
 #[cfg(feature = "grpc")]
 pub mod grpc;
-/// Documentation for people who read or change the library.
+/// Documentation beyond the items: deadlocks and ends for users, and the design for people who read or
+/// change the library.
 pub mod guide {
+    #[doc = include_str!("guide/deadlocks.md")]
+    pub mod deadlocks {}
     #[doc = include_str!("guide/design.md")]
     pub mod design {}
 }

@@ -244,7 +244,7 @@ where
             header: Header::new(number, epoch, options.cancellable, options.priority),
             token: options.token.clone(),
             place: self.sent + 1,
-            pace: self.nanos_per_job,
+            nanos_per_job: self.nanos_per_job,
         };
         let (chunk, reader) = Reader::of_new_chunk(header, load, Arc::clone(&self.progress));
         if let Err((mut task, reason)) = self.admit(Task::chunk(chunk)) {

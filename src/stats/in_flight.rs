@@ -47,17 +47,17 @@ pub(crate) type PerEpoch = [AtomicU64; 2];
 
 #[derive(Default)]
 #[repr(align(128))]
-struct Line<T>(T);
+struct CachePadded<T>(T);
 
 /// How many jobs were accepted, and who waits for them.
 #[derive(Default)]
 pub(crate) struct InFlight {
     /// Written for each job.
-    accepted: Line<AtomicU64>,
+    accepted: CachePadded<AtomicU64>,
     /// The epoch that is waited for, plus one; or zero. Read for each job.
-    wanted: Line<AtomicU8>,
+    wanted: CachePadded<AtomicU8>,
     /// Ended without a worker: turned away, or taken back.
-    unworked: Line<PerEpoch>,
+    unworked: CachePadded<PerEpoch>,
     /// The waiter whose turn it is, while it waits.
     waiter: Mutex<Option<Arc<Parker>>>,
     turn: Mutex<Turn>,
@@ -68,7 +68,7 @@ pub(crate) struct InFlight {
 struct Turn {
     taken: bool,
     /// The waiters that want the turn.
-    line: Vec<Arc<Parker>>,
+    waiters: Vec<Arc<Parker>>,
     /// Jobs that each epoch had when it was last turned over.
     total: [u64; 2],
     /// Accepted when the present epoch began.
@@ -159,15 +159,15 @@ impl InFlight {
         let others = |other: &Arc<Parker>| !Arc::ptr_eq(other, parker);
         loop {
             let mut turn = self.turn.lock();
-            turn.line.retain(others);
+            turn.waiters.retain(others);
             if !turn.taken {
                 turn.taken = true;
                 return true;
             }
-            turn.line.push(Arc::clone(parker));
+            turn.waiters.push(Arc::clone(parker));
             drop(turn);
             if gives_up() {
-                self.turn.lock().line.retain(others);
+                self.turn.lock().waiters.retain(others);
                 return false;
             }
         }
@@ -202,12 +202,12 @@ struct TurnGuard<'a>(&'a InFlight);
 
 impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
-        let line = {
+        let waiters = {
             let mut turn = self.0.turn.lock();
             turn.taken = false;
-            std::mem::take(&mut turn.line)
+            std::mem::take(&mut turn.waiters)
         };
-        line.iter().for_each(|parker| parker.wake());
+        waiters.iter().for_each(|parker| parker.wake());
     }
 }
 

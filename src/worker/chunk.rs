@@ -238,7 +238,7 @@ fn invite_helpers<P, O, E>(pool: &Pool<P, O, E>, chunk: &Arc<Chunk<P, O, E>>) {
     pool.shared_chunks.list(chunk);
     let worth = chunk
         .header()
-        .pace
+        .nanos_per_job
         .is_none_or(|nanos| nanos.saturating_mul(chunk.left() as u64) >= WORTH_A_WAKE_NANOS);
     // Jobs may be slower than they were, so even a small rest may take long. The iterator sees to
     // that, unless it sleeps.

@@ -1,4 +1,4 @@
-//! However a batch ends, its books balance, and nothing of it begins any more.
+//! However a batch ends, its counters balance, and nothing of it begins any more.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

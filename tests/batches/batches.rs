@@ -42,13 +42,13 @@ fn map_yields_in_the_order_of_the_inputs() {
 }
 
 /// A worker that is finished after some jobs, or panics in the last.
-struct Leaver {
+struct Leaving {
     left: u64,
     panics: bool,
     me: Option<WorkerHandle>,
 }
 
-impl worker_pool::Worker<u64, u64, String> for Leaver {
+impl worker_pool::Worker<u64, u64, String> for Leaving {
     fn start(&mut self, handle: &WorkerHandle) {
         self.me = Some(handle.clone());
     }
@@ -76,12 +76,12 @@ fn each_input_has_its_result_while_workers_come_and_go() {
                     if done.load(SeqCst) {
                         return;
                     }
-                    let leaver = Leaver {
+                    let leaving = Leaving {
                         left: 1 + n * 37 % 200,
                         panics: n % 3 == 0,
                         me: None,
                     };
-                    changing.add(leaver).unwrap();
+                    changing.add(leaving).unwrap();
                     let id = changing.add(double).unwrap();
                     thread::yield_now();
                     changing.remove(id).unwrap();

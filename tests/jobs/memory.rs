@@ -23,12 +23,12 @@ fn serve(job: Job<Counted>) -> Result<Counted, Counted> {
 }
 
 /// Runs jobs as [`serve`], and is finished after some of them.
-struct Leaver {
+struct Leaving {
     left: u32,
     me: Option<WorkerHandle>,
 }
 
-impl worker_pool::Worker<Counted, Counted, Counted> for Leaver {
+impl worker_pool::Worker<Counted, Counted, Counted> for Leaving {
     fn start(&mut self, handle: &WorkerHandle) {
         self.me = Some(handle.clone());
     }
@@ -110,11 +110,11 @@ fn what_goes_through_a_pool_is_dropped_exactly_once() {
                 scope.spawn(move || {
                     for n in 0..12 {
                         let id = ender.add(serve).ok();
-                        let leaver = Leaver {
+                        let leaving = Leaving {
                             left: 1 + n,
                             me: None,
                         };
-                        let _ = ender.add(leaver);
+                        let _ = ender.add(leaving);
                         if n % 3 == 0 {
                             id.map(|id| ender.remove(id));
                         }

@@ -415,7 +415,7 @@ fn a_worker_may_wait_for_another_pool_whose_workers_are_busy() {
 }
 
 /// Many jobs that submit further jobs and wait, on few workers: each is served or told, none hangs,
-/// and the pool closes with its books balanced.
+/// and the pool closes with its counters balanced.
 #[test]
 fn a_crowd_of_nested_jobs_is_served_or_told() {
     fn tree(pool: &Pool, depth: u32, told: &Arc<AtomicUsize>) -> u32 {

@@ -46,7 +46,7 @@ fn filled(
         header: Header::new(7, Epoch::Even, false, Priority::Normal),
         token: None,
         place: 1,
-        pace: nanos_per_job,
+        nanos_per_job,
     };
     Reader::of_new_chunk(header, load, Arc::clone(progress))
 }
@@ -277,8 +277,8 @@ fn a_chunk_with_another_owner_keeps_its_memory() {
 fn threads_share_a_chunk() {
     for round in 0..if cfg!(miri) { 6 } else { 3_000 } {
         // Sixty claimed and four taken at a time, fewer, or one.
-        let pace = Some([1, 400, 600][round % 3]);
-        let (chunk, mut reader, progress, drops) = chunk(60, pace);
+        let nanos_per_job = Some([1, 400, 600][round % 3]);
+        let (chunk, mut reader, progress, drops) = chunk(60, nanos_per_job);
         let rejects = round % 9 >= 3;
         let start = std::sync::Barrier::new(3 + usize::from(rejects));
         let (ran, turned_away) = (Count::new(0), Count::new(0));

@@ -37,8 +37,9 @@ impl<P, O, E> Chunk<P, O, E> {
 
     /// How many inputs run in this time: at least one, at most `most`, and one while it is unknown.
     fn fit_in(&self, nanos: u64, most: usize) -> usize {
-        let fit = |pace: u64| (nanos / pace.max(1)).clamp(1, most as u64) as usize;
-        self.header().pace.map_or(1, fit)
+        let fit =
+            |nanos_per_job: u64| (nanos / nanos_per_job.max(1)).clamp(1, most as u64) as usize;
+        self.header().nanos_per_job.map_or(1, fit)
     }
 }
 

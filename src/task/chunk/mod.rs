@@ -81,7 +81,7 @@ pub(crate) struct ChunkHeader {
     /// The chunk's place in the batch, from 1 on.
     pub(crate) place: usize,
     /// How long the batch's jobs took so far, in nanoseconds each. `None` while that is unknown.
-    pub(crate) pace: Option<u64>,
+    pub(crate) nanos_per_job: Option<u64>,
 }
 
 pub(crate) struct Chunk<P, O, E> {

@@ -205,13 +205,13 @@ fn a_responder_that_is_dropped_answers_its_caller() {
 fn a_handle_and_the_worker_ask_for_one_token() {
     check(|| {
         let model = Model::new();
-        let lent = CancelToken::new();
+        let own_token = CancelToken::new();
         thread::scope(|scope| {
             let worker = scope.spawn(|| {
-                let begun = model.oneshot.begin_with_handle(attempt(), &lent);
+                let begun = model.oneshot.begin_with_handle(attempt(), &own_token);
                 let (payload, own) = begun.expect("nobody else begins it");
                 drop(payload);
-                let token = own.unwrap_or_else(|| lent.clone());
+                let token = own.unwrap_or_else(|| own_token.clone());
                 token.wait();
                 drop(model.oneshot.finish(Err(Box::new(JobError::new(
                     JobId::new(1),
