@@ -92,6 +92,9 @@ impl<P, O, E> Pool<P, O, E> {
             Some(_) => None,
         };
         oneshot.wake_when_settled(&parker);
+        if waiting.is_some() {
+            oneshot.wake_at_begin();
+        }
         let _watch = token.map(|token| token.watch(Arc::clone(&parker) as Arc<dyn Wake>));
         loop {
             if let Some(reply) = oneshot.take() {

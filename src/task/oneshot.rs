@@ -59,6 +59,8 @@ struct Inner<P, O, E> {
     state: State<P, O, E>,
     /// The caller that waits for the result, once it sleeps.
     waiter: Option<Arc<Parker>>,
+    /// It is woken as soon as the job begins, too.
+    wake_at_begin: bool,
 }
 
 enum State<P, O, E> {
@@ -166,6 +168,7 @@ impl<P, O, E> Oneshot<P, O, E> {
             inner: Mutex::new(Inner {
                 state: State::Queued(payload, None, None),
                 waiter: None,
+                wake_at_begin: false,
             }),
         }
     }
@@ -335,6 +338,12 @@ impl<P, O, E> Oneshot<P, O, E> {
         }
     }
 
+    /// From now on, the waiter is also woken when the job begins: then it waits for one worker, and no
+    /// longer for any.
+    pub(crate) fn wake_at_begin(&self) {
+        self.inner.lock().wake_at_begin = true;
+    }
+
     /// The caller gives up. With `only_unstarted`, a running job is left as it is.
     pub(crate) fn cancel(&self, only_unstarted: bool) -> CancelOutcome<P, O, E> {
         let mut inner = self.inner.lock();
@@ -371,6 +380,9 @@ impl<P, O, E> Inner<P, O, E> {
     fn begin(&mut self, attempt: Attempt, lent_token: Option<CancelToken>) -> Option<P> {
         if !matches!(self.state, State::Queued(_, _, None)) {
             return None; // without moving another state out and in again
+        }
+        if self.wake_at_begin {
+            self.waiter.iter().for_each(|waiter| waiter.wake());
         }
         match std::mem::replace(&mut self.state, State::Running(attempt, lent_token)) {
             State::Queued(payload, ..) => Some(payload),
